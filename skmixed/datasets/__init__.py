@@ -1,0 +1,1 @@
+"""Data sets of the mixed-model literature, with source and units."""

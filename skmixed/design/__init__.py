@@ -1,0 +1,1 @@
+"""Formulas, random-effects terms and design matrices."""

@@ -1,0 +1,1 @@
+"""Hypotheses, likelihood-ratio tests and estimability."""

@@ -1,0 +1,1 @@
+"""Generalised inverses, rank decisions and structured factorisations."""

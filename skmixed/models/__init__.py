@@ -1,0 +1,1 @@
+"""Objectives, their optimisers and the fitted records."""
