@@ -130,7 +130,7 @@ def independent_columns(X, weights=None, intercept=None, tol=None, *, add_interc
     >>> basis.combinations[2]
     array([-2.e+12,  2.e+00,  0.e+00])
     """
-    design = _Rows(X, weights, 0 if add_intercept else intercept, add_intercept)
+    design = RowBlocks(X, weights, 0 if add_intercept else intercept, add_intercept)
     tol = TOLERANCE if tol is None else float(tol)
     gram = _gram(design)
     return (
@@ -140,7 +140,7 @@ def independent_columns(X, weights=None, intercept=None, tol=None, *, add_interc
     )
 
 
-class _Rows:
+class RowBlocks:
     """A matrix read by blocks of rows: centred, times sqrt(weight), ones in front if asked for.
 
     Sparse blocks stay sparse as long as the centre is 0, which is where it starts for them.

@@ -1,0 +1,351 @@
+"""Generalised inverses, null spaces and linear dependencies of small dense matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import qr, solve_triangular
+
+from skmixed.linalg.rank import independent_columns
+
+# A pivot of a cross-product matrix scaled to unit diagonal is 1 - R^2 with an error of some eps;
+# below this it counts as 0 (the columns agree to 6 digits, as X'X squares what X shows).
+PIVOT_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class GInverse:
+    """A generalised inverse G of A with what is read off it.
+
+    Attributes
+    ----------
+    G : (p, p)
+        ``A G A = A`` and ``G A G = G``.
+    H : (p, p)
+        ``G A``; K'beta is estimable exactly if ``K'H = K'``.
+    aliased : (p,) bool
+        True for the columns whose pivots were skipped.
+    rank : int
+    """
+
+    G: np.ndarray
+    H: np.ndarray
+    aliased: np.ndarray
+    rank: int
+
+    @classmethod
+    def of(cls, A, *, pivoting=False, tol=None) -> GInverse:
+        """The G2 inverse of the symmetric positive semidefinite matrix A."""
+        A = _symmetric(A, "GInverse.of")
+        G, aliased = _sweep_all(A, pivoting, tol)
+        return cls(G, G @ A, aliased, int((~aliased).sum()))
+
+
+def sweep(A, k=None, *, tol=None):
+    """A swept on the pivots k in the order given, each once.
+
+    Sweeping on pivot k with ``d = a_kk`` replaces row k by ``a_kj / d``, column k by
+    ``-a_ik / d``, the pivot by ``1 / d`` and every other element by ``a_ij - a_ik a_kj / d``.
+    It undoes itself, and sweeping ``[[X'X, X'y], [y'X, y'y]]`` on the columns of X gives
+    ``[[G, b], [-b', SSE]]``: coefficients and the error sum of squares at once.
+
+    Parameters
+    ----------
+    A : (p, p) array
+        Floats, or an object array of ``fractions.Fraction`` for exact arithmetic.
+    k : int or sequence of int, optional
+        Pivots; all in column order by default, which gives the G2 inverse of a symmetric
+        positive semidefinite A.
+    tol : float, default 1e-12
+        A pivot at most ``tol`` times the original diagonal element counts as 0: its row and
+        column are set to 0.
+
+    Returns
+    -------
+    (p, p) array
+
+    Raises
+    ------
+    ValueError
+        A is not a square matrix, or a pivot is not one of its rows.
+
+    References
+    ----------
+    Goodnight (1979), A tutorial on the SWEEP operator, The American Statistician 33, 149-158.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = np.array([[100, 50, 20, 10], [50, 106, 46, 23], [20, 46, 56, 28], [10, 23, 28, 14]])
+    >>> (sweep(A) @ [130, 776, 486, 243]).round(10)
+    array([-3.,  7.,  4.,  0.])
+    """
+    A = _square(A, "sweep")
+    pivots = range(len(A)) if k is None else np.atleast_1d(k).tolist()
+    outside = [i for i in pivots if not 0 <= i < len(A)]
+    if outside:
+        raise ValueError(f"sweep: pivots must be rows 0 to {len(A) - 1} of A, got {outside}")
+    S, smallest = np.array(A), _smallest_pivots(A, tol)
+    for i in pivots:
+        if abs(S[i, i]) <= smallest[i]:
+            S[i] = 0
+            S[:, i] = 0
+        else:
+            _sweep_in_place(S, i)
+    return S
+
+
+def g2_inverse(A, *, pivoting=False, tol=None):
+    """The G2 inverse of a symmetric positive semidefinite matrix: ``AGA = A``, ``GAG = G``.
+
+    Rows and columns are swept in order; those that depend on earlier ones are 0 in G, so that
+    ``G X'y`` is the solution of the normal equations that PROC GLM prints.
+
+    Parameters
+    ----------
+    A : (p, p) array
+        Symmetric positive semidefinite, as X'WX is.
+    pivoting : bool
+        Take the largest remaining scaled pivot instead of the next one (rational sweep).
+    tol : float, default 1e-12
+        Relative size at which a pivot counts as 0.
+
+    Returns
+    -------
+    (p, p) array
+
+    Raises
+    ------
+    ValueError
+        A is not symmetric, or not positive semidefinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g2_inverse(np.array([[4.0, 2.0], [2.0, 1.0]]))
+    array([[0.25, 0.  ],
+           [0.  , 0.  ]])
+    """
+    return _sweep_all(_symmetric(A, "g2_inverse"), pivoting, tol)[0]
+
+
+def moore_penrose(A, *, tol=None):
+    """The Moore-Penrose inverse (n, m) of A (m, n): the one that also makes AG and GA symmetric.
+
+    With ``A = B C'``, B the independent columns of A, it is ``C (C'C)^-1 (B'B)^-1 B'``. The rank
+    is decided column by column against each column's own size, so columns of size 1e9 and 1e-21
+    both count; a singular value decomposition drops the smaller.
+
+    Parameters
+    ----------
+    A : (m, n) array
+    tol : float, default 1e-12
+        See :func:`skmixed.linalg.rank.independent_columns`.
+
+    Returns
+    -------
+    (n, m) array
+
+    References
+    ----------
+    Penrose (1955), A generalized inverse for matrices, Math. Proc. Camb. Phil. Soc. 51, 406-413.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = np.array([[100, 50, 20, 10], [50, 106, 46, 23], [20, 46, 56, 28], [10, 23, 28, 14]])
+    >>> (moore_penrose(A) @ [130, 776, 486, 243]).round(10)
+    array([-3. ,  7. ,  3.2,  1.6])
+    """
+    A = _matrix(A, "moore_penrose")
+    basis = independent_columns(A, tol=tol)
+    if not basis.rank:
+        return np.zeros(A.shape[::-1])
+    B = A[:, basis.kept]
+    scale = np.linalg.norm(B / np.abs(B).max(axis=0), axis=0) * np.abs(B).max(axis=0)
+    Q, R = np.linalg.qr(B / scale)
+    left = solve_triangular(R, Q.T) / scale[:, None]
+    return minimum_norm(basis.combinations, left)
+
+
+def minimum_norm(combinations, solution):
+    """The shortest beta (p, q) with the fitted values of beta[kept] = solution (r, q), 0 elsewhere:
+    ``C (C'C)^-1 solution``."""
+    Q, R = np.linalg.qr(combinations)
+    return Q @ solve_triangular(R, solution, trans="T")
+
+
+def null_space(A, *, tol=None):
+    """Orthonormal columns N (n, n - rank) with ``A N = 0``, as SAS/IML's HOMOGEN.
+
+    The first non-zero element of every column is positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = np.array([[100, 50, 20, 10], [50, 106, 46, 23], [20, 46, 56, 28], [10, 23, 28, 14]])
+    >>> null_space(A).T * np.sqrt(5)
+    array([[ 0.,  0.,  1., -2.]])
+    """
+    basis = independent_columns(_matrix(A, "null_space"), tol=tol)
+    return orthonormal_null_space(basis.kept, basis.aliased, basis.combinations)
+
+
+def orthonormal_null_space(kept, aliased, combinations):
+    """Null space of X = X[:, kept] combinations', orthonormalised: a vector per aliased column."""
+    N = np.zeros((aliased.size, int(aliased.sum())))
+    N[kept] = combinations[aliased].T
+    N[np.flatnonzero(aliased), np.arange(N.shape[1])] = -1.0
+    if not N.size:
+        return N
+    N = qr(N / np.abs(N).max(axis=0), mode="economic")[0]
+    N[np.abs(N) < 1e-15] = 0.0
+    first = N[np.argmax(N != 0, axis=0), np.arange(N.shape[1])]
+    return N * np.where(first < 0, -1.0, 1.0) + 0.0  # + 0.0: no -0
+
+
+@dataclass(frozen=True)
+class LinearCombinations:
+    """Groups of linearly dependent columns.
+
+    Attributes
+    ----------
+    groups : list of lists
+        In each the first column is the combination of the others with non-zero coefficients.
+    remove : list
+        Removing these leaves independent columns.
+    coefficients : dict
+        For every removed column the coefficients of the others: ``{"e": {"c": 2.0, "one": -1.0}}``.
+    """
+
+    groups: list
+    remove: list
+    coefficients: dict
+
+
+def find_linear_combinations(X, *, tol=None) -> LinearCombinations:
+    """Columns of X that are combinations of earlier ones, and which to remove.
+
+    The answer has the form of caret's ``findLinearCombos``: groups of columns, each headed by
+    the one to remove. If the first column is constant the others are centred before their sizes
+    are compared, so a large shift does not hide them.
+
+    Parameters
+    ----------
+    X : (n, p) array or DataFrame
+        With a DataFrame columns are named, otherwise numbered from 0.
+    tol : float, default 1e-12
+
+    Returns
+    -------
+    LinearCombinations
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> c = np.array([1.0, 4.0, 2.0, 8.0])
+    >>> find_linear_combinations(np.column_stack([np.ones(4), c, 2 * c - 1]))
+    LinearCombinations(groups=[[2, 0, 1]], remove=[2], coefficients={2: {0: -1.0, 1: 2.0}})
+    """
+    names = list(getattr(X, "columns", range(np.shape(X)[1] if np.ndim(X) == 2 else 0)))
+    A = _matrix(X, "find_linear_combinations")
+    constant = A.size and A[0, 0] != 0 and (A[:, 0] == A[0, 0]).all()
+    basis = independent_columns(A, intercept=0 if constant else None, tol=tol)
+    coefficients = {}
+    for j in np.flatnonzero(basis.aliased):
+        row = basis.combinations[j]
+        used = np.flatnonzero(row)
+        coefficients[names[j]] = {names[basis.kept[i]]: float(row[i]) for i in used}
+    groups = [[removed, *others] for removed, others in coefficients.items()]
+    return LinearCombinations(groups, list(coefficients), coefficients)
+
+
+def _sweep_all(A, pivoting, tol):
+    """(G, aliased): every pivot that is not 0 swept once, rows of the others 0."""
+    S, smallest = np.array(A), _smallest_pivots(A, tol)
+    size = np.sqrt(np.abs(np.asarray(A.diagonal(), dtype=float)))
+    waiting, aliased = list(range(len(A))), np.zeros(len(A), dtype=bool)
+    while waiting:
+        i = max(waiting, key=lambda j: _relative(S[j, j], size[j])) if pivoting else waiting[0]
+        waiting.remove(i)
+        if S[i, i] > smallest[i]:
+            _sweep_in_place(S, i)
+            continue
+        _check_semidefinite(S, i, waiting, size)
+        aliased[i] = True
+    S[aliased] = 0
+    S[:, aliased] = 0
+    return S, aliased
+
+
+def _sweep_in_place(S, i):
+    """One sweep; exact if S holds fractions."""
+    pivot, column = S[i, i], S[:, i].copy()
+    row = S[i] / pivot
+    column[i] = 0
+    S -= np.multiply.outer(column, row)
+    S[i] = row
+    S[:, i] = -column / pivot
+    S[i, i] = 1 / pivot
+
+
+def _smallest_pivots(A, tol):
+    """Pivots up to here count as 0: exact zeros only for exact arithmetic."""
+    if A.dtype == object:
+        return [0] * len(A)
+    return (PIVOT_TOLERANCE if tol is None else tol) * np.abs(A.diagonal())
+
+
+def _relative(pivot, size):
+    return float(pivot) / size**2 if size else 0.0
+
+
+def _check_semidefinite(S, i, waiting, size):
+    """A semidefinite matrix has nothing left beside a zero pivot, and no negative one."""
+    left = [j for j in waiting if abs(float(S[i, j])) > 1e-5 * size[i] * size[j]]
+    if left or float(S[i, i]) < -1e-8 * size[i] ** 2:
+        raise ValueError(
+            "g2_inverse needs a positive semidefinite matrix such as X'X, but after "
+            f"elimination row {i} has pivot {float(S[i, i]):.3g} beside other non-zero elements; "
+            "use moore_penrose(A) for other matrices"
+        )
+
+
+def _matrix(A, who):
+    """A as a finite float matrix."""
+    A = np.asarray(A)
+    if A.ndim != 2:
+        raise ValueError(f"{who} needs a matrix (2 dimensions), got shape {A.shape}")
+    if A.dtype.kind not in "fiub" and not _is_exact(A):
+        raise ValueError(f"{who} needs real numbers, got dtype {A.dtype}")
+    A = A.astype(A.dtype if A.dtype.kind == "f" and A.dtype.itemsize <= 8 else np.float64)
+    if not np.isfinite(A).all():
+        row, column = np.argwhere(~np.isfinite(A))[0]
+        raise ValueError(f"{who} needs finite numbers, got {A[row, column]} at [{row}, {column}]")
+    return A
+
+
+def _is_exact(A):
+    return A.dtype == object and all(hasattr(v, "denominator") for v in A.flat)
+
+
+def _square(A, who):
+    """A as a finite square matrix of float64, or unchanged if it holds fractions."""
+    A = np.asarray(A)
+    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+        raise ValueError(f"{who} needs a square matrix, got shape {A.shape}")
+    return A if _is_exact(A) else _matrix(A, who).astype(np.float64)
+
+
+def _symmetric(A, who):
+    A = _square(A, who)
+    size = np.sqrt(np.abs(np.asarray(A.diagonal(), dtype=float)))
+    gap = np.abs(np.asarray(A - A.T, dtype=float))
+    if (gap > 1e-8 * np.multiply.outer(size, size)).any():
+        i, j = np.unravel_index(np.argmax(gap), gap.shape)
+        raise ValueError(
+            f"{who} needs a symmetric matrix, but A[{i}, {j}] = {A[i, j]} and "
+            f"A[{j}, {i}] = {A[j, i]}; use moore_penrose(A) for other matrices"
+        )
+    return A
