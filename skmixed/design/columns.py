@@ -1,0 +1,382 @@
+"""Columns of a table: read from pandas, polars or NumPy, checked, and brought to three kinds.
+
+A column that a formula uses is a float or integer array, a boolean array or a categorical with
+observed categories only. Anything else (dates, complex numbers, mixed objects) has no meaning as a
+covariate and is an error that names the column and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals.stable.v1 as nw
+import numpy as np
+import pandas as pd
+
+from skmixed.design.parts import unknown_category
+
+
+class Table:
+    """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays."""
+
+    def __init__(self, data: Any) -> None:
+        self._data: Any = data
+        self._rows: np.ndarray | None = None  # None while all rows are left
+        if isinstance(data, pd.DataFrame):
+            self.names = _unique_names(data.columns)
+            self.n_rows = len(data)
+        elif isinstance(data, Mapping):
+            self.names = tuple(data)
+            self.n_rows = _common_length(data)
+        elif hasattr(data, "columns") and hasattr(data, "get_column"):
+            self.names = tuple(data.columns)
+            self.n_rows = len(data)
+        else:
+            raise TypeError(
+                "a formula needs named columns: a pandas or polars DataFrame or a dict of arrays, "
+                f"got {type(data).__name__}"
+            )
+        self.n_input = self.n_rows
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The rows of the input that are left."""
+        return np.arange(self.n_rows) if self._rows is None else self._rows
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Leave all but ``rows``, counted among those that are left, out."""
+        self._rows = rows if self._rows is None else self._rows[rows]
+        self.n_rows = len(rows)
+
+    def rows_of(self, values: Any) -> Any:
+        """The values of the rows that are left, of a vector over all rows."""
+        return values if values is None or self._rows is None else values[self._rows]
+
+    def column(self, name: str) -> Any:
+        """The column over all rows: a NumPy or pandas array, or a `TextColumn`."""
+        if isinstance(self._data, pd.DataFrame):
+            values = self._data[name].array
+            return (
+                values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
+            )
+        if isinstance(self._data, Mapping):
+            values = self._data[name]
+            values = values if hasattr(values, "dtype") else np.asarray(values)
+            return getattr(values, "array", values)
+        return _from_polars(self._data.get_column(name))
+
+
+def _unique_names(columns: pd.Index) -> tuple:
+    if not columns.is_unique:
+        repeated = ", ".join(map(repr, columns[columns.duplicated()].unique()))
+        raise ValueError(f"the data have more than one column named {repeated}: rename one of them")
+    return tuple(columns)
+
+
+def _common_length(data: Mapping[str, Any]) -> int:
+    lengths = {name: len(values) for name, values in data.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns differ in length: {lengths}")
+    return next(iter(lengths.values()), 0)
+
+
+def _from_polars(series: Any) -> Any:
+    """A polars Series as an array, text and categories as a pandas object; pyarrow is not needed."""
+    column = nw.from_native(series, series_only=True)
+    if column.dtype in (nw.String, nw.Categorical, nw.Enum):
+        text = column.dtype == nw.String
+        column = column.cast(nw.Categorical) if text else column
+        codes = nw.from_native(column.to_native().to_physical(), series_only=True)
+        codes = codes.cast(nw.Int64).fill_null(-1).to_numpy()
+        categories = pd.Index(column.cat.get_categories().to_list(), dtype=object)
+        values = drop_unused(pd.Categorical.from_codes(codes, categories=categories))
+        return TextColumn(_sorted(values)) if text else values
+    if column.dtype == nw.Boolean and column.null_count():
+        return pd.array(column.to_list(), dtype="boolean")
+    return column.to_numpy()
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """Plain text already factorised; text, unlike a categorical, may turn out to be numbers."""
+
+    values: pd.Categorical
+
+    @property
+    def dtype(self):
+        """The dtype of the values."""
+        return self.values.dtype
+
+
+@dataclass(frozen=True)
+class Column:
+    """A clean column; ``missing`` is a mask or None, ``text`` marks categories read from text."""
+
+    kind: str  # "number", "boolean" or "category"
+    values: np.ndarray | pd.Categorical
+    missing: np.ndarray | None = None
+    text: bool = False
+
+    def values_in(self, table: Table, fitting: bool = True) -> Any:
+        """The values of the rows that are left; at the fit with the categories that occur there."""
+        values = table.rows_of(self.values)
+        if self.kind != "category":
+            return values
+        return pd.Series(drop_unused(values) if fitting else values, copy=False)
+
+
+def clean(name: str, raw: Any) -> Column:
+    """Bring the column ``raw`` to a `Column`."""
+    if isinstance(raw, TextColumn):
+        return _category(raw.values, text=True)
+    dtype = raw.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _category(raw)
+    if isinstance(dtype, pd.SparseDtype):
+        return clean(name, np.asarray(raw))
+    if not isinstance(dtype, np.dtype):
+        return _from_extension(name, raw)
+    return _from_numpy(name, np.asarray(raw))
+
+
+def _from_numpy(name: str, values: np.ndarray) -> Column:
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} has {values.ndim} dimensions, not one")
+    kind = values.dtype.kind
+    if kind in "iu":
+        return Column("number", values)
+    if kind == "f":
+        return _finite(name, values)
+    if kind == "b":
+        return Column("boolean", values)
+    if kind == "U":
+        return _category(_factorized(name, values), text=True)
+    if kind == "O":
+        return _from_objects(name, values)
+    raise _no_covariate(name, {"c": "complex numbers", "M": "dates", "m": "time spans"}.get(kind))
+
+
+def _finite(name: str, values: np.ndarray) -> Column:
+    """A float column, its missing values marked; infinity is an error."""
+    with np.errstate(all="ignore"):
+        total = values.sum(dtype=np.float64)  # finite sum: no value is NaN or infinite
+    if np.isfinite(total):
+        return Column("number", values)
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise ValueError(
+            f"column {name!r} has {infinite} infinite value{'s' * (infinite > 1)}: remove or "
+            "replace the rows"
+        )
+    missing = np.isnan(values)
+    return Column("number", values, missing if missing.any() else None)
+
+
+def _from_extension(name: str, raw: Any) -> Column:
+    """Nullable and Arrow dtypes."""
+    dtype = raw.dtype
+    missing = np.asarray(pd.isna(raw))
+    missing = missing if missing.any() else None
+    if pd.api.types.is_bool_dtype(dtype):
+        return Column("boolean", raw.to_numpy(dtype=bool, na_value=False), missing)
+    if pd.api.types.is_integer_dtype(dtype) and missing is None:
+        return Column("number", raw.to_numpy(dtype=np.int64))
+    if pd.api.types.is_numeric_dtype(dtype):
+        return _finite(name, raw.to_numpy(dtype=np.float64, na_value=np.nan))
+    if pd.api.types.is_string_dtype(dtype):
+        return _category(_factorized(name, raw), text=True)
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        raise _no_covariate(name, "dates")
+    raise _no_covariate(name, f"values of dtype {dtype}")
+
+
+def _from_objects(name: str, values: np.ndarray) -> Column:
+    """An object column: text, numbers or booleans; anything else is an error."""
+    inferred = pd.api.types.infer_dtype(values, skipna=True)
+    if inferred == "string":
+        return _category(_factorized(name, values), text=True)
+    if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return _finite(name, pd.to_numeric(pd.Series(values), errors="raise").to_numpy(np.float64))
+    if inferred == "boolean":
+        return _from_extension(name, pd.array(values, dtype="boolean"))
+    if inferred == "empty":  # nothing but missing values
+        return _finite(name, np.full(len(values), np.nan))
+    raise _no_covariate(name, _OBJECTS.get(inferred, f"values of mixed types ({inferred})"))
+
+
+_OBJECTS = {
+    "complex": "complex numbers",
+    "date": "dates",
+    "datetime": "dates",
+    "datetime64": "dates",
+    "timedelta": "time spans",
+    "timedelta64": "time spans",
+    "time": "times",
+    "period": "periods",
+    "interval": "intervals",
+    "bytes": "bytes",
+}
+
+
+def _no_covariate(name: str, what: str | None) -> ValueError:
+    remedy = {
+        "dates": "turn them into numbers, such as days since the first",
+        "time spans": "turn them into numbers, such as x.dt.total_seconds()",
+        "complex numbers": "use their real and imaginary parts, or their modulus",
+    }.get(str(what), "convert the column to numbers, or to text for categories")
+    return ValueError(f"column {name!r} holds {what or 'values that are not numbers'}: {remedy}")
+
+
+def _category(values: pd.Categorical, text: bool = False) -> Column:
+    codes = values.codes
+    missing = codes < 0
+    return Column("category", values, missing if missing.any() else None, text)
+
+
+def _factorized(name: str, raw: Any) -> pd.Categorical:
+    codes, levels = _factorize(name, raw)
+    return pd.Categorical.from_codes(codes, categories=levels)
+
+
+def _sorted(values: pd.Categorical) -> pd.Categorical:
+    return values.reorder_categories(values.categories.sort_values())
+
+
+def drop_unused(values: pd.Categorical) -> pd.Categorical:
+    """``values`` with the categories that occur."""
+    codes, levels = observed(values.codes, values.categories)
+    if levels is values.categories:
+        return values
+    return pd.Categorical.from_codes(codes, categories=levels, ordered=values.ordered)
+
+
+def observed(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Codes and levels without the levels that do not occur; the same objects if all do."""
+    used = np.zeros(len(levels) + 1, dtype=bool)
+    used[codes] = True  # -1 marks the last entry, which is no level
+    used = used[:-1]
+    if used.all():
+        return codes, levels
+    place = np.append(np.cumsum(used) - 1, -1)
+    return place[codes], levels[used]
+
+
+def looks_numeric(levels: Iterable[Any]) -> bool:
+    """Whether every level is the text of a number."""
+    try:
+        return all(np.isfinite(float(level)) for level in levels)
+    except (TypeError, ValueError):
+        return False
+
+
+def factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
+    """Codes (n,) intp (-1 missing) and sorted observed levels of a grouping column."""
+    values = raw.values if isinstance(raw, TextColumn) else raw
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, levels = observed(values.codes, values.categories)
+        return codes.astype(np.intp, copy=False), levels
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iu" and len(values):
+        return _integer_codes(np.asarray(values))
+    return _factorize(name, values)
+
+
+def _factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
+    if getattr(raw.dtype, "kind", "") == "c":
+        raise _no_covariate(name, "complex numbers")
+    if getattr(raw, "ndim", 1) != 1:
+        raise ValueError(f"column {name!r} has {raw.ndim} dimensions, not one")
+    raw = raw.astype(object) if raw.dtype.kind == "U" else raw
+    try:
+        codes, levels = pd.factorize(raw, sort=True)
+    except TypeError as error:
+        raise _no_covariate(name, "values of mixed types") from error
+    if not len(levels):
+        return np.asarray(codes, np.intp), pd.Index([], dtype=object)
+    inferred = pd.api.types.infer_dtype(levels, skipna=False)
+    if inferred.startswith("mixed") and inferred != "mixed-integer-float":
+        raise _no_covariate(name, f"values of mixed types ({inferred})")
+    return np.asarray(codes, np.intp), _index(levels)
+
+
+def _index(levels: Any) -> pd.Index:
+    """Levels as an Index of NumPy numbers or of text."""
+    if pd.api.types.is_bool_dtype(levels.dtype):
+        return pd.Index(np.asarray(levels, dtype=bool))
+    if pd.api.types.is_numeric_dtype(levels.dtype):
+        return pd.Index(np.asarray(levels))
+    return pd.Index(levels)
+
+
+def _integer_codes(values: np.ndarray) -> tuple[np.ndarray, pd.Index]:
+    """Codes of integers by a table over their range where it is small, else by hashing."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > 4 * len(values) + 1000:
+        codes, levels = pd.factorize(values, sort=True)
+        return np.asarray(codes, np.intp), pd.Index(levels)
+    shifted = values.astype(np.intp) - low if low or values.dtype != np.intp else values
+    used = np.zeros(high - low + 1, dtype=bool)
+    used[shifted] = True
+    levels = pd.Index(np.flatnonzero(used) + low)
+    if used.all():
+        return shifted, levels
+    return (np.cumsum(used) - 1)[shifted], levels
+
+
+def level_kind(levels: pd.Index) -> str:
+    """``"number"``, ``"text"`` or ``"other"``: levels of different kinds can never match."""
+    inferred = pd.api.types.infer_dtype(levels, skipna=True)
+    if inferred in ("integer", "floating", "mixed-integer-float", "boolean"):
+        return "number"
+    return "text" if inferred == "string" else "other"
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """What new data must look like: the kind of a column and the categories of the fit."""
+
+    kind: str
+    categories: pd.Index | None = None
+
+    @classmethod
+    def of(cls, kind: str, values: Any) -> ColumnSpec:
+        """The specification of a column of the fit."""
+        return cls(kind, values.array.categories if kind == "category" else None)
+
+    def conform(self, name: str, column: Column) -> Column:
+        """``column`` with the categories of the fit; other kinds and categories are errors."""
+        if self.kind == "category":
+            return self._recoded(name, column)
+        if column.kind == self.kind or (self.kind == "number" and column.kind == "boolean"):
+            return column
+        if self.kind == "boolean" and column.kind == "number":
+            return _as_boolean(name, column)
+        if column.missing is not None and column.missing.all():
+            return Column("number", np.full(len(column.values), np.nan), column.missing)
+        raise ValueError(
+            f"column {name!r} was a {self.kind} at the fit and is a {column.kind} now: convert it"
+        )
+
+    def _recoded(self, name: str, column: Column) -> Column:
+        if column.kind == "category":
+            codes, own = column.values.codes, column.values.categories
+        else:
+            codes, own = _factorize(name, column.values)
+            if column.missing is not None:
+                codes = np.where(column.missing, -1, codes)
+        place = np.append(self.categories.get_indexer(own), -1)
+        used = observed(codes, own)[1]
+        unknown = used[self.categories.get_indexer(used) < 0]
+        if len(unknown):
+            raise unknown_category(name, list(unknown), list(self.categories))
+        values = pd.Categorical.from_codes(place[codes], categories=self.categories)
+        return _category(values)
+
+
+def _as_boolean(name: str, column: Column) -> Column:
+    values = np.asarray(column.values)
+    present = values if column.missing is None else values[~column.missing]
+    if not np.isin(present, (0, 1)).all():
+        raise ValueError(f"column {name!r} was boolean at the fit and has numbers beside 0 and 1")
+    return Column("boolean", np.nan_to_num(values).astype(bool), column.missing)

@@ -1,0 +1,633 @@
+"""Design matrices: a formula and a table of columns become y, X and the random-effects terms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmixed.design.columns import (
+    Column,
+    ColumnSpec,
+    Table,
+    clean,
+    factorize,
+    level_kind,
+    looks_numeric,
+    observed,
+)
+from skmixed.design.formula import Terms, parse_formula, split_group, unknown_name
+from skmixed.design.parts import Materializer, Part, PartBuilder
+from skmixed.design.plan import Plan, make_plan
+from skmixed.design.random import (
+    RandomTerm,
+    cell_digits,
+    combine_codes,
+    find_cells,
+    radix_key,
+)
+
+# name -> (codes of all rows, levels) of a grouping column
+Grouping = dict[str, tuple[np.ndarray, pd.Index]]
+
+
+@dataclass(frozen=True)
+class Design:
+    r"""The matrices of :math:`y = X\beta + \sum_t Z_t b_t + \text{offset} + \varepsilon`.
+
+    Attributes
+    ----------
+    y : ndarray, (n,) or (n, 2), or None
+        The response; two columns for ``cbind(successes, failures)``.
+    X : ndarray, (n, p)
+        The fixed-effects columns, with their ``names`` (p,), the place of the constant column in
+        ``intercept`` (None without one) and the columns of every term in ``term_slices``.
+    random : tuple of RandomTerm
+        In the order of the formula.
+    weights : ndarray, (n,), or None
+        Prior weights w: residual variance sigma^2 / w.
+    frequencies : ndarray, (n,), or None
+        How often each row counts; rows that count zero times are gone already.
+    offset : ndarray, (n,), or None
+        The sum of the offsets.
+    rows : ndarray of intp, (n,)
+        The rows of the input that were kept, of ``n_input``.
+    spec : DesignSpec
+        Builds the design of new rows.
+    """
+
+    y: np.ndarray | None
+    X: np.ndarray
+    names: tuple[str, ...]
+    intercept: int | None
+    term_slices: dict[str, slice]
+    random: tuple[RandomTerm, ...]
+    weights: np.ndarray | None
+    frequencies: np.ndarray | None
+    offset: np.ndarray | None
+    rows: np.ndarray
+    n_input: int
+    spec: DesignSpec
+
+    @property
+    def n_obs(self) -> float:
+        """The number of observations: rows, each counted as often as its frequency says."""
+        return len(self.X) if self.frequencies is None else float(self.frequencies.sum())
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """A grouping factor as the fit saw it.
+
+    ``cells`` numbers the observed combinations of ``a:b`` in mixed radix; None for one column.
+    """
+
+    columns: tuple[str, ...]
+    column_levels: tuple[pd.Index, ...]
+    cells: np.ndarray | None
+    levels: pd.Index
+
+    def codes(self, raw: Sequence[Any]) -> np.ndarray:
+        """The codes of new rows, -1 for levels and combinations that the fit did not have."""
+        codes = [
+            _known_codes(name, values, levels)
+            for name, values, levels in zip(self.columns, raw, self.column_levels, strict=True)
+        ]
+        if self.cells is None:
+            return codes[0]
+        return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
+
+
+def _known_codes(name: str, raw: Any, levels: pd.Index) -> np.ndarray:
+    codes, own = factorize(name, raw)
+    if len(own) and level_kind(own) != level_kind(levels):
+        raise ValueError(
+            f"grouping factor {name!r} had levels like {levels[0]!r} at the fit and has levels "
+            f"like {own[0]!r} now: convert the column"
+        )
+    return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
+
+
+@dataclass(frozen=True)
+class DesignSpec:
+    """All that is needed to build the design of new rows; it holds no row of the fit.
+
+    Attributes
+    ----------
+    terms : Terms or None
+        The formula with ``.`` written out; None for a design without a formula.
+    fixed : part
+        The columns of X.
+    random : tuple of parts
+        The columns of ``z`` of each random-effects term.
+    offsets : tuple of parts
+        One column each.
+    groups : dict of str to GroupSpec
+        The grouping factors.
+    columns : dict of str to ColumnSpec
+        The kind and the categories of every covariate.
+    fixed_columns, random_columns : tuple of str
+        The covariates that X and the offsets, and the random-effects terms need.
+    """
+
+    terms: Terms | None
+    fixed: Part
+    random: tuple[Part, ...]
+    offsets: tuple[Part, ...]
+    groups: dict[str, GroupSpec]
+    columns: dict[str, ColumnSpec]
+    fixed_columns: tuple[str, ...]
+    random_columns: tuple[str, ...]
+
+    def new(
+        self,
+        table: Any,
+        *,
+        need: Collection[str] = ("fixed", "random"),
+        missing: str = "raise",
+    ) -> Design:
+        """Return the design of new rows, with the transforms and categories of the fit.
+
+        Parameters
+        ----------
+        table : DataFrame or dict of arrays
+            The new rows. The response need not be there.
+        need : {"fixed", "random"}
+            Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
+            the offset. A part that is not built has no columns.
+        missing : {"raise", "drop"}
+            Missing covariates are an error, or their rows are left out of the result, which
+            ``rows`` tells. A missing grouping factor is an unknown level, code -1.
+
+        Returns
+        -------
+        Design
+            With ``y``, ``weights`` and ``frequencies`` None.
+
+        Raises
+        ------
+        ValueError
+            For an absent column, an unknown category of a covariate, or missing values with
+            ``missing="raise"``.
+        """
+        _check_missing(missing)
+        table = Table(table)
+        fixed, random = "fixed" in need, "random" in need
+        groups = self.groups if random else {}
+        names = (*self.fixed_columns * fixed, *self.random_columns * random)
+        names = tuple(dict.fromkeys(names))
+        _check_present(table, (*names, *(name for g in groups.values() for name in g.columns)))
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in names
+        }
+        _drop_missing(table, cleaned, {}, missing)
+        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
+        make = Materializer(columns, table.n_rows)
+        blocks = _Blocks(
+            fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
+            random=[part.matrix(make) for part in self.random] if random else [],
+            offset=_sum(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
+            response=None,
+        )
+        blocks = blocks.defined(table, self, missing)
+        codes = {
+            name: table.rows_of(spec.codes([table.column(column) for column in spec.columns]))
+            for name, spec in groups.items()
+        }
+        return self._design(table, blocks, codes, need)
+
+    def _design(
+        self,
+        table: Table,
+        blocks: _Blocks,
+        codes: Mapping[str, np.ndarray],
+        need: Collection[str] = ("fixed", "random"),
+        **vectors: np.ndarray | None,
+    ) -> Design:
+        """The parts put together."""
+        fixed = "fixed" in need
+        specs = self.terms.random if self.terms is not None and "random" in need else ()
+        return Design(
+            y=blocks.response,
+            X=blocks.fixed,
+            names=self.fixed.names if fixed else (),
+            intercept=self.fixed.intercept if fixed else None,
+            term_slices=self.fixed.term_slices if fixed else {},
+            random=tuple(
+                RandomTerm(
+                    spec.group,
+                    part.names,
+                    codes[spec.group],
+                    self.groups[spec.group].levels,
+                    z,
+                    spec.correlated,
+                )
+                for spec, part, z in zip(specs, self.random, blocks.random, strict=False)
+            ),
+            weights=vectors.get("weights"),
+            frequencies=vectors.get("frequencies"),
+            offset=blocks.offset,
+            rows=table.kept,
+            n_input=table.n_input,
+            spec=self,
+        )
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The matrices that expressions gave, before rows without a defined value are dealt with."""
+
+    fixed: np.ndarray
+    random: list[np.ndarray]
+    offset: np.ndarray | None
+    response: np.ndarray | None
+
+    def defined(self, table: Table, spec: DesignSpec, missing: str) -> _Blocks:
+        """These blocks without the rows in which a transform gave NaN; infinity is an error."""
+        undefined = np.zeros(0, dtype=bool)
+        named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
+        named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
+        named += [(self.response, ("the response",))]
+        for block, names in named:
+            found = _undefined_rows(block, names, missing)
+            undefined = (
+                found if not undefined.size else undefined | found if found.size else undefined
+            )
+        if not undefined.any():
+            return self
+        kept = np.flatnonzero(~undefined)
+        table.keep(kept)
+        return _Blocks(
+            self.fixed[kept],
+            [_rows_of(z, kept) for z in self.random],
+            None if self.offset is None else self.offset[kept],
+            None if self.response is None else self.response[kept],
+        )
+
+
+def _rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return z[rows] if z.strides[0] else np.broadcast_to(1.0, (len(rows), 1))
+
+
+def _undefined_rows(block: np.ndarray | None, names: Sequence[str], missing: str) -> np.ndarray:
+    """A mask of the rows with NaN, empty if there are none."""
+    if block is None or not block.size or not block.strides[0] or np.isfinite(_total(block)):
+        return np.zeros(0, dtype=bool)
+    block = block.reshape(len(block), -1)
+    for name, column in zip(names, block.T, strict=False):
+        _check_finite(name, column, missing)
+    return np.isnan(block).any(axis=1)
+
+
+def _total(block: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        return float(block.sum())
+
+
+def _check_finite(name: str, column: np.ndarray, missing: str) -> None:
+    infinite, undefined = int(np.isinf(column).sum()), int(np.isnan(column).sum())
+    if infinite:
+        raise ValueError(f"{name!r} is infinite in {infinite} row{'s' * (infinite > 1)}")
+    if undefined and missing == "raise":
+        raise ValueError(
+            f"{name!r} is not defined in {undefined} row{'s' * (undefined > 1)}: change the "
+            "expression, or leave the rows out with missing='drop'"
+        )
+
+
+def _sum(offsets: Iterable[np.ndarray]) -> np.ndarray | None:
+    offsets = list(offsets)
+    return np.sum(offsets, axis=0) if offsets else None
+
+
+def build_design(
+    terms: Terms | str | None,
+    table: Any,
+    *,
+    response: Any = None,
+    sample_weight: Any = None,
+    prior_weights: str | Any | None = None,
+    missing: str = "raise",
+) -> Design:
+    """Return the design of a formula on a table.
+
+    Parameters
+    ----------
+    terms : Terms, str or None
+        The formula; None makes every column a fixed effect beside an intercept.
+    table : DataFrame or dict of arrays, n_input rows
+        pandas, polars, or columns by name.
+    response : array, (n_input,) or (n_input, 2), optional
+        The response where the formula has no left-hand side.
+    sample_weight : array, (n_input,), optional
+        How often each row counts. Rows with weight 0 are left out before anything else.
+    prior_weights : str or array, (n_input,), optional
+        A column of ``table``, or the weights w themselves: residual variance sigma^2 / w.
+    missing : {"raise", "drop"}
+        What to do with rows that have missing values in a column that is used.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    ValueError
+        For columns that cannot be what the formula makes of them; the message names column and
+        remedy.
+
+    Examples
+    --------
+    >>> from skmixed.design import build_design
+    >>> table = {"y": [1.0, 2.0, 4.0, 3.0], "x": [0.0, 1.0, 0.0, 1.0], "g": ["a", "a", "b", "b"]}
+    >>> design = build_design("y ~ x + (1 | g)", table)
+    >>> design.names
+    ('Intercept', 'x')
+    >>> design.random[0].codes
+    array([0, 0, 1, 1])
+    """
+    _check_missing(missing)
+    table = Table(table)
+    if not table.n_rows:
+        raise ValueError("the data have zero rows")
+    frequencies = _counts(sample_weight, table)
+    plan = _plan(terms, table, prior_weights)
+    if response is not None and plan.responses:
+        raise ValueError(
+            f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
+            "of them out"
+        )
+    cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
+    _check_text(cleaned, plan)
+    grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
+    given = _response(response, table)
+    weights = _prior_weights(prior_weights, table)
+    vectors = {"the response": given, "the prior weights": weights}
+    _drop_missing(table, cleaned, grouping, missing, vectors)
+    spec, blocks = _expressions(plan, table, cleaned, given)
+    blocks = blocks.defined(table, spec, missing)
+    codes = _group_codes(plan, table, grouping, spec.groups)
+    return spec._design(
+        table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
+    )
+
+
+def _check_missing(missing: str) -> None:
+    if missing not in ("raise", "drop"):
+        raise ValueError(f"missing is 'raise' or 'drop', got {missing!r}")
+
+
+def _check_present(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in table.names:
+            raise unknown_name(
+                name, table.names, "the model was fitted with a column that is gone:"
+            )
+
+
+def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
+    weights = prior_weights if isinstance(prior_weights, str) else None
+    if weights is not None and weights not in table.names:
+        raise unknown_name(weights, table.names, "the prior weights")
+    if terms is None:
+        terms = _all_columns(table, weights)
+    elif isinstance(terms, str):
+        terms = parse_formula(terms)
+    return make_plan(terms, tuple(name for name in table.names if isinstance(name, str)), weights)
+
+
+def _all_columns(table: Table, weights: str | None) -> Terms:
+    names = [name for name in table.names if name != weights]
+    return Terms(None, " + ".join(["1", *(f"`{name}`" for name in names)]))
+
+
+def _expressions(
+    plan: Plan, table: Table, cleaned: Mapping[str, Column], given: np.ndarray | None
+) -> tuple[DesignSpec, _Blocks]:
+    """Evaluate the expressions of the formula on the rows that are left."""
+    columns = {name: column.values_in(table) for name, column in cleaned.items()}
+    kinds = {name: column.kind for name, column in cleaned.items()}
+    builder = PartBuilder(Materializer(columns, table.n_rows), kinds)
+    fixed, X = builder.make(plan.fixed)
+    random = [builder.make(expr) for expr in plan.random]
+    offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
+    y = _evaluated_response(plan, builder) if plan.responses else table.rows_of(given)
+    spec = DesignSpec(
+        plan.terms,
+        fixed,
+        tuple(part for part, _ in random),
+        tuple(part for part, _ in offsets),
+        {},
+        {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
+        plan.fixed_columns,
+        plan.random_columns,
+    )
+    X = X if X.strides[0] or not X.size else np.ones(X.shape)
+    return spec, _Blocks(X, [z for _, z in random], _sum(z for _, z in offsets), y)
+
+
+def _evaluated_response(plan: Plan, builder: PartBuilder) -> np.ndarray:
+    """The response of the formula, (n,) or (n, 2)."""
+    columns = [builder.make_vector(expr, "the response")[1] for expr in plan.responses]
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
+
+
+def _group_codes(
+    plan: Plan, table: Table, grouping: Grouping, groups: dict[str, GroupSpec]
+) -> dict[str, np.ndarray]:
+    """The codes of every grouping factor; their specifications are added to ``groups``."""
+    kept = {
+        name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
+    }
+    made = {}
+    for group in plan.terms.groups:
+        made[group], groups[group] = _group_factor(split_group(group), kept)
+        if len(groups[group].levels) < 2:
+            raise ValueError(
+                f"the grouping factor {group!r} has one level, "
+                f"{str(groups[group].levels[0])!r}: a variance between levels needs at least two"
+            )
+    return made
+
+
+def _group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, GroupSpec]:
+    codes, levels = [kept[name][0] for name in columns], tuple(kept[name][1] for name in columns)
+    if len(columns) == 1:
+        return codes[0], GroupSpec(columns, levels, None, levels[0])
+    sizes = [len(own) for own in levels]
+    joint, cells = combine_codes(codes, sizes)
+    texts = [
+        own.astype(str).to_numpy(dtype=object)[digit]
+        for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
+    ]
+    label = texts[0]
+    for text in texts[1:]:
+        label = label + ":" + text
+    return joint, GroupSpec(columns, levels, cells, pd.Index(label))
+
+
+def _drop_missing(
+    table: Table,
+    cleaned: Mapping[str, Column],
+    grouping: Grouping,
+    missing: str,
+    vectors: Mapping[str, np.ndarray | None] | None = None,
+) -> None:
+    """Leave the rows with missing values out of ``table``, or raise an error that names them."""
+    masks = {name: column.missing for name, column in cleaned.items()}
+    for name, (codes, _) in grouping.items():
+        masks[name] = codes < 0 if codes.size and codes.min() < 0 else None
+    for name, values in (vectors or {}).items():
+        if values is not None and np.isnan(_total(values)):
+            masks[name] = np.isnan(values.reshape(len(values), -1)).any(axis=1)
+    left = {name: table.rows_of(mask) for name, mask in masks.items() if mask is not None}
+    found = {name: mask for name, mask in left.items() if mask.any()}
+    if not found:
+        return
+    if missing == "raise":
+        counts = ", ".join(f"{name} ({int(mask.sum())})" for name, mask in found.items())
+        raise ValueError(
+            f"missing values in {counts}: fill them in, or leave the rows out with missing='drop'"
+        )
+    keep = ~np.logical_or.reduce(list(found.values()))
+    if not keep.any() and vectors is not None:
+        raise ValueError(
+            "no row is complete: every row has a missing value in a column that is used"
+        )
+    table.keep(np.flatnonzero(keep))
+
+
+def _check_text(cleaned: Mapping[str, Column], plan: Plan) -> None:
+    """Numbers stored as text would silently become categories."""
+    for name, column in cleaned.items():
+        if column.text and name not in plan.coded and looks_numeric(column.values.categories):
+            shown = column.values.categories[0]
+            raise ValueError(
+                f"column {name!r} holds numbers stored as text, such as {shown!r}: convert it with "
+                f"pandas.to_numeric, or write C({name}) if they are categories"
+            )
+
+
+def _counts(sample_weight: Any, table: Table) -> np.ndarray | None:
+    """How often each row counts, None if every row counts once; rows that do not are left out."""
+    if sample_weight is None:
+        return None
+    counts = _vector(sample_weight, table, "sample_weight")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("sample_weight must be finite and not negative")
+    if not counts.any():
+        raise ValueError("sample_weight is zero for every row")
+    if not counts.all():
+        table.keep(np.flatnonzero(counts))
+    return None if (counts[counts > 0] == 1).all() else counts
+
+
+def _prior_weights(prior_weights: Any, table: Table) -> np.ndarray | None:
+    """The prior weights of all rows, missing ones NaN."""
+    if prior_weights is None:
+        return None
+    if isinstance(prior_weights, str):
+        column = clean(prior_weights, table.column(prior_weights))
+        if column.kind == "category":
+            raise ValueError(f"the prior weights {prior_weights!r} are not numbers")
+        weights = np.asarray(column.values, dtype=np.float64)
+        weights = weights if column.missing is None else np.where(column.missing, np.nan, weights)
+    else:
+        weights = _vector(prior_weights, table, "prior_weights")
+    bad = int((table.rows_of(weights) <= 0).sum())
+    if bad:
+        raise ValueError(
+            f"prior_weights must be positive, {bad} value{'s are' if bad > 1 else ' is'} not: to "
+            "leave a row out give it sample_weight 0"
+        )
+    return weights
+
+
+def _vector(values: Any, table: Table, name: str) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (table.n_input,):
+        raise ValueError(f"{name} has shape {values.shape}, the data have {table.n_input} rows")
+    return values
+
+
+def _response(response: Any, table: Table) -> np.ndarray | None:
+    """A response given beside the formula, of all rows."""
+    if response is None:
+        return None
+    values = np.asarray(response)
+    if values.dtype.kind == "c":
+        raise ValueError("the response holds complex numbers")
+    if values.dtype.kind not in "fiub":
+        values = _from_text(values)
+    values = values.astype(np.float64, copy=False)
+    if len(values) != table.n_input or values.ndim > 2:
+        raise ValueError(f"y has shape {values.shape}, the data have {table.n_input} rows")
+    infinite = int(np.isinf(values).sum()) if not np.isfinite(_total(values)) else 0
+    if infinite:
+        raise ValueError(f"the response has {infinite} infinite value{'s' * (infinite > 1)}")
+    return values
+
+
+def _from_text(values: np.ndarray) -> np.ndarray:
+    """An object array of numbers; anything else is an error."""
+    column = clean("y", values)
+    if column.kind == "category":
+        raise ValueError("the response is text: it must be numbers")
+    numbers = np.asarray(column.values, dtype=np.float64)
+    return numbers if column.missing is None else np.where(column.missing, np.nan, numbers)
+
+
+def check_identifiable(design: Design) -> None:
+    """Raise an error for a linear mixed model that the data cannot determine.
+
+    With a residual variance to estimate, a term needs fewer effects than there are observations
+    (so that levels, too, are fewer), no effect may stand in two terms of one grouping factor, and
+    the response must vary.
+
+    Parameters
+    ----------
+    design : Design
+
+    Raises
+    ------
+    ValueError
+        Naming the term and the counts.
+    """
+    seen: set[tuple[str, str]] = set()
+    for term in design.random:
+        _check_term_size(term, design.n_obs)
+        for name in term.names:
+            if (term.group, name) in seen:
+                raise ValueError(
+                    f"the effect {name!r} by {term.group!r} stands in two random-effects terms, so "
+                    "their variances cannot be told apart: leave it out of one with (0 + ... | "
+                    f"{term.group})"
+                )
+            seen.add((term.group, name))
+    if (
+        design.random
+        and design.y is not None
+        and design.y.size
+        and np.ptp(design.y, axis=0).max() == 0
+    ):
+        raise ValueError(
+            f"the response is constant ({design.y.flat[0]:g}): there is no variance to explain"
+        )
+
+
+def _check_term_size(term: RandomTerm, n_obs: float) -> None:
+    if term.n_levels >= n_obs:
+        raise ValueError(
+            f"the grouping factor {term.group!r} has {term.n_levels} levels for {n_obs:g} "
+            "observations, one row per level: its variance cannot be told from the residual's"
+        )
+    if term.n_effects >= n_obs:
+        raise ValueError(
+            f"the random-effects term of {term.group!r} has {term.n_effects} effects "
+            f"({term.n_levels} levels x {len(term.names)} columns) for {n_obs:g} observations: "
+            "their variances cannot be told from the residual's; take columns out of the term"
+        )

@@ -1,0 +1,522 @@
+"""Formulas: the random-effects terms and offsets are read here, all else is left to formulaic.
+
+A formula is text only. `parse_formula` splits ``"y ~ x + offset(t) + (1 + x | g)"`` into its
+response, fixed part, offsets and random-effects terms, and translates the R spellings that have
+exactly one meaning in Python; `resolve` fills in what needs the names of the columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from formulaic import Formula
+
+from skmixed.design.tokens import Token, formula_error, source, tokenize
+
+# R functions with one unambiguous translation
+_TRANSLATED = {"factor": "C", "as.factor": "C"}
+# R functions that exist here under another spelling, or whose meaning depends on the data
+_ADVICE = {
+    "relevel": "C(f, contr.treatment(base='b'))",
+    "ordered": "C(f, contr.poly), or make the column an ordered pandas categorical first",
+    "as.ordered": "C(f, contr.poly), or make the column an ordered pandas categorical first",
+    "as.numeric": "a numeric column made before the fit",
+    "as.integer": "a numeric column made before the fit",
+    "as.character": "C(f)",
+    "as.logical": "a boolean column made before the fit",
+    "ns": "cr(x, df=3), a natural cubic regression spline",
+    "s": "cr(x, df=3) or bs(x, df=4)",
+    "te": "a product of splines, bs(x, df=4):bs(z, df=4)",
+    "rcs": "cr(x, df=3)",
+    "cut": "a categorical column made before the fit (pandas.cut)",
+    "ifelse": "np.where(condition, a, b)",
+    "interaction": "a:b",
+    "pmin": "np.minimum(a, b)",
+    "pmax": "np.maximum(a, b)",
+}
+
+
+@dataclass(frozen=True)
+class RandomSpec:
+    """One random-effects term ``(expr | group)``; ``correlated=False`` where it came from ``||``."""
+
+    expr: str
+    group: str
+    correlated: bool = True
+
+    def __str__(self) -> str:
+        return f"({self.expr} | {self.group})"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A formula, taken apart.
+
+    ``response`` is the text left of ``~`` (None for a one-sided formula), ``fixed`` the right-hand
+    side without offsets and random-effects terms, ``random`` one `RandomSpec` per term with
+    ``||`` and ``/`` written out, ``offsets`` the expressions inside ``offset()``.
+    """
+
+    response: str | None
+    fixed: str
+    random: tuple[RandomSpec, ...] = ()
+    offsets: tuple[str, ...] = ()
+    text: str = ""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The grouping factors in the order of their first use, each once."""
+        return tuple(dict.fromkeys(spec.group for spec in self.random))
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The expressions of the response: one, or the two of ``cbind(successes, failures)``."""
+        if self.response is None:
+            return ()
+        tokens = tokenize(self.response)
+        if tokens[0].text != "cbind":
+            return (self.response,)
+        inside = [token.shifted(1) for token in tokens[2:-1]]
+        return tuple(source(self.response, part) for part in _split(inside, ","))
+
+
+@lru_cache(maxsize=256)
+def parse_formula(text: str) -> Terms:
+    r"""Return the parts of a model formula in lme4's language.
+
+    The fixed part is any right-hand side that formulaic reads (interactions, ``poly``, ``bs``,
+    ``C(f, contr.sum)``, ...). Random-effects terms are
+
+    =====================  ====================================================================
+    ``(1 | g)``            a random intercept for every level of ``g``
+    ``(x | g)``            intercept and slope of ``x``, correlated; the same as ``(1 + x | g)``
+    ``(0 + x | g)``        a slope without an intercept
+    ``(x || g)``           ``(1 | g) + (0 + x | g)``: no correlation between the terms. As in lme4
+                           the dummy columns of a factor stay together in one correlated term.
+    ``(1 | a/b)``          ``(1 | a) + (1 | a:b)``
+    ``(1 | a:b)``          one level for every observed combination
+    ``(f | g)``            intercept and contrasts of a factor ``f``, correlated
+    =====================  ====================================================================
+
+    ``offset(x)`` may stand anywhere in the sum, more than once. ``.`` is every column that is not
+    the response, a grouping factor, part of a random-effects term or an offset, or the prior
+    weights. R spellings with one meaning are translated: ``x^2`` inside a call becomes ``x**2``,
+    ``factor(x)`` becomes ``C(x)``, ``TRUE`` becomes ``True``, ``b %in% a`` becomes ``b:a``.
+
+    Parameters
+    ----------
+    text : str
+        The formula, one-sided (``"x + (1 | g)"``) or two-sided (``"y ~ x + (1 | g)"``).
+
+    Returns
+    -------
+    Terms
+
+    Raises
+    ------
+    ValueError
+        If the formula cannot be read. The message shows the place.
+
+    References
+    ----------
+    Bates, Maechler, Bolker and Walker (2015). Fitting linear mixed-effects models using lme4.
+    Journal of Statistical Software 67(1), section 2.1 and table 2.
+
+    Examples
+    --------
+    >>> from skmixed.design import parse_formula
+    >>> terms = parse_formula("Reaction ~ Days + (Days || Subject)")
+    >>> terms.response, terms.fixed
+    ('Reaction', 'Days')
+    >>> [str(spec) for spec in terms.random]
+    ['(1 | Subject)', '(0 + Days | Subject)']
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a formula is a str, got {type(text).__name__}: {text!r}")
+    tokens = tokenize(text)
+    if not tokens:
+        raise ValueError("the formula is empty; for an intercept only write '1'")
+    sides = _split(tokens, "~")
+    if len(sides) > 2:
+        second = [token for token in tokens if token.text == "~"][1]
+        raise formula_error(text, second.start, "the formula has more than one '~'")
+    for token in tokens:
+        if token.text == "~" and token.context:
+            raise formula_error(text, token.start, "'~' stands inside brackets")
+    response = _response(text, sides[0]) if len(sides) == 2 and sides[0] else None
+    reader = _RightHandSide(text)
+    reader.read(sides[-1])
+    _check_repeated(text, reader.random)
+    return Terms(response, reader.fixed, tuple(reader.random), tuple(reader.offsets), text)
+
+
+def _split(tokens: Sequence[Token], separator: str) -> list[list[Token]]:
+    """``tokens`` between the ``separator`` tokens that stand outside all brackets."""
+    parts: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.kind == "operator" and token.text == separator and not token.context:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _response(text: str, tokens: list[Token]) -> str:
+    """The left-hand side: one variable, one call, or braces; anything else has no single meaning."""
+    head = tokens[0]
+    single = len(tokens) == 1 and head.kind in ("name", "quoted")
+    call = len(tokens) > 2 and head.kind == "name" and _encloses(tokens[1:])
+    braces = head.text == "{" and _encloses(tokens)
+    if not (single or call or braces):
+        raise formula_error(
+            text,
+            head.start,
+            "the left-hand side is one variable or one call: write I(a + b) for arithmetic, "
+            "cbind(successes, failures) for a binomial response",
+        )
+    if call and head.text == "cbind":
+        inside = [token.shifted(1) for token in tokens[2:-1]]
+        if len(_split(inside, ",")) != 2 or not all(_split(inside, ",")):
+            raise formula_error(text, head.start, "cbind(successes, failures) takes two columns")
+    return _translate(text, tokens)
+
+
+def _encloses(tokens: Sequence[Token]) -> bool:
+    """Whether the first token opens a bracket that the last one closes."""
+    first, last = tokens[0], tokens[-1]
+    return (
+        first.kind == "open"
+        and last.kind == "close"
+        and first.context == last.context
+        and all(len(token.context) > len(first.context) for token in tokens[1:-1])
+    )
+
+
+class _RightHandSide:
+    """Collects the fixed part, offsets and random-effects terms of a sum."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.pieces: list[str] = []
+        self.offsets: list[str] = []
+        self.random: list[RandomSpec] = []
+
+    @property
+    def fixed(self) -> str:
+        """The fixed part as one sum; an intercept when nothing else is left."""
+        joined = " ".join(self.pieces).removeprefix("+ ")
+        return joined or "1"
+
+    def read(self, tokens: list[Token]) -> None:
+        """Read the sum ``tokens`` term by term."""
+        if not tokens:
+            end = len(self.text.rstrip())
+            raise formula_error(self.text, end, "the formula has nothing on its right-hand side")
+        for sign, piece in self._signed(tokens):
+            self._read_piece(sign, piece)
+
+    def _signed(self, tokens: list[Token]) -> list[tuple[str, list[Token]]]:
+        """The summands with their signs."""
+        summands: list[tuple[str, list[Token]]] = [("+", [])]
+        for token in tokens:
+            if token.kind != "operator" or token.text not in "+-" or token.context:
+                summands[-1][1].append(token)
+            elif summands[-1][1]:
+                summands.append((token.text, []))
+            else:  # a sign of its own: "+ -1" is "-1"
+                sign = "-" if (summands[-1][0] == "-") != (token.text == "-") else "+"
+                summands[-1] = (sign, [])
+        if not summands[-1][1]:
+            raise formula_error(self.text, tokens[-1].start, "nothing follows the sign")
+        return summands
+
+    def _read_piece(self, sign: str, piece: list[Token]) -> None:
+        bars = [token for token in piece if token.text in ("|", "||") and not token.in_python]
+        if bars:
+            self._read_bars(sign, piece, bars)
+        elif piece[0].text == "offset" and len(piece) > 1 and _encloses(piece[1:]):
+            self._read_offset(sign, piece)
+        else:
+            for token in piece:
+                if token.text == "offset" and _called(piece, token):
+                    raise formula_error(self.text, token.start, "offset() is added on its own")
+            self.pieces.append(f"{sign} {_translate(self.text, piece)}")
+
+    def _read_offset(self, sign: str, piece: list[Token]) -> None:
+        if sign == "-" or len(piece) < 4:
+            why = "an offset cannot be subtracted: write offset(-x)" if sign == "-" else "offset()"
+            why = why if sign == "-" else "offset() needs an expression, as in offset(log(t))"
+            raise formula_error(self.text, piece[0].start, why)
+        self.offsets.append(_translate(self.text, piece[2:-1]))
+
+    def _read_bars(self, sign: str, piece: list[Token], bars: list[Token]) -> None:
+        where = bars[0].start
+        if not bars[0].context:
+            message = "a random-effects term stands in parentheses: write (x | g)"
+            raise formula_error(self.text, where, message)
+        if not _encloses(piece):
+            message = "a random-effects term can only be added, as in x + (x | g)"
+            raise formula_error(self.text, where, message)
+        if sign == "-":
+            message = "a random-effects term cannot be subtracted: leave it out of the formula"
+            raise formula_error(self.text, piece[0].start, message)
+        inside = [token.shifted(1) for token in piece[1:-1]]
+        outer = [token for token in inside if token.text in ("|", "||") and not token.context]
+        if not outer:  # parentheses round a sum of terms
+            self.read(inside)
+        elif len(outer) > 1:
+            message = "a random-effects term has one bar: (x | g)"
+            raise formula_error(self.text, outer[1].start, message)
+        else:
+            self._read_term(inside, outer[0])
+
+    def _read_term(self, inside: list[Token], bar: Token) -> None:
+        at = inside.index(bar)
+        left, right = inside[:at], inside[at + 1 :]
+        if not left:
+            message = "nothing stands left of the bar: for a random intercept write (1 | g)"
+            raise formula_error(self.text, bar.start, message)
+        if not right:
+            raise formula_error(self.text, bar.start, "no grouping factor stands right of the bar")
+        self._check_left(left)
+        expr = _random_expression(self.text, left)
+        split = bar.text == "||"
+        parts = _uncorrelated(expr) if split else (expr,)
+        for group in _grouping(self.text, right):
+            self.random.extend(RandomSpec(part, group, not split) for part in parts)
+
+    def _check_left(self, left: list[Token]) -> None:
+        for token in left:
+            if token.text == "." and not token.in_python:
+                message = "'.' has no meaning in a random-effects term: name the columns"
+                raise formula_error(self.text, token.start, message)
+            if token.text == "offset" and _called(left, token):
+                message = "an offset has no place in a random-effects term"
+                raise formula_error(self.text, token.start, message)
+
+
+def _called(tokens: Sequence[Token], name: Token) -> bool:
+    """Whether ``name`` is followed by the parenthesis of a call."""
+    after = list(tokens).index(name) + 1
+    return name.kind == "name" and after < len(tokens) and tokens[after].text == "("
+
+
+def _translate(text: str, tokens: Sequence[Token]) -> str:
+    """The source of ``tokens`` with R spellings written as Python."""
+    out, end = [], tokens[0].start
+    for i, token in enumerate(tokens):
+        out.append(text[end : token.start])
+        out.append(_python_spelling(text, tokens, i))
+        end = token.start + len(token.text)
+    return re.sub(r"\s+", " ", "".join(out)) if not _has_strings(tokens) else "".join(out)
+
+
+def _has_strings(tokens: Iterable[Token]) -> bool:
+    return any(token.kind in ("string", "quoted") for token in tokens)
+
+
+def _python_spelling(text: str, tokens: Sequence[Token], i: int) -> str:
+    """Token ``i`` as Python, or an error that names the Python spelling."""
+    token = tokens[i]
+    before = tokens[i - 1] if i else None
+    after = tokens[i + 1] if i + 1 < len(tokens) else None
+    if token.kind == "name":
+        return _python_name(text, token, before, after)
+    if token.kind == "number":
+        return token.text.removesuffix("L")
+    if token.text in ("^", "**"):
+        return _python_power(text, token, before, after)
+    if token.text == "%in%" and not token.in_python:
+        if after is not None and after.text == "(":
+            message = "write the nesting out with ':', as in b:a for b %in% a"
+            raise formula_error(text, token.start, message)
+        return ":"
+    if token.text.startswith("%") and len(token.text) > 1:
+        message = f"the operator {token.text} is R's: make the column before the fit"
+        raise formula_error(text, token.start, message)
+    if token.text == "$" or (token.text == "@" and not token.in_python):
+        raise formula_error(text, token.start, "name the column alone: x, not data$x")
+    return token.text
+
+
+def _python_name(text: str, token: Token, before: Token | None, after: Token | None) -> str:
+    called = after is not None and after.text == "("
+    if called and token.text in _TRANSLATED:
+        return _TRANSLATED[token.text]
+    if called and token.text in _ADVICE:
+        message = f"{token.text}() is R's: write {_ADVICE[token.text]}"
+        raise formula_error(text, token.start, message)
+    if token.in_python and token.text in ("TRUE", "FALSE"):
+        return token.text.capitalize()
+    if token.in_python and token.text in ("T", "F") and before is not None and before.text == "=":
+        return "True" if token.text == "T" else "False"
+    return token.text
+
+
+def _python_power(text: str, token: Token, before: Token | None, after: Token | None) -> str:
+    """``**``; at the level of terms a power of one variable is the variable, which nobody means."""
+    if token.in_python:
+        return "**"
+    if before is not None and before.kind in ("name", "quoted", "close") and before.text != ")":
+        shown = f"{before.text}**{after.text if after is not None else 2}"
+        message = (
+            f"between terms a power expands interactions, so a power of one variable is the "
+            f"variable itself: write I({shown})"
+        )
+        raise formula_error(text, token.start, message)
+    return "**"
+
+
+def _random_expression(text: str, left: list[Token]) -> str:
+    """The terms left of the bar, written out: ``x*f`` becomes ``1 + x + f + x:f``."""
+    return _written_out(term_names(_translate(text, left)))
+
+
+def _written_out(names: Sequence[str]) -> str:
+    return " + ".join(names if "1" in names else ["0", *names])
+
+
+def _uncorrelated(expr: str) -> tuple[str, ...]:
+    """The terms of ``expr`` as expressions of their own: ``1 + x`` gives ``1`` and ``0 + x``."""
+    return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr)) or (expr,)
+
+
+@lru_cache(maxsize=1024)
+def formulaic_formula(expr: str) -> Formula:
+    """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
+    try:
+        return Formula(expr)
+    except (
+        Exception
+    ) as error:  # formulaic raises a family of its own, and AttributeError and others
+        reason = re.sub(r"\x1b\[[0-9;]*m|[⧛⧚]", "", str(error)).strip().splitlines()
+        shown = f": {reason[0]}" if reason else ""
+        raise ValueError(f"the formula part {expr!r} cannot be read{shown}") from error
+
+
+def term_names(expr: str) -> list[str]:
+    """The terms of ``expr`` in order, ``"1"`` for the intercept."""
+    return [
+        ":".join(_factor_text(factor) for factor in term.factors)
+        for term in formulaic_formula(expr)
+    ]
+
+
+def _factor_text(factor) -> str:
+    """A factor as it is written in a formula."""
+    text = str(factor.expr)
+    if factor.eval_method.value == "lookup" and not re.fullmatch(r"[^\W\d][\w.]*", text):
+        return f"`{text}`"
+    is_call = re.match(r"[^\W\d][\w.]*\s*\(", text)
+    return text if factor.eval_method.value != "python" or is_call else f"{{{text}}}"
+
+
+def _grouping(text: str, right: list[Token]) -> list[str]:
+    """The grouping factors of ``a/b/c``: ``a``, ``a:b``, ``a:b:c``."""
+    for token in right:
+        if token.text in ("+", "*", "-", "%in%", "^", "**") and not token.in_python:
+            message = (
+                "a grouping factor is a column, a:b or a/b; crossed factors are terms of their "
+                "own: (1 | a) + (1 | b)"
+            )
+            raise formula_error(text, token.start, message)
+    groups: list[str] = []
+    for part in _split(right, "/"):
+        names = [*groups[-1:], *_interaction(text, part, right[0].start)]
+        groups.append(
+            ":".join(dict.fromkeys(name for group in names for name in split_group(group)))
+        )
+    return groups
+
+
+def _interaction(text: str, tokens: list[Token], start: int) -> list[str]:
+    """The columns of ``a:b``; parentheses round it and ``factor(a)`` are seen through."""
+    while tokens and _encloses(tokens) and tokens[0].text == "(":
+        tokens = [token.shifted(1) for token in tokens[1:-1]]
+    names: list[str] = []
+    for part in _split(tokens, ":"):
+        if not part:
+            raise formula_error(text, start, "a grouping factor is missing beside ':' or '/'")
+        if part is not tokens and _encloses(part) and part[0].text == "(":
+            names += _interaction(text, part, start)
+        else:
+            names.append(_group_name(text, part))
+    return names
+
+
+def _group_name(text: str, part: list[Token]) -> str:
+    wrapped = part[0].text in ("factor", "as.factor", "C") and len(part) == 4
+    column = part[2] if wrapped else part[0]
+    if column.kind not in ("name", "quoted") or (len(part) > 1 and not wrapped):
+        message = (
+            f"a grouping factor is a column, a:b or a/b, not {source(text, part)!r}: make the "
+            "column before the fit"
+        )
+        raise formula_error(text, part[0].start, message)
+    name = column.text.strip("`")
+    return f"`{name}`" if ":" in name else name
+
+
+def split_group(group: str) -> tuple[str, ...]:
+    """The columns of a grouping factor: ``"a:b"`` gives ``("a", "b")``."""
+    return tuple(name.strip("`") for name in re.findall(r"`[^`]*`|[^:`]+", group))
+
+
+def _check_repeated(text: str, random: Sequence[RandomSpec]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for spec in random:
+        if (spec.expr, spec.group) in seen:
+            raise ValueError(f"the random-effects term {spec} stands twice in {text!r}")
+        seen.add((spec.expr, spec.group))
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> ValueError:
+    """The error for a name that no column has: the nearest names and all there are."""
+    known = [str(column) for column in known]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = near or [column for column in known if column.lower() == name.lower()][:1]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
+    return ValueError(f"{what} {name!r} is not a column of the data.{hint} Columns: {shown}")
+
+
+def resolve(terms: Terms, columns: tuple[str, ...], fill: tuple[str, ...]) -> Terms:
+    """``terms`` with ``.`` written out as the columns ``fill`` and dotted column names quoted."""
+    dotted = frozenset(name for name in columns if "." in name and not name.isidentifier())
+
+    def quoted(text: str, fill: tuple[str, ...] = ()) -> str:
+        return _with_columns(text, dotted, fill) if "." in text else text
+
+    return replace(
+        terms,
+        response=terms.response and quoted(terms.response),
+        fixed=quoted(terms.fixed, fill),
+        random=tuple(replace(spec, expr=quoted(spec.expr)) for spec in terms.random),
+        offsets=tuple(quoted(text) for text in terms.offsets),
+    )
+
+
+def has_dot(terms: Terms) -> bool:
+    """Whether the fixed part has the term ``.``."""
+    return any(
+        token.text == "." and token.kind == "operator" and not token.in_python
+        for token in tokenize(terms.fixed)
+    )
+
+
+def _with_columns(text: str, dotted: frozenset[str], fill: tuple[str, ...]) -> str:
+    out, end = [], 0
+    for token in tokenize(text):
+        out.append(text[end : token.start])
+        end = token.start + len(token.text)
+        if token.text == "." and token.kind == "operator" and not token.in_python:
+            out.append(f"({' + '.join(f'`{name}`' for name in fill)})")
+        elif token.text in dotted and token.kind == "name":
+            out.append(f"`{token.text}`")
+        else:
+            out.append(token.text)
+    return "".join(out) + text[end:]

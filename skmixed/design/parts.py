@@ -1,0 +1,347 @@
+"""Parts of a design: the columns of one expression, made at the fit and made again for new data.
+
+A part whose terms are an intercept and numeric columns is read straight off the columns; any other
+is formulaic's. Both remember what they need to give the same columns for new rows, and no rows.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from formulaic import ModelSpec
+from formulaic.materializers import PandasMaterializer
+from formulaic.materializers.types import FactorValues
+from formulaic.transforms import TRANSFORMS
+from interface_meta import override
+
+from skmixed.design.formula import formulaic_formula, term_names
+
+Columns = Mapping[str, Any]
+
+# what formulas may call beside formulaic's own transforms: R's arithmetic under R's names
+FUNCTIONS = {
+    **{
+        name: getattr(np, name)
+        for name in "sqrt abs sign floor ceil log1p expm1 sin cos tan arcsin arctan tanh".split()
+    },
+    "c": lambda *values: list(values),
+}
+_BUILTINS = frozenset(dir(builtins))
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The names an expression needs: ``bare`` stand as terms, ``inside`` within Python code."""
+
+    bare: tuple[str, ...]
+    inside: tuple[str, ...]
+    calls: tuple[str, ...]
+    coded: frozenset[str]  # only seen by C(): their values are categories, whatever they look like
+    plain: bool  # nothing but an intercept and single columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that are needed, each once."""
+        return tuple(dict.fromkeys((*self.bare, *self.inside)))
+
+
+@lru_cache(maxsize=1024)
+def usage(expr: str) -> Usage:
+    """The columns and functions that the formula part ``expr`` refers to."""
+    bare: list[str] = []
+    code: list[str] = []
+    plain = True
+    for term in formulaic_formula(expr):
+        for factor in term.factors:
+            method = factor.eval_method.value
+            (code if method == "python" else bare if method == "lookup" else []).append(factor.expr)
+        plain &= len(term.factors) == 1 and term.factors[0].eval_method.value != "python"
+    inside, calls, coded = _names_in(tuple(code))
+    return Usage(tuple(dict.fromkeys(bare)), inside, calls, coded - set(bare), plain)
+
+
+def _names_in(code: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """Names used as values, names used as functions or modules, names only used inside C()."""
+    values: dict[str, bool] = {}
+    calls: dict[str, None] = {}
+    for expr in code:
+        aliases: dict[str, str] = {}
+        tree = _parsed(expr, aliases)
+        called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        roots = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        local = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        coded = {id(node) for node in ast.walk(tree) for node in _coded_arguments(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id not in local:
+                name = aliases.get(node.id, node.id)
+                module = id(node) in roots and (name in TRANSFORMS or name in FUNCTIONS)
+                if id(node) in called or module or _is_contrast(name):
+                    calls[name] = None
+                else:
+                    values[name] = values.get(name, True) and id(node) in coded
+    return tuple(values), tuple(calls), frozenset(name for name, only in values.items() if only)
+
+
+def _coded_arguments(node: ast.AST) -> list[ast.AST]:
+    """The data argument of a call of C()."""
+    is_coding = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    if is_coding and node.func.id in ("C", "hashed"):
+        return list(node.args[:1])
+    return []
+
+
+def _is_contrast(name: str) -> bool:
+    return name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly")
+
+
+def _parsed(expr: str, aliases: dict[str, str]) -> ast.AST:
+    """The syntax tree of Python code in which ``names in backticks`` are columns."""
+
+    def alias(match: re.Match[str]) -> str:
+        name = match.group(1)
+        known = name if name.isidentifier() else f"_quoted_{len(aliases)}"
+        aliases[known] = name
+        return f" {known} "
+
+    try:
+        return ast.parse(_QUOTED.sub(alias, expr).strip(), mode="eval")
+    except SyntaxError as error:
+        raise ValueError(f"{expr!r} is not a Python expression: {error.msg}") from error
+
+
+def is_known_function(name: str) -> bool:
+    """Whether formulas may call ``name``."""
+    return name in TRANSFORMS or name in FUNCTIONS or name in _BUILTINS
+
+
+class Materializer(PandasMaterializer):
+    """Formulaic's materializer on a mapping of clean columns.
+
+    It differs in three ways. A boolean is a factor with two levels, as R's logical. A value that
+    a categorical expression did not have at the fit is an error and not a row of zeros. Dummy
+    columns are written straight from the codes into one Fortran array, without a data frame.
+    """
+
+    def __init__(self, columns: Columns, n: int) -> None:
+        self._n = n
+        super().__init__(columns, context=FUNCTIONS)
+
+    @override
+    def _init(self) -> None:
+        self._checked: set[str] = set()
+
+    @override
+    @property
+    def nrows(self) -> int:
+        """The number of rows."""
+        return self._n
+
+    @override
+    def _is_categorical(self, values: Any) -> bool:
+        return getattr(values, "dtype", None) == bool or super()._is_categorical(values)
+
+    @override
+    def _encode_categorical(
+        self, values, metadata, encoder_state, spec, drop_rows, reduced_rank=False
+    ):
+        codes, levels = _codes(values, encoder_state.get("categories"))
+        encoder_state["categories"] = levels
+        return FactorValues(
+            {level: (codes == i).astype(np.float64) for i, level in enumerate(levels)},
+            kind="categorical",
+            spans_intercept=True,
+            drop_field=levels[0],
+            format="{name}[{field}]",
+            format_reduced="{name}[T.{field}]",
+            encoded=True,
+        )
+
+    @override
+    def _encode_evaled_factor(self, factor, spec, drop_rows, reduced_rank=False):
+        columns = super()._encode_evaled_factor(factor, spec, drop_rows, reduced_rank)
+        known = spec.encoder_state.get(factor.expr, (None, {}))[1].get("categories")
+        if known is not None and factor.expr not in self._checked:
+            _check_categories(factor.expr, factor.values.__wrapped__, known)
+            self._checked.add(factor.expr)
+        return columns
+
+    @override
+    def _combine_columns(self, cols, spec, drop_rows):
+        matrix = np.empty((self._n, len(cols)), order="F")
+        for j, (_, values) in enumerate(cols):
+            matrix[:, j] = values
+        return matrix
+
+
+def _observed(values: Any) -> tuple[np.ndarray, list]:
+    """Codes and sorted observed levels of categorical values."""
+    values = getattr(values, "__wrapped__", values)
+    values = getattr(values, "array", values)
+    if hasattr(values, "categories"):
+        return np.asarray(values.codes), list(values.categories)
+    levels, codes = np.unique(np.asarray(values), return_inverse=True)
+    return codes, levels.tolist()
+
+
+def _codes(values: Any, levels: list | None) -> tuple[np.ndarray, list]:
+    """Codes of ``values`` in ``levels`` (unknown ones -1), or in their own levels."""
+    codes, own = _observed(values)
+    if levels is None or own == levels:
+        return codes, own
+    place = {level: i for i, level in enumerate(levels)}
+    return np.array([place.get(level, -1) for level in own] or [-1])[codes], levels
+
+
+def _check_categories(expr: str, values: Any, known: list) -> None:
+    """An error for values outside ``known``: they would otherwise be rows of zeros."""
+    codes, own = _observed(values)
+    used = np.zeros(len(own) + 1, dtype=bool)
+    used[codes] = True
+    unknown = [level for level, seen in zip(own, used, strict=False) if seen and level not in known]
+    if unknown:
+        raise unknown_category(expr, unknown, known)
+
+
+def unknown_category(name: str, unknown: list, known: list) -> ValueError:
+    """The error for categories that the fit did not have."""
+    shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+    levels = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
+    return ValueError(f"{name!r} has the unknown category {shown}; the categories are {levels}")
+
+
+@dataclass(frozen=True)
+class PlainPart:
+    """An intercept and numeric columns as they are; ``columns`` holds None for the intercept."""
+
+    columns: tuple[str | None, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple("Intercept" if column is None else column for column in self.columns)
+
+    @property
+    def term_slices(self) -> dict[str, slice]:
+        """The columns of every term."""
+        return {name: slice(j, j + 1) for j, name in enumerate(self.names)}
+
+    @property
+    def intercept(self) -> int | None:
+        """The place of the constant column."""
+        return self.columns.index(None) if None in self.columns else None
+
+    def matrix(self, rows: Materializer) -> np.ndarray:
+        """The (n, p) matrix; a lone intercept is a view that takes no memory."""
+        if self.columns == (None,):
+            return np.broadcast_to(1.0, (rows.nrows, 1))
+        matrix = np.empty((rows.nrows, len(self.columns)), order="F")
+        for j, name in enumerate(self.columns):
+            matrix[:, j] = 1.0 if name is None else rows.data[name]
+        return matrix
+
+
+@dataclass(frozen=True)
+class FormulaPart:
+    """An expression that formulaic turned into columns, with the state to do so again."""
+
+    expr: str
+    model_spec: ModelSpec
+    names: tuple[str, ...]
+    term_slices: dict[str, slice]
+    intercept: int | None
+
+    def matrix(self, rows: Materializer) -> np.ndarray:
+        """The (n, p) matrix."""
+        return _materialize(self.expr, rows, self.model_spec)[0]
+
+
+Part = PlainPart | FormulaPart
+
+
+class PartBuilder:
+    """Makes the parts of one fit; factors that parts share are evaluated once."""
+
+    def __init__(self, rows: Materializer, kinds: Mapping[str, str]) -> None:
+        self._rows, self._kinds = rows, kinds
+        self._made: dict[tuple[str, ...], tuple[Part, np.ndarray]] = {}
+        # one state for all parts: formulaic writes it only where it evaluates a factor first
+        self._state: dict[str, dict] = {"encoder_state": {}, "transform_state": {}}
+
+    def make(self, expr: str) -> tuple[Part, np.ndarray]:
+        """The part and its (n, p) matrix; equal expressions give the same objects."""
+        key = canonical(expr)
+        if key not in self._made:
+            self._made[key] = self._make(expr)
+        return self._made[key]
+
+    def _make(self, expr: str) -> tuple[Part, np.ndarray]:
+        needs = usage(expr)
+        if needs.plain and all(self._kinds[name] == "number" for name in needs.bare):
+            part = plain_part(expr)
+            return part, part.matrix(self._rows)
+        spec = ModelSpec(formulaic_formula(expr), na_action="ignore", output="numpy", **self._state)
+        matrix, spec = _materialize(expr, self._rows, spec)
+        return _formula_part(expr, spec), matrix
+
+    def make_vector(self, expr: str, what: str) -> tuple[Part, np.ndarray]:
+        """The part and the one numeric column of a response or an offset."""
+        names = usage(expr).bare
+        kind = self._kinds[names[0]] if names else "number"
+        if kind == "category":
+            raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers")
+        if kind == "boolean":
+            part: Part = PlainPart(names[:1])
+            return part, part.matrix(self._rows)[:, 0]
+        part, matrix = self.make(expr)
+        if matrix.shape[1] != 1:
+            raise ValueError(f"{what} {expr[4:]} has {matrix.shape[1]} columns, not one")
+        return part, matrix[:, 0]
+
+
+@lru_cache(maxsize=1024)
+def canonical(expr: str) -> tuple[str, ...]:
+    """The terms of ``expr``, the same for all ways to write it."""
+    return tuple(term_names(expr))
+
+
+@lru_cache(maxsize=1024)
+def plain_part(expr: str) -> PlainPart:
+    """The part of an expression that is an intercept and single columns."""
+    factors = [term.factors[0] for term in formulaic_formula(expr)]
+    return PlainPart(tuple(f.expr if f.eval_method.value == "lookup" else None for f in factors))
+
+
+def _materialize(
+    expr: str, materializer: Materializer, spec: ModelSpec
+) -> tuple[np.ndarray, ModelSpec]:
+    try:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            made = materializer.get_model_matrix(spec)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the formula part {expr!r} cannot be evaluated: {error}") from error
+    return made.__wrapped__, made.model_spec
+
+
+def _formula_part(expr: str, spec: ModelSpec) -> FormulaPart:
+    slices = {
+        "Intercept" if str(term) == "1" else str(term): where
+        for term, where in spec.term_slices.items()
+    }
+    place = slices.get("Intercept")
+    return FormulaPart(
+        expr,
+        spec,
+        tuple(map(str, spec.column_names)),
+        slices,
+        None if place is None else place.start,
+    )

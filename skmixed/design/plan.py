@@ -1,0 +1,143 @@
+"""What a formula needs of a table: the columns by their use, and errors for names nobody knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from formulaic.transforms import TRANSFORMS
+
+from skmixed.design.formula import Terms, has_dot, resolve, split_group, unknown_name
+from skmixed.design.parts import FUNCTIONS, Usage, is_known_function, usage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A formula with its columns known.
+
+    ``fixed``, ``random``, ``offsets`` and ``responses`` are formula parts for formulaic,
+    ``columns`` the covariates that each of them needs, ``bare`` the covariates that stand as
+    terms (not only inside ``C()``), ``group_columns`` the columns of the grouping factors.
+    """
+
+    terms: Terms
+    fixed: str
+    random: tuple[str, ...]
+    offsets: tuple[str, ...]
+    responses: tuple[str, ...]
+    fixed_columns: tuple[str, ...]
+    random_columns: tuple[str, ...]
+    response_columns: tuple[str, ...]
+    group_columns: tuple[str, ...]
+    coded: frozenset[str]
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """All columns but those that only group, each once."""
+        names = (*self.fixed_columns, *self.random_columns, *self.response_columns)
+        return tuple(dict.fromkeys(names))
+
+
+@lru_cache(maxsize=64)
+def make_plan(terms: Terms, columns: tuple[str, ...], weights: str | None = None) -> Plan:
+    """The plan of ``terms`` on a table with ``columns``; ``weights`` is the prior weights' column."""
+    terms = resolve(terms, columns, _fill(terms, columns, weights))
+    offsets = tuple(map(_one_column, terms.offsets))
+    responses = tuple(map(_one_column, terms.responses))
+    random = tuple(spec.expr for spec in terms.random)
+    groups = tuple(dict.fromkeys(name for group in terms.groups for name in split_group(group)))
+    fixed_use = _uses((terms.fixed, *offsets))
+    random_use, response_use = _uses(random), _uses(responses)
+    uses = (*fixed_use, *random_use, *response_use)
+    _check_names(uses, columns)
+    _check_groups(groups, columns)
+    plan = Plan(
+        terms,
+        terms.fixed,
+        random,
+        offsets,
+        responses,
+        _names(fixed_use),
+        _names(random_use),
+        _names(response_use),
+        groups,
+        frozenset.union(frozenset(), *(use.coded for use in uses)) - _bare(uses),
+    )
+    _check_response(plan, _bare((*fixed_use, *random_use)))
+    return plan
+
+
+def _uses(exprs: Iterable[str]) -> tuple[Usage, ...]:
+    return tuple(map(usage, exprs))
+
+
+def _names(uses: Iterable[Usage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for use in uses for name in use.names))
+
+
+def _bare(uses: Iterable[Usage]) -> frozenset[str]:
+    return frozenset(name for use in uses for name in use.bare)
+
+
+def _one_column(text: str) -> str:
+    """A Python expression as a formula part of one column."""
+    inner = text[1:-1] if text.startswith("{") else text
+    quoted = inner.startswith("`") and inner.count("`") == 2 and inner.endswith("`")
+    single = quoted or all(part.isidentifier() for part in inner.split("."))
+    return f"0 + {inner}" if single else f"0 + I({inner})"
+
+
+def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
+    """The columns that ``.`` stands for."""
+    if "." not in terms.fixed or not has_dot(terms):
+        return ()
+    terms = resolve(terms, columns, columns[:1])  # dotted names must be quoted before they are read
+    exprs = [_one_column(text) for text in (*terms.responses, *terms.offsets)]
+    exprs += [spec.expr for spec in terms.random]
+    used = {weights, *_names(_uses(exprs))}
+    used |= {name for group in terms.groups for name in split_group(group)}
+    fill = tuple(name for name in columns if name not in used)
+    if not fill:
+        raise ValueError("'.' stands for no column: the formula uses all columns elsewhere")
+    return fill
+
+
+def _check_names(uses: Iterable[Usage], columns: tuple[str, ...]) -> None:
+    """Every name is a column or something that formulas may call."""
+    for use in uses:
+        for name in use.names:
+            if name not in columns and (name in use.bare or not is_known_function(name)):
+                raise unknown_name(name, columns, "the variable")
+        for name in use.calls:
+            if not is_known_function(name):
+                raise _unknown_function(name)
+
+
+def _unknown_function(name: str) -> ValueError:
+    known = sorted({*TRANSFORMS, *FUNCTIONS})
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(
+        f"the formula calls {name!r}, which is no function of formulas.{hint} Functions: "
+        f"{', '.join(known)}; those of NumPy as np.{name}"
+    )
+
+
+def _check_groups(groups: Iterable[str], columns: tuple[str, ...]) -> None:
+    for name in groups:
+        if name not in columns:
+            raise unknown_name(name, columns, "the grouping factor")
+
+
+def _check_response(plan: Plan, right: frozenset[str]) -> None:
+    """The response may not explain itself."""
+    if len(plan.responses) == 2 and plan.responses[0] == plan.responses[1]:
+        raise ValueError(f"the response {plan.terms.responses[0]!r} is named twice in cbind()")
+    for name in plan.response_columns:
+        if name in right or name in plan.group_columns:
+            raise ValueError(
+                f"the response {name!r} also stands on the right-hand side of the formula: take it "
+                "out there"
+            )

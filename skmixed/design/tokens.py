@@ -1,0 +1,103 @@
+"""Tokens of a formula, with the place and the bracket context of each, and errors that point at the place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+      | (?P<quoted>`[^`]+`)
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?L?(?!\w))
+      | (?P<name>[^\W\d][\w.]*)
+      | (?P<operator>\*\*|\|\||%[^%\s]*%|<=|>=|==|!=|[-+*/:^~|,=<>!&%$@.])
+      | (?P<open>[(\[{])
+      | (?P<close>[)\]}])""",
+    re.VERBOSE,
+)
+_CLOSER = {"(": ")", "call": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token: its kind, text, place in the formula and the brackets it stands in."""
+
+    kind: str
+    text: str
+    start: int
+    context: tuple[str, ...] = ()
+
+    @property
+    def in_python(self) -> bool:
+        """Whether the token belongs to a Python expression (a call, an index or braces)."""
+        return any(opener != "(" for opener in self.context)
+
+    def shifted(self, depth: int) -> Token:
+        """The same token seen from inside its ``depth`` outermost brackets."""
+        return Token(self.kind, self.text, self.start, self.context[depth:])
+
+
+def formula_error(text: str, position: int, message: str) -> ValueError:
+    """A ValueError whose message shows the formula with a caret under ``position``."""
+    return ValueError(f"{message}\n    {text}\n    {' ' * position}^")
+
+
+def tokenize(text: str) -> list[Token]:
+    """Return the tokens of ``text``; unbalanced brackets and quotes are errors that point at them."""
+    tokens: list[Token] = []
+    opened: list[Token] = []
+    context: tuple[str, ...] = ()
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise formula_error(text, position, _unreadable(text[position]))
+        kind, position = str(match.lastgroup), match.end()
+        if kind == "space":
+            continue
+        if kind == "close":
+            context = _close(text, match.start(), context, opened)
+        tokens.append(Token(kind, match.group(), match.start(), context))
+        if kind == "open":
+            opened.append(tokens[-1])
+            context = (*context, _opener(tokens))
+    if opened:
+        start = opened[-1].start
+        raise formula_error(text, start, f"the formula has an unclosed {text[start]!r}")
+    return tokens
+
+
+def _unreadable(character: str) -> str:
+    if character in "\"'`":
+        return f"the formula has an unclosed quote {character}"
+    return f"the formula has a character that means nothing here: {character!r}"
+
+
+def _opener(tokens: list[Token]) -> str:
+    """``"call"`` for the parenthesis after a name, else the bracket itself."""
+    bracket = tokens[-1]
+    before = tokens[-2] if len(tokens) > 1 else None
+    # a name directly followed by "(" is a call; with a blank between it is one all the same in R and Python
+    called = before is not None and before.kind in ("name", "quoted")
+    called = called or (before is not None and before.kind == "close" and bool(bracket.context))
+    if bracket.text == "(" and (called or bracket.in_python):
+        return "call"
+    return bracket.text
+
+
+def _close(text: str, start: int, context: tuple[str, ...], opened: list[Token]) -> tuple[str, ...]:
+    if not opened:
+        raise formula_error(text, start, f"the formula has a {text[start]!r} that nothing opened")
+    if _CLOSER[context[-1]] != text[start]:
+        wanted = _CLOSER[context[-1]]
+        raise formula_error(text, start, f"the formula has {text[start]!r} where {wanted!r} closes")
+    opened.pop()
+    return context[:-1]
+
+
+def source(text: str, tokens: Iterable[Token]) -> str:
+    """The stretch of ``text`` that ``tokens`` cover."""
+    tokens = list(tokens)
+    return text[tokens[0].start : tokens[-1].start + len(tokens[-1].text)] if tokens else ""
