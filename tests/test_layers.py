@@ -20,8 +20,9 @@ LAYERS = {
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
-    "skmixed.design": (2, {"numpy", "formulaic"}),
-    "skmixed.design.design": (2, {"numpy", "formulaic", "pandas"}),
+    "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
+    "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
+    "skmixed.design.design": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
