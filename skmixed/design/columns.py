@@ -83,19 +83,25 @@ def _common_length(data: Mapping[str, Any]) -> int:
 
 
 def _from_polars(series: Any) -> Any:
-    """A polars Series as an array, text and categories as a pandas object; pyarrow is not needed."""
+    """A polars Series as an array, text and categories as pandas has them, without pyarrow."""
     column = nw.from_native(series, series_only=True)
-    if column.dtype in (nw.String, nw.Categorical, nw.Enum):
-        text = column.dtype == nw.String
-        column = column.cast(nw.Categorical) if text else column
-        codes = nw.from_native(column.to_native().to_physical(), series_only=True)
-        codes = codes.cast(nw.Int64).fill_null(-1).to_numpy()
-        categories = pd.Index(column.cat.get_categories().to_list(), dtype=object)
-        values = drop_unused(pd.Categorical.from_codes(codes, categories=categories))
-        return TextColumn(_sorted(values)) if text else values
+    if column.dtype == nw.Enum:
+        codes = nw.from_native(series.to_physical(), series_only=True)
+        return _categorical(codes, column.cat.get_categories())
+    if column.dtype in (nw.String, nw.Categorical):
+        # the physical codes of a polars Categorical may number strings of other columns too
+        text = column.cast(nw.String)
+        values = _categorical(text.rank("dense") - 1, text.drop_nulls().unique().sort())
+        return TextColumn(values) if column.dtype == nw.String else values
     if column.dtype == nw.Boolean and column.null_count():
         return pd.array(column.to_list(), dtype="boolean")
     return column.to_numpy()
+
+
+def _categorical(codes: nw.Series, levels: nw.Series) -> pd.Categorical:
+    categories = pd.Index(levels.to_list(), dtype=object)
+    codes = codes.cast(nw.Int64).fill_null(-1).to_numpy()
+    return drop_unused(pd.Categorical.from_codes(codes, categories=categories))
 
 
 @dataclass(frozen=True)
@@ -197,8 +203,10 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     inferred = pd.api.types.infer_dtype(values, skipna=True)
     if inferred == "string":
         return _category(_factorized(name, values), text=True)
+    if inferred == "integer" and not pd.isna(values).any():
+        return Column("number", values.astype(np.int64))
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return _finite(name, pd.to_numeric(pd.Series(values), errors="raise").to_numpy(np.float64))
+        return _finite(name, pd.Series(values).to_numpy(np.float64, na_value=np.nan))
     if inferred == "boolean":
         return _from_extension(name, pd.array(values, dtype="boolean"))
     if inferred == "empty":  # nothing but missing values
@@ -238,10 +246,6 @@ def _category(values: pd.Categorical, text: bool = False) -> Column:
 def _factorized(name: str, raw: Any) -> pd.Categorical:
     codes, levels = _factorize(name, raw)
     return pd.Categorical.from_codes(codes, categories=levels)
-
-
-def _sorted(values: pd.Categorical) -> pd.Categorical:
-    return values.reorder_categories(values.categories.sort_values())
 
 
 def drop_unused(values: pd.Categorical) -> pd.Categorical:

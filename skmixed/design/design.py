@@ -105,10 +105,14 @@ def _known_codes(name: str, raw: Any, levels: pd.Index) -> np.ndarray:
     codes, own = factorize(name, raw)
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
-            f"grouping factor {name!r} had levels like {levels[0]!r} at the fit and has levels "
-            f"like {own[0]!r} now: convert the column"
+            f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
+            f"like {_shown(own)} now: convert the column"
         )
     return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
+
+
+def _shown(levels: pd.Index) -> str:
+    return repr(levels[:1].tolist()[0])
 
 
 @dataclass(frozen=True)
@@ -248,15 +252,12 @@ class _Blocks:
 
     def defined(self, table: Table, spec: DesignSpec, missing: str) -> _Blocks:
         """These blocks without the rows in which a transform gave NaN; infinity is an error."""
-        undefined = np.zeros(0, dtype=bool)
+        undefined = np.zeros(table.n_rows, dtype=bool)
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
         named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
         named += [(self.response, ("the response",))]
         for block, names in named:
-            found = _undefined_rows(block, names, missing)
-            undefined = (
-                found if not undefined.size else undefined | found if found.size else undefined
-            )
+            undefined |= _undefined_rows(block, names, missing)
         if not undefined.any():
             return self
         kept = np.flatnonzero(~undefined)
@@ -273,10 +274,12 @@ def _rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return z[rows] if z.strides[0] else np.broadcast_to(1.0, (len(rows), 1))
 
 
-def _undefined_rows(block: np.ndarray | None, names: Sequence[str], missing: str) -> np.ndarray:
-    """A mask of the rows with NaN, empty if there are none."""
+def _undefined_rows(
+    block: np.ndarray | None, names: Sequence[str], missing: str
+) -> np.ndarray | bool:
+    """A mask of the rows with NaN; False if there are none."""
     if block is None or not block.size or not block.strides[0] or np.isfinite(_total(block)):
-        return np.zeros(0, dtype=bool)
+        return False
     block = block.reshape(len(block), -1)
     for name, column in zip(names, block.T, strict=False):
         _check_finite(name, column, missing)
@@ -384,15 +387,15 @@ def _check_missing(missing: str) -> None:
 def _check_present(table: Table, names: Iterable[str]) -> None:
     for name in names:
         if name not in table.names:
-            raise unknown_name(
-                name, table.names, "the model was fitted with a column that is gone:"
-            )
+            message = f"the model was fitted with {name!r}, which the new data do not have"
+            raise unknown_name(name, table.names, message)
 
 
 def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
-        raise unknown_name(weights, table.names, "the prior weights")
+        message = f"the column of prior weights {weights!r} is not in the data"
+        raise unknown_name(weights, table.names, message)
     if terms is None:
         terms = _all_columns(table, weights)
     elif isinstance(terms, str):
@@ -402,6 +405,8 @@ def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
 
 def _all_columns(table: Table, weights: str | None) -> Terms:
     names = [name for name in table.names if name != weights]
+    if not all(isinstance(name, str) and "`" not in name for name in names):
+        raise TypeError("the names of the columns must be strings without backticks")
     return Terms(None, " + ".join(["1", *(f"`{name}`" for name in names)]))
 
 

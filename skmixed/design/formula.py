@@ -42,7 +42,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class RandomSpec:
-    """One random-effects term ``(expr | group)``; ``correlated=False`` where it came from ``||``."""
+    """One random-effects term ``(expr | group)``; not ``correlated`` where ``||`` split it."""
 
     expr: str
     group: str
@@ -166,7 +166,7 @@ def _split(tokens: Sequence[Token], separator: str) -> list[list[Token]]:
 
 
 def _response(text: str, tokens: list[Token]) -> str:
-    """The left-hand side: one variable, one call, or braces; anything else has no single meaning."""
+    """The left-hand side: one variable, one call, or braces; other sums have two meanings."""
     head = tokens[0]
     single = len(tokens) == 1 and head.kind in ("name", "quoted")
     call = len(tokens) > 2 and head.kind == "name" and _encloses(tokens[1:])
@@ -390,9 +390,7 @@ def formulaic_formula(expr: str) -> Formula:
     """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
     try:
         return Formula(expr)
-    except (
-        Exception
-    ) as error:  # formulaic raises a family of its own, and AttributeError and others
+    except Exception as error:  # formulaic lets AttributeError and others pass beside its own
         reason = re.sub(r"\x1b\[[0-9;]*m|[⧛⧚]", "", str(error)).strip().splitlines()
         shown = f": {reason[0]}" if reason else ""
         raise ValueError(f"the formula part {expr!r} cannot be read{shown}") from error
@@ -427,9 +425,8 @@ def _grouping(text: str, right: list[Token]) -> list[str]:
     groups: list[str] = []
     for part in _split(right, "/"):
         names = [*groups[-1:], *_interaction(text, part, right[0].start)]
-        groups.append(
-            ":".join(dict.fromkeys(name for group in names for name in split_group(group)))
-        )
+        columns = dict.fromkeys(name for group in names for name in split_group(group))
+        groups.append(":".join(f"`{name}`" if ":" in name else name for name in columns))
     return groups
 
 
@@ -474,14 +471,14 @@ def _check_repeated(text: str, random: Sequence[RandomSpec]) -> None:
         seen.add((spec.expr, spec.group))
 
 
-def unknown_name(name: str, known: Iterable[str], what: str) -> ValueError:
-    """The error for a name that no column has: the nearest names and all there are."""
+def unknown_name(name: str, known: Iterable[str], message: str) -> ValueError:
+    """The error for a name that no column has: ``message``, the nearest name, and all there are."""
     known = [str(column) for column in known]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     near = near or [column for column in known if column.lower() == name.lower()][:1]
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
-    return ValueError(f"{what} {name!r} is not a column of the data.{hint} Columns: {shown}")
+    return ValueError(f"{message}.{hint} Columns: {shown}")
 
 
 def resolve(terms: Terms, columns: tuple[str, ...], fill: tuple[str, ...]) -> Terms:

@@ -146,7 +146,9 @@ class Materializer(PandasMaterializer):
 
     @override
     def _is_categorical(self, values: Any) -> bool:
-        return getattr(values, "dtype", None) == bool or super()._is_categorical(values)
+        return getattr(
+            getattr(values, "dtype", None), "kind", ""
+        ) == "b" or super()._is_categorical(values)
 
     @override
     def _encode_categorical(
@@ -295,6 +297,7 @@ class PartBuilder:
         """The part and the one numeric column of a response or an offset."""
         names = usage(expr).bare
         kind = self._kinds[names[0]] if names else "number"
+        text = expr.removeprefix("0 + ")
         if kind == "category":
             raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers")
         if kind == "boolean":
@@ -302,7 +305,7 @@ class PartBuilder:
             return part, part.matrix(self._rows)[:, 0]
         part, matrix = self.make(expr)
         if matrix.shape[1] != 1:
-            raise ValueError(f"{what} {expr[4:]} has {matrix.shape[1]} columns, not one")
+            raise ValueError(f"{what} {text} has {matrix.shape[1]} columns, not one")
         return part, matrix[:, 0]
 
 
@@ -337,6 +340,12 @@ def _formula_part(expr: str, spec: ModelSpec) -> FormulaPart:
         "Intercept" if str(term) == "1" else str(term): where
         for term, where in spec.term_slices.items()
     }
+    for name, where in slices.items():
+        if where.start == where.stop:
+            raise ValueError(
+                f"{name!r} has one category only, so no column is left beside the intercept: take "
+                "it out of the formula"
+            )
     place = slices.get("Intercept")
     return FormulaPart(
         expr,

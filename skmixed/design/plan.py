@@ -42,7 +42,7 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def make_plan(terms: Terms, columns: tuple[str, ...], weights: str | None = None) -> Plan:
-    """The plan of ``terms`` on a table with ``columns``; ``weights`` is the prior weights' column."""
+    """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights."""
     terms = resolve(terms, columns, _fill(terms, columns, weights))
     offsets = tuple(map(_one_column, terms.offsets))
     responses = tuple(map(_one_column, terms.responses))
@@ -106,10 +106,13 @@ def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[
 
 def _check_names(uses: Iterable[Usage], columns: tuple[str, ...]) -> None:
     """Every name is a column or something that formulas may call."""
+    present = frozenset(columns)
     for use in uses:
         for name in use.names:
-            if name not in columns and (name in use.bare or not is_known_function(name)):
-                raise unknown_name(name, columns, "the variable")
+            if name not in present and (name in use.bare or not is_known_function(name)):
+                raise unknown_name(
+                    name, columns, f"the variable {name!r} is not a column of the data"
+                )
         for name in use.calls:
             if not is_known_function(name):
                 raise _unknown_function(name)
@@ -128,7 +131,8 @@ def _unknown_function(name: str) -> ValueError:
 def _check_groups(groups: Iterable[str], columns: tuple[str, ...]) -> None:
     for name in groups:
         if name not in columns:
-            raise unknown_name(name, columns, "the grouping factor")
+            message = f"the grouping factor {name!r} is not a column of the data"
+            raise unknown_name(name, columns, message)
 
 
 def _check_response(plan: Plan, right: frozenset[str]) -> None:

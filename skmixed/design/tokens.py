@@ -1,4 +1,4 @@
-"""Tokens of a formula, with the place and the bracket context of each, and errors that point at the place."""
+"""Tokens of a formula with their places and brackets, and errors that point at the place."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def formula_error(text: str, position: int, message: str) -> ValueError:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Return the tokens of ``text``; unbalanced brackets and quotes are errors that point at them."""
+    """Return the tokens of ``text``; what is not closed is an error that points at it."""
     tokens: list[Token] = []
     opened: list[Token] = []
     context: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def _opener(tokens: list[Token]) -> str:
     """``"call"`` for the parenthesis after a name, else the bracket itself."""
     bracket = tokens[-1]
     before = tokens[-2] if len(tokens) > 1 else None
-    # a name directly followed by "(" is a call; with a blank between it is one all the same in R and Python
+    # a name before "(" makes a call, with or without a blank between, in R as in Python
     called = before is not None and before.kind in ("name", "quoted")
     called = called or (before is not None and before.kind == "close" and bool(bracket.context))
     if bracket.text == "(" and (called or bracket.in_python):
