@@ -162,7 +162,7 @@ class RowBlocks:
         self.center = np.zeros(self.p)
         self.constant = 1.0
         if intercept is not None:
-            sample = self._dense(self._sample())
+            sample = self.dense(self._sample())
             self.constant = sample[0, intercept]
             if not self.sparse:
                 self.center = self._middle(sample)
@@ -181,14 +181,22 @@ class RowBlocks:
         center[self.intercept] = 0.0
         return center
 
+    def recenter(self, basis):
+        """Read rows with the centre that a basis was found with."""
+        if basis.center.any():
+            self.center_densely()
+        self.center[:] = 0.0
+        self.center[basis.kept] = basis.center
+
     def center_densely(self):
         """Centre sparse columns too, at the price of dense blocks."""
         if self.sparse and self.intercept is not None:
             self.sparse = False
             self.step = max(BLOCK_ELEMENTS // max(self.p, 1), 4 * self.p)
-            self.center = self._middle(self._dense(self._sample()))
+            self.center = self._middle(self.dense(self._sample()))
 
-    def _dense(self, rows) -> np.ndarray:
+    def dense(self, rows) -> np.ndarray:
+        """Some rows as they are, neither centred nor weighted."""
         block = self.X[rows]
         block = block.toarray() if sp.issparse(block) else block
         if not self.ones:
@@ -214,7 +222,7 @@ class RowBlocks:
             out = self._sparse(rows)
             return out if self.root is None else out.multiply(self.root[rows]).tocsr()
         if self.ones:
-            out = self._dense(rows)
+            out = self.dense(rows)
             out[:, 1:] -= self.center[1:]
         else:
             out = np.subtract(self.X[rows], self.center, dtype=np.float64)

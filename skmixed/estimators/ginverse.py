@@ -1,0 +1,686 @@
+"""Linear regression with X'X of any rank: GeneralizedInverseRegressor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from itertools import combinations, product
+from numbers import Real
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from skmixed.design.columns import Table
+from skmixed.design.glm import GLMDesign, build_glm_design, complete, row_product
+from skmixed.estimators._table import (
+    as_columns,
+    as_text_columns,
+    categorical_columns,
+    is_frame,
+    remember_features,
+)
+from skmixed.exceptions import NotEstimableError, RankDeficiencyWarning
+from skmixed.inference.hypotheses import (
+    Effect,
+    Hypothesis,
+    combination_text,
+    hypothesis_test,
+    type_3_functions,
+    why_not_estimable,
+)
+from skmixed.inference.tables import (
+    B_NOTE,
+    LinearSummary,
+    anova_table,
+    means_table,
+    parameter_table,
+)
+from skmixed.models.linear import METHODS, LinearFit, fit_linear
+
+_METHOD_TEXT = {
+    "sweep": "sequential sweep: later dependent columns are set to 0",
+    "rational_sweep": "sweep by largest pivot: the columns never reached are set to 0",
+    "moore_penrose": "Moore-Penrose: the shortest of all solutions",
+    "qr": "QR: later dependent columns are left out",
+}
+
+
+class GeneralizedInverseRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Least squares by a generalised inverse, for designs whose X'X has no inverse.
+
+    The normal equations ``X'X b = X'y`` have infinitely many solutions when columns of X depend
+    on each other. They differ in the coefficients and agree in everything that the data
+    determine: fitted values, residuals and estimable functions K'b. This estimator shows one of
+    the solutions, says which of its coefficients are estimable, and refuses the questions that
+    have no answer.
+
+    Categorical columns of a DataFrame enter with one column per level and none left out, as in
+    SAS PROC GLM; numeric columns enter as they are.
+
+    Parameters
+    ----------
+    method : {"sweep", "rational_sweep", "moore_penrose", "qr"}, default "sweep"
+        Which solution: ``"sweep"`` gives columns that depend on earlier ones the coefficient 0;
+        ``"rational_sweep"`` picks columns by largest remaining pivot; ``"moore_penrose"`` is the
+        shortest solution; ``"qr"`` is that of ``"sweep"`` with NaN in the tables for the
+        redundant columns, as in R.
+    fit_intercept : bool, default True
+    tol : float, default 1e-12
+        Residual size, relative to a column's own spread, below which the column is redundant.
+        Rounding of the stored digits is allowed for in any case.
+    non_estimable : {"warn", "nan", "raise", "ignore"}, default "warn"
+        What predict does with rows outside the row space of the training design.
+    formula : str, optional
+        Terms of the model, such as ``"A * B + x"``; with a left-hand side, ``fit(df)`` needs no
+        y. By default every column is one term.
+    reference : {"last", "first"} or dict, default "last"
+        Which level of a categorical column comes last, and so gets the coefficient 0 with
+        ``method="sweep"``: the last or first, or by column, ``{"A": "control"}``.
+
+    Attributes
+    ----------
+    coef_ : (p,) or (q, p) array; intercept_ : float or (q,) array
+        0 for columns that the solution leaves out.
+    rank_ : int
+    aliased_, estimable_ : Series of bool by parameter, the intercept first
+        Columns the solution leaves out (with Moore-Penrose, those that depend on earlier ones);
+        coefficients that all solutions agree on.
+    ginverse_ : (p, p) array
+        Generalised inverse G of X'WX, the intercept first.
+    null_space_ : (p, p - rank) array
+        Orthonormal columns N with X N = 0.
+    linear_dependencies_ : dict of dict
+        For every redundant column its coefficients on the others.
+    standard_errors_ : Series (DataFrame with several responses)
+    vcov_ : DataFrame ((q, p, p) array with several responses)
+        sigma^2 G.
+    sigma_, r_squared_ : float or (q,) array
+    df_resid_ : float
+        Sum of sample weights minus rank.
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    References
+    ----------
+    Searle (1971), Linear Models, chapter 5. Goodnight (1979), A tutorial on the SWEEP operator,
+    The American Statistician 33, 149-158.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmixed import GeneralizedInverseRegressor
+    >>> data = pd.DataFrame({"diet": ["a", "a", "b", "b", "c", "c"]})
+    >>> model = GeneralizedInverseRegressor().fit(data, [1.0, 3, 4, 6, 9, 11])
+    >>> model.coef_.round(10)
+    array([-8., -5.,  0.])
+    >>> model.estimable_.to_dict()
+    {'Intercept': False, 'diet[a]': False, 'diet[b]': False, 'diet[c]': False}
+    >>> model.contrast({"diet[b]": 1, "diet[a]": -1}).estimate
+    3.0
+    """
+
+    _parameter_constraints: ClassVar = {
+        "method": [StrOptions(set(METHODS))],
+        "fit_intercept": ["boolean"],
+        "tol": [Interval(Real, 0, 1, closed="left"), None],
+        "non_estimable": [StrOptions({"warn", "nan", "raise", "ignore"})],
+        "formula": [str, None],
+        "reference": [StrOptions({"last", "first"}), Mapping],
+    }
+
+    def __init__(
+        self,
+        method="sweep",
+        *,
+        fit_intercept=True,
+        tol=None,
+        non_estimable="warn",
+        formula=None,
+        reference="last",
+    ):
+        self.method = method
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.non_estimable = non_estimable
+        self.formula = formula
+        self.reference = reference
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Solve the normal equations.
+
+        Parameters
+        ----------
+        X : (n, p) array, sparse matrix or DataFrame
+        y : (n,) or (n, q) array
+            Left out if the formula names the response.
+        sample_weight : (n,), optional
+            Non-negative; weight 2 is the same as repeating the row, 0 as leaving it out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Missing or infinite values, text where numbers are needed, or lengths that differ.
+        """
+        self._validate_params()
+        weights = self._weights(sample_weight, X)
+        design = self._build_design(X, y, weights)
+        X, y = self._read(X, y, design)
+        intercept = self.fit_intercept and (design is None or design.intercept)
+        Y = y.reshape(len(y), -1).astype(np.float64, copy=False)
+        fit = fit_linear(X, Y, weights, add_intercept=intercept, tol=self.tol)
+        return self._publish(fit, design, y.ndim)
+
+    def predict(self, X, return_std=False):
+        """Predicted means.
+
+        Rows outside the row space of the training design have no determined prediction: solutions
+        of the normal equations disagree on them. ``non_estimable`` says what happens to them.
+
+        Parameters
+        ----------
+        X : (n, p) array, sparse matrix or DataFrame
+        return_std : bool
+            Also return the standard error of the predicted mean (NaN for rows outside).
+
+        Returns
+        -------
+        (n,) or (n, q) array, and a second one of standard errors if asked for
+
+        Raises
+        ------
+        NotEstimableError
+            With ``non_estimable="raise"``, for rows outside the row space.
+        """
+        check_is_fitted(self)
+        matrix = self._new_matrix(X)
+        gap = self._fit.outside(matrix)
+        outside = gap.any(axis=1)
+        mean = self._fit.predict(matrix, gap, self._full_coef[self._fit.basis.aliased])
+        if outside.any():
+            self._tell_outside(X, matrix, gap)
+            if self.non_estimable == "nan":
+                mean[outside] = np.nan
+        mean = mean[:, 0] if self._single else mean
+        if not return_std:
+            return mean
+        return mean, self._std(matrix, outside)
+
+    def solutions(self, alpha):
+        """Other solutions of the normal equations, ``b + null_space_ @ alpha``.
+
+        Parameters
+        ----------
+        alpha : float, (k,) or (m, k) array
+            Coordinates in the k = p - rank columns of ``null_space_``; a 1-d array is read as m
+            values when k = 1.
+
+        Returns
+        -------
+        (p,) or (m, p) array
+            The intercept first. With several responses use one model for each.
+        """
+        check_is_fitted(self)
+        b = self._full_coef[:, self._one_output(None)]
+        k = self.null_space_.shape[1]
+        alpha = np.asarray(alpha, dtype=float)
+        if alpha.ndim == 0 or (alpha.ndim == 1 and k == 1 and alpha.size != 1):
+            alpha = alpha[..., None]
+        if alpha.shape[-1] != k:
+            raise ValueError(
+                f"solutions needs {k} coordinates alpha, one for each column of null_space_, got "
+                f"shape {alpha.shape}"
+            )
+        return b + alpha @ self.null_space_.T
+
+    def is_estimable(self, K):
+        """Whether K'beta has the same value for all solutions of the normal equations.
+
+        Parameters
+        ----------
+        K : (p,) or (d, p) array, or dict of coefficients by parameter name
+            The intercept first.
+
+        Returns
+        -------
+        bool, or (d,) array of bool
+        """
+        check_is_fitted(self)
+        rows, single = self._contrast_rows(K)
+        estimable = self._fit.estimable(rows)
+        return bool(estimable[0]) if single else estimable
+
+    def contrast(self, K, *, output=None) -> Hypothesis:
+        """Estimate and test of K'beta = 0.
+
+        Parameters
+        ----------
+        K : (p,) or (d, p) array, dict of coefficients by parameter name, or a list of dicts
+            The intercept first. One row is tested by t, several by F.
+        output : int, optional
+            Which response, if there are several.
+
+        Returns
+        -------
+        Hypothesis
+            With estimate, standard_error, statistic, df_num, df_den and p_value.
+
+        Raises
+        ------
+        NotEstimableError
+            K'beta depends on the solution chosen; the message names the dependency.
+        """
+        check_is_fitted(self)
+        rows, single = self._contrast_rows(K)
+        estimable = self._fit.estimable(rows)
+        if not estimable.all():
+            row = np.flatnonzero(~estimable)[0]
+            raise NotEstimableError(why_not_estimable(self._fit, rows, row, names=self._names))
+        test = hypothesis_test(self._fit, rows, response=self._one_output(output))
+        return test.scalar() if single else test
+
+    def least_squares_means(self, factor, *, pairs=False, level=0.95, output=None):
+        """Means of the response by level of a factor, as if the design were balanced.
+
+        The other factors are averaged with equal weights over their levels and the covariates are
+        held at their means.
+
+        Parameters
+        ----------
+        factor : str
+            A categorical column, or ``"A:B"`` for cell means.
+        pairs : bool
+            Differences between levels instead of means.
+        level : float
+            Confidence level of the intervals.
+        output : int, optional
+            Which response, if there are several.
+
+        Returns
+        -------
+        DataFrame
+            estimate, std_error, lower, upper, df, t, p_value, estimable. A mean that the data do
+            not determine, such as that of a level with an empty cell, is NaN with
+            ``estimable=False``.
+        """
+        check_is_fitted(self)
+        names, K = self._mean_functions(factor)
+        if pairs:
+            both = list(combinations(range(len(K)), 2))
+            names = [f"{names[i]} - {names[j]}" for i, j in both]
+            K = [K[i] - K[j] for i, j in both]
+        index = pd.Index(names, name=factor if isinstance(factor, str) else ":".join(factor))
+        return means_table(self._fit, K, index, self._one_output(output), level)
+
+    def anova(self, type=3, *, output=None):
+        """Tests by term.
+
+        Type 1: each term after those before it. Type 2: each after all terms that do not contain
+        it. Type 3: the estimable functions of a term that are orthogonal to those of the terms
+        containing it; without empty cells these compare unweighted marginal means. None of them
+        depends on the coding or the order of levels.
+
+        Parameters
+        ----------
+        type : {1, 2, 3}
+        output : int, optional
+            Which response, if there are several.
+
+        Returns
+        -------
+        DataFrame
+            df, sum_sq, mean_sq, F and p_value by term and for the residuals.
+        """
+        check_is_fitted(self)
+        types = {1: 1, 2: 2, 3: 3, "I": 1, "II": 2, "III": 3}
+        if type not in types:
+            raise ValueError(f"anova has types 1, 2 and 3, got type={type!r}")
+        return anova_table(self._fit, self._effects(), types[type], self._one_output(output))
+
+    def estimable_functions(self, term):
+        """The functions of the parameters that type III tests for a term.
+
+        Returns
+        -------
+        DataFrame (d, p)
+            Orthonormal rows of coefficients by parameter.
+        """
+        check_is_fitted(self)
+        effects = {effect.name: effect for effect in self._effects()}
+        if term not in effects:
+            raise ValueError(f"{term!r} is no term of the model; the terms are {list(effects)}")
+        K = type_3_functions(self._fit, list(effects.values()), effects[term])
+        return pd.DataFrame(K, columns=self._names)
+
+    def design_matrix(self, X):
+        """The columns that the model uses for X, every level of every factor among them.
+
+        Returns
+        -------
+        DataFrame (n, p)
+            The intercept first; reference levels last.
+        """
+        check_is_fitted(self)
+        matrix = self._new_matrix(X)
+        matrix = matrix.toarray() if sp.issparse(matrix) else matrix
+        frame = pd.DataFrame(matrix, columns=self._names[self._fit_has_intercept :])
+        if self._fit_has_intercept:
+            frame.insert(0, "Intercept", 1.0)
+        return frame if not isinstance(X, pd.DataFrame) else frame.set_axis(X.index)
+
+    def summary(self, *, output=None) -> LinearSummary:
+        """The parameter table with fit statistics; non-estimable coefficients are marked B."""
+        check_is_fitted(self)
+        k = self._one_output(output)
+        fit = self._fit
+        aliased = self.aliased_.to_numpy() & (self.method != "moore_penrose")
+        coef = self._full_coef[:, k]
+        if self.method == "qr":
+            coef = np.where(aliased, np.nan, coef)
+        table = parameter_table(
+            self._names,
+            coef,
+            fit.sigma[k] * self._unscaled_errors,
+            self.estimable_.to_numpy(),
+            aliased,
+            fit.df_resid,
+        )
+        facts = (
+            ("Method", _METHOD_TEXT[self.method]),
+            ("Observations", f"{fit.total:g}"),
+            ("Columns, rank", f"{len(self._names)}, {fit.rank}"),
+            ("Residual df", f"{fit.df_resid:g}"),
+            ("Residual std. deviation", f"{fit.sigma[k]:.6g}"),
+            ("R-squared", f"{fit.r_squared[k]:.6g}"),
+        )
+        return LinearSummary("Linear model by generalised inverse", facts, table, self._notes())
+
+    def _notes(self):
+        if not self.linear_dependencies_:
+            return ()
+        note = B_NOTE.format(
+            n=len(self.linear_dependencies_), p=len(self._names), method=self.method
+        )
+        found = [
+            f"{name} = {combination_text(row.values(), row.keys())}"
+            for name, row in self.linear_dependencies_.items()
+        ]
+        more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+        return note, "In the data: " + "; ".join(found[:10]) + more + "."
+
+    def _build_design(self, X, y, weights) -> GLMDesign | None:
+        """The over-parameterised design, or None if X is numbers only and there is no formula."""
+        frame = is_frame(X)
+        if self.formula is None and not (frame and categorical_columns(X)):
+            return None
+        if not frame:
+            X = check_array(X, dtype=np.float64)
+        data = as_columns(X)
+        design = build_glm_design(
+            data, formula=self.formula, reference=self.reference, weights=weights
+        )
+        if design.response is not None and y is not None:
+            raise ValueError(
+                f"formula {self.formula!r} names the response {design.response!r} and y was given "
+                "too; use fit(X) or take the left-hand side out of the formula"
+            )
+        return design
+
+    def _read(self, X, y, design):
+        """(X, y) as validated numbers."""
+        if y is None and (design is None or design.response is None):
+            raise ValueError(
+                "GeneralizedInverseRegressor requires y to be passed, but the target y is None; "
+                "pass fit(X, y), or name the response in formula='y ~ ...'"
+            )
+        if design is None:
+            return validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                multi_output=True,
+                y_numeric=True,
+            )
+        remember_features(self, X)
+        data = as_columns(X)
+        if design.response is not None:
+            y = complete(design.response, Table(data)).values
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_consistent_length(X, y)
+        return design.matrix(data), y
+
+    def _weights(self, sample_weight, X):
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for every row: there is nothing to fit")
+        return weights
+
+    def _publish(self, fit: LinearFit, design, y_ndim):
+        self._fit, self._design = fit, design
+        self._fit_has_intercept = int(fit.basis.intercept is not None)
+        self._single = y_ndim == 1
+        self._names = self._parameter_names()
+        solution = fit.solution(self.method)
+        self._full_coef, self._unscaled_errors = solution.coef, solution.unscaled_errors
+        coef = solution.coef[self._fit_has_intercept :].T
+        constant = solution.coef[0] if self._fit_has_intercept else np.zeros(len(coef))
+        self.coef_ = coef[0] if self._single else coef
+        self.intercept_ = float(constant[0]) if self._single else constant
+        self.rank_ = fit.rank
+        left_out = solution.left_out if self.method != "moore_penrose" else fit.basis.aliased
+        self.aliased_ = pd.Series(left_out, index=self._names)
+        self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._names)
+        self.ginverse_ = solution.ginverse
+        self.null_space_ = fit.null_space
+        self.linear_dependencies_ = self._dependencies()
+        self._publish_errors()
+        self._tell_lost_digits()
+        return self
+
+    def _publish_errors(self):
+        fit = self._fit
+        sigma = fit.sigma
+        errors = np.multiply.outer(sigma, self._unscaled_errors)
+        if self.method == "qr":
+            errors = np.where(self.aliased_.to_numpy(), np.nan, errors)
+        self.df_resid_ = fit.df_resid
+        if self._single:
+            self.sigma_, self.r_squared_ = float(sigma[0]), float(fit.r_squared[0])
+            self.standard_errors_ = pd.Series(errors[0], index=self._names)
+            vcov = self.ginverse_ * sigma[0] ** 2
+            self.vcov_ = pd.DataFrame(vcov, index=self._names, columns=self._names)
+        else:
+            self.sigma_, self.r_squared_ = sigma, fit.r_squared
+            self.standard_errors_ = pd.DataFrame(errors.T, index=self._names)
+            self.vcov_ = np.multiply.outer(sigma**2, self.ginverse_)
+
+    def _parameter_names(self):
+        if self._design is not None:
+            names = list(self._design.names)
+        else:
+            default = [f"x{j}" for j in range(self.n_features_in_)]
+            names = [str(name) for name in getattr(self, "feature_names_in_", default)]
+        return ["Intercept", *names] if self._fit_has_intercept else names
+
+    def _dependencies(self):
+        basis, names = self._fit.basis, self._names
+        found = {}
+        for j in np.flatnonzero(basis.aliased):
+            row = basis.combinations[j]
+            used = np.flatnonzero(row)
+            found[names[j]] = {names[basis.kept[i]]: float(row[i]) for i in used}
+        return found
+
+    def _tell_lost_digits(self):
+        lost = [self._names[j] for j in np.flatnonzero(self._fit.basis.lost_digits)]
+        if lost:
+            warnings.warn(
+                f"{type(self).__name__}: {', '.join(lost)}: the values are so large that rounding "
+                "hides what sets the column apart from the others, and it counts as redundant; "
+                "centre the variable before expanding it into powers or products, or store it "
+                "with a smaller shift",
+                RankDeficiencyWarning,
+                stacklevel=4,
+            )
+
+    def _new_matrix(self, X):
+        if self._design is not None:
+            data = as_columns(X) if is_frame(X) else as_columns(check_array(X, dtype=np.float64))
+            return self._design.matrix(data)
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+        )
+
+    def _std(self, matrix, outside):
+        root = np.sqrt(self._fit.leverage(matrix))
+        root[outside] = np.nan
+        std = np.multiply.outer(root, self._fit.sigma)
+        return std[:, 0] if self._single else std
+
+    def _tell_outside(self, X, matrix, gap):
+        if self.non_estimable in ("nan", "ignore"):
+            return
+        rows = np.flatnonzero(gap.any(axis=1))
+        verb = "rows are" if rows.size > 1 else "row is"
+        reasons = "; ".join(self._reasons(X, matrix, gap, rows[:5]))
+        more = f"; and {rows.size - 5} more" if rows.size > 5 else ""
+        message = (
+            f"{type(self).__name__}.predict: {rows.size} {verb} outside the row space of the "
+            f"training design, so the data do not determine the prediction: {reasons}{more}"
+        )
+        if self.non_estimable == "raise":
+            raise NotEstimableError(message)
+        warnings.warn(message, RankDeficiencyWarning, stacklevel=3)
+
+    def _reasons(self, X, matrix, gap, rows):
+        """Why each of these rows is outside: an unseen level, or a broken dependency."""
+        unseen = {}
+        if self._design is not None:
+            for row, column, value in self._design.unseen(as_text_columns(as_columns(X))):
+                unseen.setdefault(row, f"{column} is {value!r}, a level the fit has not seen")
+        basis = self._fit.basis
+        aliased = np.flatnonzero(basis.aliased)
+        for i in rows:
+            if i in unseen:
+                yield f"row {i}: {unseen[i]}"
+                continue
+            size = np.abs(gap[i]) / np.where(basis.size[aliased] > 0, basis.size[aliased], 1.0)
+            j = int(np.argmax(size))
+            name = self._names[aliased[j]]
+            kept = [self._names[k] for k in basis.kept]
+            rule = combination_text(basis.combinations[aliased[j]], kept)
+            line = matrix[[i]].toarray()[0] if sp.issparse(matrix) else matrix[i]
+            value = line[aliased[j] - self._fit_has_intercept]
+            yield (
+                f"row {i}: {name} is {value:.6g}, but the training data have {name} = {rule}, "
+                f"which is {value - gap[i, j]:.6g} here"
+            )
+
+    def _one_output(self, output) -> int:
+        q = self._full_coef.shape[1]
+        if output is None and q > 1:
+            raise ValueError(f"the model has {q} responses; say which, output=0 to {q - 1}")
+        k = 0 if output is None else output
+        if not 0 <= k < q:
+            raise ValueError(f"output must be 0 to {q - 1}, got {output}")
+        return k
+
+    def _contrast_rows(self, K):
+        """(rows (d, p), whether K was one row)."""
+        if isinstance(K, Mapping):
+            return self._named_row(K)[None, :], True
+        if isinstance(K, list | tuple) and K and all(isinstance(k, Mapping) for k in K):
+            return np.array([self._named_row(k) for k in K]), False
+        rows = np.asarray(K, dtype=float)
+        p = len(self._names)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != p:
+            raise ValueError(
+                f"K needs one coefficient for each of the {p} parameters "
+                f"({', '.join(self._names[:6])}{', ...' if p > 6 else ''}), got shape "
+                f"{rows.shape}; a dict of coefficients by name is accepted too"
+            )
+        if not np.isfinite(rows).all():
+            raise ValueError("K contains NaN or infinity")
+        return np.atleast_2d(rows), rows.ndim == 1
+
+    def _named_row(self, coefficients):
+        unknown = [name for name in coefficients if name not in self._names]
+        if unknown:
+            raise ValueError(f"{unknown} are no parameters; the parameters are {self._names}")
+        row = np.zeros(len(self._names))
+        for name, value in coefficients.items():
+            row[self._names.index(name)] = value
+        return row
+
+    def _effects(self) -> list[Effect]:
+        start = self._fit_has_intercept
+        if self._design is None:
+            return [
+                Effect(name, np.array([j]), frozenset(), (name,))
+                for j, name in enumerate(self._names[start:], start)
+            ]
+        factors = self._design.factors
+        found = []
+        for name, term, where in zip(
+            self._design.term_names, self._design.terms, self._design.slices, strict=True
+        ):
+            classes = frozenset(f for f in term if factors[f].levels is not None)
+            covariates = tuple(sorted(f for f in term if factors[f].levels is None))
+            columns = np.arange(where.start, where.stop) + start
+            found.append(Effect(name, columns, classes, covariates))
+        return found
+
+    def _mean_functions(self, factor):
+        """(names, rows of K) of the least-squares means of a factor or cells of several."""
+        wanted = factor.split(":") if isinstance(factor, str) else list(factor)
+        factors = {} if self._design is None else self._design.factors
+        known = [name for name, f in factors.items() if f.levels is not None]
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise ValueError(
+                f"least_squares_means needs categorical factors of the model, got {unknown}; the "
+                f"model has {known or 'none (pass a DataFrame with categorical columns)'}"
+            )
+        names, rows = [], []
+        for levels in product(*(range(len(factors[name].levels)) for name in wanted)):
+            at = dict(zip(wanted, levels, strict=True))
+            names.append(" ".join(str(factors[n].levels[k]) for n, k in at.items()))
+            rows.append(self._mean_row(at))
+        return names, rows
+
+    def _mean_row(self, at):
+        """K of one mean: products of each factor's average column values."""
+        average = {name: self._average(f, at.get(name)) for name, f in self._design.factors.items()}
+        parts = [np.ones(1)] if self._fit_has_intercept else []
+        parts += [row_product([average[f] for f in term])[0] for term in self._design.terms]
+        return np.concatenate(parts)
+
+    def _average(self, factor, level):
+        """Column values (1, k) of a factor at one level, or on average."""
+        if factor.levels is not None:
+            k = len(factor.levels)
+            return np.full((1, k), 1 / k) if level is None else np.eye(k)[[level]]
+        return self._design.at_means(factor)

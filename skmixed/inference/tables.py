@@ -1,0 +1,130 @@
+"""Tables people read: parameters with their B marks, tests by term, least-squares means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from skmixed.inference.hypotheses import anova_sums, f_test, hypothesis_test
+
+B_NOTE = (
+    "X'X has no inverse: {n} of {p} columns are combinations of others, so the normal equations "
+    "have infinitely many solutions. Estimates marked B depend on which solution is shown "
+    "({method}); they are not estimable on their own. Fitted values, residuals and every "
+    "estimable contrast are the same for all of them."
+)
+
+
+@dataclass(frozen=True)
+class LinearSummary:
+    """Parameter table and fit statistics of a linear model; prints as text and as HTML."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        facts = "\n".join(f"{name + ':':<26}{value}" for name, value in self.facts)
+        return "\n\n".join([self.title, facts, _as_text(self.table), *map(_wrapped, self.notes)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        facts = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in self.facts
+        )
+        table = _formatted(self.table).to_html(border=0)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<h4>{escape(self.title)}</h4><table>{facts}</table>{table}{notes}"
+
+
+def parameter_table(names, coef, errors, estimable, aliased, df) -> pd.DataFrame:
+    """Estimate, B mark, standard error, t and p by parameter.
+
+    A column that the solution leaves out has nothing to test: its entries are NaN.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(errors > 0, coef / errors, np.nan)
+    shown = np.where(aliased, np.nan, errors)
+    t = np.where(aliased, np.nan, t)
+    p = 2 * stats.t.sf(np.abs(t), df) if df > 0 else np.full(len(coef), np.nan)
+    return pd.DataFrame(
+        {
+            "estimate": coef,
+            "mark": np.where(estimable, "", "B"),
+            "std_error": shown,
+            "t": t,
+            "p_value": p,
+        },
+        index=pd.Index(names, name="parameter"),
+    )
+
+
+def anova_table(fit, effects, type, response=0) -> pd.DataFrame:
+    """Sums of squares, degrees of freedom, F and p by effect, and the residual line."""
+    sigma, df = fit.sigma[response], fit.df_resid
+    rows = {}
+    for name, ss, d in anova_sums(fit, effects, type, response):
+        F, p = f_test(ss, d, sigma**2, df)
+        rows[name] = [d, ss, ss / d if d else np.nan, F, p]
+    rows["Residuals"] = [df, fit.rss[response], sigma**2, np.nan, np.nan]
+    columns = ["df", "sum_sq", "mean_sq", "F", "p_value"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
+
+
+def means_table(fit, K, index, response=0, level=0.95) -> pd.DataFrame:
+    """Estimates of the rows of K with intervals; rows that are not estimable hold NaN."""
+    tests = [hypothesis_test(fit, k[None, :], response=response, strict=False) for k in K]
+    table = pd.DataFrame(
+        {
+            "estimate": [h.estimate[0] for h in tests],
+            "std_error": [h.standard_error[0] for h in tests],
+            "df": [h.df_den for h in tests],
+            "t": [h.statistic for h in tests],
+            "p_value": [h.p_value for h in tests],
+            "estimable": [h.estimable for h in tests],
+        },
+        index=index,
+    )
+    with np.errstate(invalid="ignore"):
+        half = stats.t.ppf(0.5 + level / 2, table["df"]) * table["std_error"]
+    table.insert(2, "lower", table["estimate"] - half)
+    table.insert(3, "upper", table["estimate"] + half)
+    return table
+
+
+def _formatted(table) -> pd.DataFrame:
+    """Numbers as text: p values to 4 digits, NaN as a point."""
+    out = pd.DataFrame(index=table.index)
+    for name, column in table.items():
+        if column.dtype.kind != "f":
+            out[name] = column.astype(str)
+        elif name == "p_value":
+            out[name] = [_p_text(p) for p in column]
+        else:
+            out[name] = ["." if np.isnan(v) else f"{v:.6g}" for v in column]
+    return out
+
+
+def _p_text(p) -> str:
+    return "." if np.isnan(p) else "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _as_text(table) -> str:
+    return _formatted(table).rename_axis(index=None).to_string()
+
+
+def _wrapped(note, width=80) -> str:
+    lines, line = [], ""
+    for word in note.split():
+        if len(line) + len(word) >= width:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])

@@ -1,0 +1,275 @@
+"""Linear models whatever their rank: fitted values, residual variance and estimable functions.
+
+Everything is computed in the orthogonal basis of the independent columns, where nothing depends
+on units; the kinds of solutions differ only in how its coefficients are written in the columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
+
+METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
+# A row or contrast is estimable up to rounding: this share of a column's spread (rows) or of the
+# contrast's own terms (contrasts), and so many units in the last place of the numbers themselves.
+ROW_TOLERANCE = 1e-7
+CONTRAST_TOLERANCE = 1e-8
+ROW_ULPS = 64.0
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Least squares of y (n, q) on X (n, p) of any rank r.
+
+    Attributes
+    ----------
+    basis : ColumnBasis
+        Independent columns of the design (with its intercept as column 0, if it has one).
+    gamma : (r, q)
+        Coefficients of the orthogonal basis.
+    rss, tss : (q,)
+        Weighted sums of squares of residuals, and of y about its mean (about 0 without intercept).
+    total : float
+        Sum of weights: the number of rows they stand for.
+    """
+
+    basis: ColumnBasis
+    gamma: np.ndarray
+    rss: np.ndarray
+    tss: np.ndarray
+    total: float
+
+    @property
+    def rank(self) -> int:
+        return self.basis.rank
+
+    @property
+    def df_resid(self) -> float:
+        return self.total - self.rank
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """Residual standard deviation (q,), NaN without residual degrees of freedom."""
+        if self.df_resid <= 0:
+            return np.full(self.rss.shape, np.nan)
+        return np.sqrt(self.rss / self.df_resid)
+
+    @property
+    def r_squared(self) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.tss > 0, 1.0 - self.rss / self.tss, np.nan)
+
+    @property
+    def kept_coef(self) -> np.ndarray:
+        """Coefficients (r, q) of the kept columns when the others have none."""
+        return self.basis.to_coef @ self.gamma
+
+    @property
+    def null_space(self) -> np.ndarray:
+        """Orthonormal (p, p - r) with X N = 0."""
+        return orthonormal_null_space(self.basis.kept, self.basis.aliased, self.basis.combinations)
+
+    def solution(self, method) -> Solution:
+        """Coefficients and generalised inverse of one of the four methods."""
+        basis = self.basis
+        root = basis.to_coef / np.sqrt(self.total)
+        if method == "moore_penrose" and basis.aliased.any():
+            both = minimum_norm(basis.combinations, np.hstack([self.kept_coef, root]))
+            q = self.gamma.shape[1]
+            return Solution(both[:, :q], both[:, q:], np.zeros(len(both), dtype=bool))
+        kept, change = basis.kept, np.eye(self.rank)
+        if method == "rational_sweep" and basis.aliased.any():
+            kept = best_columns(basis)
+            change = np.linalg.inv(basis.combinations[kept])
+        p = basis.aliased.size
+        coef, full_root = np.zeros((p, self.gamma.shape[1])), np.zeros((p, self.rank))
+        # X[:, kept'] = X[:, kept] C', so coefficients on kept' are C'^-1 times those on kept.
+        coef[kept] = change.T @ self.kept_coef
+        full_root[kept] = change.T @ root
+        left_out = np.ones(p, dtype=bool)
+        left_out[kept] = False
+        return Solution(coef, full_root, left_out)
+
+    def estimable(self, K) -> np.ndarray:
+        """(d,) bool: whether K beta (K is (d, p)) has one value for all solutions."""
+        gap, size = _outside(self.basis, K)
+        return (np.abs(gap) <= CONTRAST_TOLERANCE * size).all(axis=1)
+
+    def outside(self, X) -> np.ndarray:
+        """How far each aliased column of the rows X is from its combination (n, p - r).
+
+        0 where the difference is within rounding, so a row is in the row space of the design
+        exactly if its entries are all 0.
+        """
+        rows = self._rows(X)
+        spread = self.basis.size[self.basis.aliased]
+        found = np.zeros((rows.n, spread.size))
+        for part in rows.slices() if spread.size else ():
+            gap, size = _outside(self.basis, rows.dense(part))
+            rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
+            found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
+        return found
+
+    def predict(self, X, gap, aliased_coef) -> np.ndarray:
+        """X beta (n, q) for a solution with these coefficients of aliased columns (p - r, q)."""
+        rows = self._rows(X)
+        rows.recenter(self.basis)
+        b = np.zeros((rows.p, self.gamma.shape[1]))
+        if self.rank:
+            b[self.basis.kept] = solve_triangular(self.basis.factor, self.gamma)
+        shift = self.basis.offset @ b[self.basis.kept]
+        found = gap @ aliased_coef
+        for part in rows.slices():
+            found[part] += rows.block(part) @ b - shift
+        return found
+
+    def leverage(self, X) -> np.ndarray:
+        """x'Gx (n,) of rows x in the row space."""
+        rows = self._rows(X)
+        rows.recenter(self.basis)
+        found = np.zeros(rows.n)
+        for part in rows.slices() if self.rank else ():
+            block = rows.block(part)
+            block = block.toarray() if rows.sparse else block
+            centred = (block[:, self.basis.kept] - self.basis.offset).T
+            q = solve_triangular(self.basis.factor, centred, trans="T")
+            found[part] = np.einsum("ij,ij->j", q, q) / self.total
+        return found
+
+    def _rows(self, X) -> RowBlocks:
+        implicit = X.shape[1] == self.basis.aliased.size - 1
+        return RowBlocks(X, None, 0 if implicit else None, implicit)
+
+    def in_basis(self, K) -> np.ndarray:
+        """L (d, r) with ``K beta = L gamma`` for estimable K; ``Var = sigma^2 L L' / total``."""
+        return np.asarray(K, dtype=float)[:, self.basis.kept] @ self.basis.to_coef
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients (p, q) and a root (p, r) of the generalised inverse G = root root'."""
+
+    coef: np.ndarray
+    root: np.ndarray
+    left_out: np.ndarray  # (p,) bool: columns without a coefficient
+
+    @property
+    def ginverse(self) -> np.ndarray:
+        return self.root @ self.root.T
+
+    @property
+    def unscaled_errors(self) -> np.ndarray:
+        """Square roots of the diagonal of G (p,)."""
+        return np.linalg.norm(self.root, axis=1)
+
+
+def _outside(basis, K):
+    """(gap, size) between the aliased columns of K and the combinations they should be."""
+    K = np.asarray(K, dtype=float)
+    combinations = basis.combinations[basis.aliased].T
+    kept = K[:, basis.kept]
+    expected = kept @ combinations
+    actual = K[:, basis.aliased]
+    return actual - expected, np.abs(actual) + np.abs(kept) @ np.abs(combinations)
+
+
+def best_columns(basis) -> np.ndarray:
+    """r columns by largest remaining pivot of the scaled cross-products, the intercept first."""
+    R = basis.factor @ basis.combinations.T
+    i = basis.intercept
+    if i is not None:
+        R = np.delete(R, np.searchsorted(basis.kept, i), axis=0)
+    norm = np.linalg.norm(R, axis=0)
+    usable = np.flatnonzero(norm > 0 if i is None else (norm > 0) & (np.arange(norm.size) != i))
+    order = usable[_pivoted(R[:, usable] / norm[usable])[: len(R)]]
+    return np.sort(order if i is None else np.r_[i, order])
+
+
+def _pivoted(R):
+    """Column order by largest remaining norm, the first of equals first."""
+    left, order = np.array(R), []
+    for _ in range(min(R.shape)):
+        squares = np.einsum("ij,ij->j", left, left)
+        squares[order] = -1.0
+        # Rounding must not decide between equals, or the choice would differ by platform.
+        best = int(np.argmax(squares >= squares.max() * (1 - 1e-9)))
+        q = left[:, best] / np.sqrt(squares[best])
+        left -= np.multiply.outer(q, q @ left)
+        order.append(best)
+    return order
+
+
+def fit_linear(X, y, weights=None, *, add_intercept=False, tol=None) -> LinearFit:
+    """Least squares of y (n, q) on the columns of X, dense or sparse, in passes over its rows.
+
+    Coefficients come from the triangular factor and are corrected with the residuals they leave
+    (corrected seminormal equations), which makes them as accurate as an orthogonal solution
+    without storing one.
+
+    Parameters
+    ----------
+    X : (n, p) array or sparse matrix
+    y : (n, q) array
+    weights : (n,), optional
+        Non-negative numbers of repetitions.
+    add_intercept : bool
+        Put a column of ones in front of X, without copying it.
+    tol : float, optional
+        See :func:`skmixed.linalg.rank.independent_columns`.
+
+    References
+    ----------
+    Björck (1987), Stability analysis of the method of seminormal equations, Linear Algebra and
+    its Applications 88/89, 31-48.
+    """
+    basis = independent_columns(X, weights, tol=tol, add_intercept=add_intercept)
+    rows = RowBlocks(X, weights, 0 if add_intercept else None, add_intercept)
+    rows.recenter(basis)
+    middle = _weighted_mean(y, weights) if add_intercept else np.zeros(y.shape[1])
+    gamma = np.zeros((basis.rank, y.shape[1]))
+    step, tss = _correction(rows, basis, y - middle, gamma)
+    size, rss = np.abs(step).max(axis=0, initial=0.0), tss
+    for _ in range(3):
+        gamma += step
+        step, rss = _correction(rows, basis, y - middle, gamma)
+        if (np.abs(step).max(axis=0, initial=0.0) <= 1e-14 * size).all():
+            break
+    # The last step is too small to be worth a pass, but not its effect on a tiny residual.
+    gamma += step
+    rss = np.maximum(rss - rows.total * (step**2).sum(axis=0), 0.0)
+    if add_intercept:
+        gamma[0] += middle
+    # Residuals at the level of rounding are an exact fit.
+    rss = np.where(rss <= tss * (64 * np.finfo(float).eps) ** 2, 0.0, rss)
+    return LinearFit(basis, gamma, rss, tss, rows.total)
+
+
+def _weighted_mean(y, weights):
+    first = y[0] if weights is None else y[np.argmax(weights > 0)]
+    return first + np.average(y - first, axis=0, weights=weights)
+
+
+def _correction(rows, basis, y, gamma):
+    """(Q'We / sum(w), e'We) for the residuals e = y - Q gamma, with no Q in memory."""
+    b = np.zeros((rows.p, y.shape[1]))
+    offset = np.zeros(rows.p)
+    offset[basis.kept] = basis.offset
+    if basis.rank:
+        b[basis.kept] = solve_triangular(basis.factor, gamma)
+    cross, sums, rss = np.zeros(b.shape), np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    for part in rows.slices():
+        block = rows.block(part)
+        root = np.ones((block.shape[0], 1)) if rows.root is None else rows.root[part]
+        e = y[part] * root - (block @ b - (offset @ b) * root)
+        cross += block.T @ e
+        sums += root[:, 0] @ e
+        rss += np.einsum("ij,ij->j", e, e)
+    cross = (cross - np.multiply.outer(offset, sums))[basis.kept]
+    if not basis.rank:
+        return cross, rss
+    return solve_triangular(basis.factor, cross, trans="T") / rows.total, rss
