@@ -1,0 +1,55 @@
+"""Small dense operations on one block per level, all levels at once.
+
+Blocks of l levels are stored level-last, shape (rows, columns, l): a Python loop runs over the few
+rows of a block, never over levels, and every inner operation walks contiguous memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def cholesky(A):
+    """Lower factors L (s, s, l) with A = L L' for symmetric positive definite A (s, s, l)."""
+    L = np.zeros_like(A)
+    for j in range(len(A)):
+        column = A[j:, j] - np.einsum("ikl,kl->il", L[j:, :j], L[j, :j]) if j else A[:, 0]
+        pivot = np.sqrt(column[0])
+        L[j, j] = pivot
+        L[j + 1 :, j] = column[1:] / pivot
+    return L
+
+
+def lower_solve(L, B):
+    """L^-1 B for lower factors L (s, s, l) and right-hand sides B (s, w, l)."""
+    X = np.empty(B.shape)
+    for i in range(len(L)):
+        rest = B[i] - np.einsum("kl,kwl->wl", L[i, :i], X[:i]) if i else B[0]
+        np.divide(rest, L[i, i], out=X[i])
+    return X
+
+
+def product(A, B):
+    """A_l B_l: (s, k, l) and (k, w, l) -> (s, w, l)."""
+    if A.shape[1] == 1:
+        return A * B[:1] if A.shape[0] == 1 else A[:, 0, None] * B[0]
+    return np.einsum("ikl,kwl->iwl", A, B)
+
+
+def crossproduct(A, B):
+    """A_l' B_l: (k, v, l) and (k, w, l) -> (v, w, l)."""
+    if len(A) == 1:
+        return A[0][:, None] * B[0]
+    return np.einsum("kvl,kwl->vwl", A, B)
+
+
+def outer_sum(A, B):
+    """Sum over levels of A_l' B_l: (k, v, l) and (k, w, l) -> (v, w)."""
+    return sum(a @ b.T for a, b in zip(A, B, strict=True))
+
+
+def diagonal_add(A, value):
+    """A + value * I, in place, for blocks (s, s, l)."""
+    i = np.arange(len(A))
+    A[i, i] += value
+    return A

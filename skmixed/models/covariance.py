@@ -1,0 +1,184 @@
+"""From theta to the relative covariance factors T, and from the user's units to the engine's.
+
+The engine works on covariates that are centred (where the term has a constant and free
+correlations) and scaled to be orthonormal over the rows: z = z_user M. With b_user = M b the
+covariance M T T' M' is the user's, so that slopes on covariates of any scale and shift cost the
+same number of evaluations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..linalg.crossproducts import Group
+
+# Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
+_INDEPENDENT = 1e-10
+
+
+@dataclass(frozen=True)
+class TermScale:
+    """z = (z_user - center) R^-1: M (s, s) maps effects back, b_user = M b."""
+
+    z: np.ndarray
+    M: np.ndarray
+
+
+@dataclass(frozen=True)
+class TermLayout:
+    """Where one random-effects term lives: its group, its columns there, its slice of theta."""
+
+    group: int
+    columns: slice
+    theta: slice
+    M: np.ndarray
+
+    @property
+    def size(self):
+        return len(self.M)
+
+
+@dataclass(frozen=True)
+class CovarianceLayout:
+    """All random-effects terms of a model, merged by grouping factor.
+
+    entries[g] = (j, i, k): theta[j] is entry (i, k) of the factor T of group g.
+    """
+
+    groups: tuple[Group, ...]
+    terms: tuple[TermLayout, ...]
+    entries: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    n_theta: int
+
+    @classmethod
+    def build(cls, random, weights=None):
+        """Layout of the terms ``random`` (RandomTerm, in the user's order)."""
+        names = list(dict.fromkeys(term.group for term in random))
+        columns, entries = [[] for _ in names], [[] for _ in names]
+        layouts, n_theta, widths = [], 0, [0] * len(names)
+        for term in random:
+            g = names.index(term.group)
+            scale = standardise(term, weights)
+            s, first = len(scale.M), widths[g]
+            k, i = np.triu_indices(s)  # column-major lower triangle
+            entries[g].append((n_theta + np.arange(len(i)), first + i, first + k))
+            layouts.append(TermLayout(g, slice(first, first + s),
+                                      slice(n_theta, n_theta + len(i)), scale.M))  # fmt: skip
+            columns[g].append(scale.z)
+            n_theta, widths[g] = n_theta + len(i), first + s
+        groups = []
+        for name, z in zip(names, columns, strict=True):
+            term = next(term for term in random if term.group == name)
+            groups.append(Group(term.codes, z[0] if len(z) == 1 else np.hstack(z),
+                                len(term.levels)))  # fmt: skip
+        entries = tuple(tuple(np.concatenate(e) for e in zip(*g, strict=True)) for g in entries)
+        return cls(tuple(groups), tuple(layouts), entries, n_theta)
+
+    def initial(self):
+        """theta with every T the identity (in orthonormal covariates)."""
+        theta = np.zeros(self.n_theta)
+        for j, i, k in self.entries:
+            theta[j[i == k]] = 1.0
+        return theta
+
+    def factors(self, theta):
+        """T (s, s) of every group."""
+        factors = []
+        for group, (j, i, k) in zip(self.groups, self.entries, strict=True):
+            T = np.zeros((group.n_columns, group.n_columns))
+            T[i, k] = theta[j]
+            factors.append(T)
+        return factors
+
+    def term_factor(self, theta, t):
+        """T (s, s) of term t, lower triangular with diagonal >= 0, in the user's units."""
+        return canonical_factor(self.terms[t].M @ self._raw_factor(theta, t))
+
+    def user_theta(self, theta):
+        """theta in the user's units and in lme4's order: most levels first."""
+        order = sorted(range(len(self.terms)),
+                       key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
+        parts = []
+        for t in order:
+            T = self.term_factor(theta, t)
+            k, i = np.triu_indices(len(T))
+            parts.append(T[i, k])
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def from_user_theta(self, user_theta):
+        """Engine theta for a theta in the user's units and lme4's order."""
+        order = sorted(range(len(self.terms)),
+                       key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
+        theta, begin = np.zeros(self.n_theta), 0
+        for t in order:
+            s = self.terms[t].size
+            k, i = np.triu_indices(s)
+            T = np.zeros((s, s))
+            T[i, k] = user_theta[begin : begin + len(i)]
+            begin += len(i)
+            theta[self.terms[t].theta] = canonical_factor(np.linalg.solve(self.terms[t].M, T))[i, k]
+        return theta
+
+    def _raw_factor(self, theta, t):
+        s = self.terms[t].size
+        k, i = np.triu_indices(s)
+        T = np.zeros((s, s))
+        T[i, k] = theta[self.terms[t].theta]
+        return T
+
+
+def canonical_factor(A):
+    """Lower triangular L with L L' = A A' and diagonal >= 0."""
+    if len(A) == 1:
+        return np.abs(A)
+    L = np.linalg.qr(A.T, mode="r").T
+    return L * np.where(np.diag(L) < 0, -1.0, 1.0)
+
+
+def standardise(term, weights=None):
+    """TermScale of one term's covariates."""
+    z = term.z
+    if z.shape[1] == 1:
+        if z.strides[0] == 0:
+            return TermScale(z, np.eye(1))
+        size = _rms(z, weights)
+        return TermScale(z / size, np.diag(1 / size))
+    constant = np.flatnonzero((z == z[0]).all(axis=0))
+    center = np.zeros(z.shape[1])
+    if term.correlated and len(constant):
+        center = np.average(z, axis=0, weights=weights)
+        center[constant] = 0.0
+        z = z - center
+    size = _rms(z, weights)
+    z = z / size
+    M = np.diag(1 / size)
+    if term.correlated:
+        R = _triangle(z, weights)
+        if R is not None:
+            inverse = np.linalg.inv(R)
+            z, M = z @ inverse, M @ inverse
+        if len(constant):
+            shift = np.eye(len(M))
+            shift[constant[0]] -= center / term.z[0, constant[0]]
+            M = shift @ M
+    return TermScale(z, M)
+
+
+def _triangle(z, weights):
+    """Upper R with R'R the mean cross-product of z, or None where columns are dependent."""
+    gram = z.T @ (z if weights is None else z * weights[:, None])
+    gram /= len(z) if weights is None else weights.sum()
+    try:
+        R = np.linalg.cholesky(gram).T
+    except np.linalg.LinAlgError:
+        return None
+    return R if np.diag(R).min() ** 2 > _INDEPENDENT else None
+
+
+def _rms(z, weights):
+    peak = np.abs(z).max(axis=0)
+    peak[peak == 0] = 1.0
+    size = peak * np.sqrt(np.average((z / peak) ** 2, axis=0, weights=weights))
+    return np.where(size > 0, size, 1.0)

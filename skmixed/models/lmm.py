@@ -1,0 +1,249 @@
+"""Linear mixed models: the profiled deviance as a function of theta, and the fitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
+from ..linalg.crossproducts import CrossProducts, GramPlan
+from ..linalg.rank import ColumnBasis, independent_columns
+from .covariance import CovarianceLayout
+from .optimize import Optimum, minimize_theta
+
+# Below this relative size a column of T is tried at exactly zero.
+_NEGLIGIBLE = 1e-4
+
+
+@dataclass(frozen=True)
+class ProfiledDeviance:
+    """-2 log (restricted) likelihood of a linear mixed model, profiled over beta and sigma.
+
+    Built once from the rows; every evaluation works on their cross-products alone. X enters as an
+    orthonormal basis of its columns and y as the residual of least squares on it, scaled to unit
+    mean square: exact changes of variables that keep the digits of badly scaled data.
+
+    Attributes
+    ----------
+    products : CrossProducts
+    layout : CovarianceLayout
+    basis : ColumnBasis
+    gamma : (r,)
+        Least-squares coefficients on the basis, subtracted from y.
+    y_scale : float
+    reml : bool
+    n_obs : float
+        Number of rows (sum of the frequencies).
+    log_weights : float
+        Sum of log prior weights.
+    """
+
+    products: CrossProducts
+    layout: CovarianceLayout
+    basis: ColumnBasis
+    gamma: np.ndarray
+    y_scale: float
+    reml: bool
+    n_obs: float
+    log_weights: float
+
+    @classmethod
+    def from_design(cls, design, *, reml=True):
+        weights = _row_weights(design)
+        basis = independent_columns(design.X, weights, design.intercept)
+        Q = basis.orthonormal(design.X)
+        y = design.y if design.offset is None else design.y - design.offset
+        gamma, residual = _least_squares(Q, y, weights)
+        y_scale = _root_mean_square(residual, weights)
+        layout = CovarianceLayout.build(design.random, weights)
+        plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
+        products = plan.assemble(weights, np.column_stack([Q, residual / y_scale]))
+        frequencies = design.frequencies
+        n_obs = float(len(y) if frequencies is None else frequencies.sum())
+        log_weights = _sum_log(design.weights, frequencies)
+        return cls(products.without_rows(), layout, basis, gamma, y_scale, reml, n_obs, log_weights)
+
+    def with_reml(self, reml):
+        """The same cross-products under the other criterion."""
+        return replace(self, reml=reml)
+
+    @property
+    def rank(self):
+        return len(self.gamma)
+
+    @property
+    def dof(self):
+        """m: n - rank for REML, n for ML."""
+        return self.n_obs - self.rank if self.reml else self.n_obs
+
+    def evaluate(self, theta):
+        """Evaluation at theta: value, and on demand its derivatives."""
+        try:
+            return Evaluation(self, theta, factor(self.products, self._plan_factors(theta)))
+        except NotPositiveDefinite:
+            return Impossible()
+
+    def __call__(self, theta):
+        return self.evaluate(theta).value
+
+    def _plan_factors(self, theta):
+        factors = self.layout.factors(theta)
+        return [factors[g] for g in self.products.plan.order]
+
+    def value(self, L):
+        """Objective read off a factor."""
+        m = self.dof
+        pwrss = L.pwrss
+        if not pwrss > 0:
+            return -np.inf
+        value = L.log_det_u + m * (1.0 + np.log(2.0 * np.pi * pwrss / m))
+        value += 2.0 * m * np.log(self.y_scale) - self.log_weights
+        if self.reml:
+            value += L.log_det_x + self.log_det_basis
+        return float(value)
+
+    @cached_property
+    def log_det_basis(self):
+        """log |X'X| - log |Q'Q|: the REML criterion depends on the units of X."""
+        return -2.0 * np.linalg.slogdet(self.basis.to_coef)[1] if self.rank else 0.0
+
+
+class Impossible:
+    """An evaluation where the system has no factor: the optimiser steps back."""
+
+    value = np.inf
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The objective at one theta; derivatives are computed when they are read.
+
+    gradient: 2 tril(G_t T_t) with G_t the summed diagonal blocks of Z' P Z (Murray 2016,
+    arXiv:1602.07527). hessian: average information plus the exact curvature of T T'.
+    """
+
+    objective: ProfiledDeviance
+    theta: np.ndarray
+    factor: BlockedFactor
+
+    @cached_property
+    def value(self):
+        return self.objective.value(self.factor)
+
+    @cached_property
+    def information(self):
+        objective = self.objective
+        weight_y = objective.dof
+        inverse = self.factor.selected_inverse(float(objective.reml), weight_y)
+        return inverse.information
+
+    @cached_property
+    def gradient(self):
+        gradient = np.zeros_like(self.theta)
+        for g, at in enumerate(self.objective.products.plan.order):
+            j, i, k = self.objective.layout.entries[at]
+            gradient[j] = 2.0 * (self.information[g] @ self.factor.T[g])[i, k]
+        return gradient
+
+    @cached_property
+    def hessian(self):
+        H = self.average_information.copy()
+        for g, at in enumerate(self.objective.products.plan.order):
+            j, i, k = self.objective.layout.entries[at]
+            same = self._same_term(j)[:, None] == self._same_term(j)
+            same &= k[:, None] == k
+            H[np.ix_(j, j)] += 2.0 * same * self.information[g][np.ix_(i, i)]
+        return H
+
+    def _same_term(self, j):
+        begins = np.array([term.theta.start for term in self.objective.layout.terms])
+        return np.searchsorted(begins, j, side="right")
+
+    @cached_property
+    def metric(self):
+        return np.diag(self.average_information)
+
+    @cached_property
+    def average_information(self):
+        """AI = m (Q / r^2 - h h' / r^4): Gilmour, Thompson and Cullis 1995, for T T'."""
+        objective, L = self.objective, self.factor
+        a, h = self._directions()
+        Q = L.quadratic_forms(a, multiply(objective.products, a))
+        r2 = L.pwrss
+        return objective.dof * (Q / r2 - np.outer(h, h) / r2**2)
+
+    def _directions(self):
+        """Parts a_j = dLambda_j u + Lambda dLambda_j' c, and h_j = 2 sum_l c_l[i] u_l[k]."""
+        objective, L = self.objective, self.factor
+        plan, t = objective.products.plan, len(self.theta)
+        a, h = [], np.zeros(t)
+        core = np.zeros((len(L.core), t))
+        for g, (at, T) in enumerate(zip(plan.order, L.T, strict=True)):
+            j, i, k = objective.layout.entries[at]
+            c = L.level_part(L.scores, g)
+            u = T.T @ c
+            part = np.zeros((len(T), t, c.shape[1]))
+            part[i, j] = u[k]
+            part[:, j] += T[:, k, None] * c[i]
+            h[j] = 2.0 * np.einsum("jl,jl->j", c[i], u[k])
+            if g < plan.n_chain:
+                a.append(part)
+            else:
+                core[plan.core_groups[g - plan.n_chain][1]] = part.transpose(2, 0, 1).reshape(-1, t)
+        return [*a, core], h
+
+
+@dataclass(frozen=True)
+class LMMFit:
+    """A fitted linear mixed model in the user's units.
+
+    coef (p,) with NaN where aliased; vcov (r, r) of the kept columns; effects[t] (l, s):
+    conditional modes of term t; covariances[t] (s, s) = sigma^2 T T'.
+    """
+
+    objective: ProfiledDeviance
+    optimum: Optimum
+
+    @property
+    def reml(self):
+        return self.objective.reml
+
+
+def fit_lmm(objective, *, max_iter=100, tol=1e-8, callback=None):
+    """LMMFit at the minimum of a ProfiledDeviance."""
+    start = objective.layout.initial()
+    optimum = minimize_theta(
+        objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
+    )
+    return LMMFit(objective, optimum)
+
+
+def _row_weights(design):
+    if design.weights is None or design.frequencies is None:
+        return design.weights if design.frequencies is None else design.frequencies
+    return design.weights * design.frequencies
+
+
+def _least_squares(Q, y, weights):
+    """Coefficients on Q and residual, twice: the second pass mends the rounding of the first."""
+    total = len(y) if weights is None else weights.sum()
+    gamma, residual = np.zeros(Q.shape[1]), y
+    for _ in range(2):
+        change = Q.T @ (residual if weights is None else residual * weights) / total
+        gamma, residual = gamma + change, residual - Q @ change
+    return gamma, residual
+
+
+def _root_mean_square(residual, weights):
+    peak = np.abs(residual).max(initial=0.0)
+    if peak == 0:
+        return 1.0
+    return float(peak * np.sqrt(np.average((residual / peak) ** 2, weights=weights)))
+
+
+def _sum_log(weights, frequencies):
+    if weights is None:
+        return 0.0
+    return float(np.sum(np.log(weights) * (1.0 if frequencies is None else frequencies)))

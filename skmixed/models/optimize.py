@@ -1,0 +1,142 @@
+"""Trust-region Newton minimisation over unconstrained theta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Scaled by the metric below, a step of length 1 moves theta by about one standard error.
+_INITIAL_RADIUS = np.inf
+_MIN_RADIUS = 1e-10
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Result of :func:`minimize_theta`; ``state`` is the evaluation at ``theta``."""
+
+    theta: np.ndarray
+    value: float
+    state: object
+    n_iter: int
+    n_evaluations: int
+    converged: bool
+    message: str
+    trace: tuple[tuple[float, np.ndarray], ...]
+
+
+def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None):
+    """Minimum of an objective given with exact gradient and an approximate Hessian.
+
+    The model step minimises g's + s'Hs/2 over |D s| <= radius (More and Sorensen, by
+    eigen-decomposition, so an indefinite H is no obstacle) with D = sqrt(metric), and is accepted
+    on the true objective.
+
+    Parameters
+    ----------
+    evaluate : callable
+        theta -> state with ``value``, ``gradient`` (t,), ``hessian`` (t, t) and ``metric`` (t,);
+        derivatives are read only where a step is accepted. A value of inf refuses a step.
+    theta : (t,)
+    max_iter : int
+    tol : float
+        Largest decrease that the model may still promise at the end, in units of the objective.
+    """
+    state = evaluate(theta)
+    n_evaluations, radius = 1, _INITIAL_RADIUS
+    trace = [(state.value, theta)]
+    converged, message = len(theta) == 0, "no covariance parameter"
+    n_iter = 0
+    while not converged:
+        if n_iter >= max_iter:
+            message = f"stopped after max_iter={max_iter} iterations"
+            break
+        scale = _scale(state.metric)
+        g, H = state.gradient / scale, state.hessian / np.outer(scale, scale)
+        step, promised, length = _model_step(g, H, radius)
+        noise = 8 * np.finfo(float).eps * max(1.0, abs(state.value))
+        if promised <= max(1e-3 * tol, noise):
+            converged, message = True, "model promises no further decrease"
+            break
+        trial = evaluate(theta + step / scale)
+        n_evaluations += 1
+        gain = state.value - trial.value
+        if gain > 1e-4 * promised or (promised < tol and gain > -noise):
+            theta, state = theta + step / scale, trial
+            n_iter += 1
+            trace.append((state.value, theta))
+            if callback is not None:
+                callback(n_iter, state.value, theta)
+            if promised <= tol:
+                converged, message = True, "promised decrease below tol"
+        radius = _next_radius(radius, length, gain, promised)
+        if radius < _MIN_RADIUS:
+            converged = promised <= max(tol, 1e3 * noise)
+            message = "the objective cannot be decreased further"
+            break
+    return Optimum(theta, state.value, state, n_iter, n_evaluations, converged, message,
+                   tuple(trace))  # fmt: skip
+
+
+def _scale(metric):
+    scale = np.sqrt(np.maximum(metric, 0.0))
+    return np.maximum(scale, 1e-4 * scale.max() if scale.max() > 0 else 1.0)
+
+
+def _next_radius(radius, length, gain, promised):
+    ratio = gain / promised if np.isfinite(gain) else -1.0
+    if ratio < 0.25:
+        return 0.25 * length
+    if ratio > 0.75 and length > 0.99 * radius:
+        return 2.0 * radius
+    return radius
+
+
+def _model_step(g, H, radius):
+    """Step, promised decrease and length of the minimiser of g's + s'Hs/2 with |s| <= radius."""
+    eigenvalues, vectors = np.linalg.eigh((H + H.T) / 2)
+    slope = vectors.T @ g
+    floor = max(1e-8 * abs(eigenvalues[-1]), 1e-12)
+    shift = 0.0
+    coordinates = None
+    if eigenvalues[0] > floor:
+        coordinates = -slope / eigenvalues
+    if coordinates is None or np.linalg.norm(coordinates) > radius:
+        limit = radius if np.isfinite(radius) else _default_radius(slope, eigenvalues)
+        shift = _multiplier(slope, eigenvalues, limit, floor)
+        coordinates = -slope / (eigenvalues + shift)
+        coordinates = _add_escape(coordinates, eigenvalues, limit)
+    promised = -(slope @ coordinates + 0.5 * eigenvalues @ coordinates**2)
+    return vectors @ coordinates, promised, float(np.linalg.norm(coordinates))
+
+
+def _default_radius(slope, eigenvalues):
+    """Length of the Newton step for |H|: a natural first radius where H is indefinite."""
+    size = np.maximum(np.abs(eigenvalues), 1e-2 * np.abs(eigenvalues).max())
+    return max(float(np.linalg.norm(slope / size)), 1e-3)
+
+
+def _multiplier(slope, eigenvalues, radius, floor):
+    """Shift of the eigenvalues at which the step has length ``radius`` (secular equation)."""
+    low = max(0.0, floor - eigenvalues[0])
+    if np.linalg.norm(slope / (eigenvalues + low)) <= radius:
+        return low
+    shift = low
+    for _ in range(50):
+        shifted = eigenvalues + shift
+        step = slope / shifted
+        length = np.linalg.norm(step)
+        if abs(length - radius) < 1e-3 * radius:
+            break
+        shift += (length - radius) / radius * length**2 / float(step**2 @ (1 / shifted))
+        shift = max(shift, low)
+    return shift
+
+
+def _add_escape(coordinates, eigenvalues, radius):
+    """Hard case: fill the radius along the direction of most negative curvature."""
+    short = radius**2 - coordinates @ coordinates
+    if eigenvalues[0] < -1e-6 and short > 1e-3 * radius**2:
+        coordinates = coordinates.copy()
+        coordinates[0] += np.copysign(np.sqrt(short), coordinates[0])
+    return coordinates
