@@ -86,21 +86,21 @@ def _from_polars(series: Any) -> Any:
     """A polars Series as an array, text and categories as pandas has them, without pyarrow."""
     column = nw.from_native(series, series_only=True)
     if column.dtype == nw.Enum:
-        codes = nw.from_native(series.to_physical(), series_only=True)
-        return _categorical(codes, column.cat.get_categories())
+        return _categorical(series.to_physical(), series.dtype.categories.to_list())
     if column.dtype in (nw.String, nw.Categorical):
         # the physical codes of a polars Categorical may number strings of other columns too
-        text = column.cast(nw.String)
-        values = _categorical(text.rank("dense") - 1, text.drop_nulls().unique().sort())
+        text = column.cast(nw.String).to_native()
+        values = _categorical(text.rank("dense") - 1, text.drop_nulls().unique().sort().to_list())
         return TextColumn(values) if column.dtype == nw.String else values
     if column.dtype == nw.Boolean and column.null_count():
         return pd.array(column.to_list(), dtype="boolean")
     return column.to_numpy()
 
 
-def _categorical(codes: nw.Series, levels: nw.Series) -> pd.Categorical:
-    categories = pd.Index(levels.to_list(), dtype=object)
-    codes = codes.cast(nw.Int64).fill_null(-1).to_numpy()
+def _categorical(codes: Any, levels: list[str]) -> pd.Categorical:
+    """Polars codes, null where missing, as a categorical with the levels that occur."""
+    codes = codes.cast(int).fill_null(-1).to_numpy()
+    categories = pd.Index(levels, dtype=object)
     return drop_unused(pd.Categorical.from_codes(codes, categories=categories))
 
 
@@ -278,6 +278,8 @@ def looks_numeric(levels: Iterable[Any]) -> bool:
 def factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
     """Codes (n,) intp (-1 missing) and sorted observed levels of a grouping column."""
     values = raw.values if isinstance(raw, TextColumn) else raw
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} has {values.ndim} dimensions, not one")
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes, levels = observed(values.codes, values.categories)
         return codes.astype(np.intp, copy=False), levels
@@ -289,8 +291,6 @@ def factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
 def _factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
     if getattr(raw.dtype, "kind", "") == "c":
         raise _no_covariate(name, "complex numbers")
-    if getattr(raw, "ndim", 1) != 1:
-        raise ValueError(f"column {name!r} has {raw.ndim} dimensions, not one")
     raw = raw.astype(object) if raw.dtype.kind == "U" else raw
     try:
         codes, levels = pd.factorize(raw, sort=True)

@@ -168,12 +168,18 @@ class Materializer(PandasMaterializer):
 
     @override
     def _encode_evaled_factor(self, factor, spec, drop_rows, reduced_rank=False):
+        self._check(factor, spec)  # new data, before formulaic makes its rows zeros
+        factor = _with_bare_encoder(factor)
         columns = super()._encode_evaled_factor(factor, spec, drop_rows, reduced_rank)
+        self._check(factor, spec)  # the fit: C(f, levels=...) may leave some out
+        return columns
+
+    def _check(self, factor: Any, spec: ModelSpec) -> None:
+        """Check once per factor that its values are among the categories of the fit."""
         known = spec.encoder_state.get(factor.expr, (None, {}))[1].get("categories")
         if known is not None and factor.expr not in self._checked:
             _check_categories(factor.expr, factor.values.__wrapped__, known)
             self._checked.add(factor.expr)
-        return columns
 
     @override
     def _combine_columns(self, cols, spec, drop_rows):
@@ -181,6 +187,19 @@ class Materializer(PandasMaterializer):
         for j, (_, values) in enumerate(cols):
             matrix[:, j] = values
         return matrix
+
+
+def _with_bare_encoder(factor: Any) -> Any:
+    """``factor`` with an encoder that gets plain arrays: formulaic before 1.2 fails on its own."""
+    encoder = factor.metadata.encoder
+    if encoder is None:
+        return factor
+
+    def bare(values: Any, **settings: Any) -> Any:
+        return encoder(getattr(values, "__wrapped__", values), **settings)
+
+    metadata = factor.metadata.replace(encoder=bare)
+    return factor.replace(values=FactorValues(factor.values.__wrapped__, metadata=metadata))
 
 
 def _observed(values: Any) -> tuple[np.ndarray, list]:
