@@ -121,7 +121,7 @@ class Column:
     """A clean column; ``missing`` is a mask or None, ``text`` marks categories read from text."""
 
     kind: str  # "number", "boolean" or "category"
-    values: np.ndarray | pd.Categorical
+    values: Any  # an array, or a pandas Categorical with observed and unobserved categories
     missing: np.ndarray | None = None
     text: bool = False
 
@@ -183,8 +183,8 @@ def _finite(name: str, values: np.ndarray) -> Column:
 def _from_extension(name: str, raw: Any) -> Column:
     """Nullable and Arrow dtypes."""
     dtype = raw.dtype
-    missing = np.asarray(pd.isna(raw))
-    missing = missing if missing.any() else None
+    absent = np.asarray(pd.isna(raw))
+    missing = absent if absent.any() else None
     if pd.api.types.is_bool_dtype(dtype):
         return Column("boolean", raw.to_numpy(dtype=bool, na_value=False), missing)
     if pd.api.types.is_integer_dtype(dtype) and missing is None:
@@ -341,7 +341,7 @@ class ColumnSpec:
     """What new data must look like: the kind of a column and the categories of the fit."""
 
     kind: str
-    categories: pd.Index | None = None
+    categories: Any = None  # a pandas Index for a category
 
     @classmethod
     def of(cls, kind: str, values: Any) -> ColumnSpec:

@@ -92,10 +92,9 @@ def _names_in(code: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], 
 
 def _coded_arguments(node: ast.AST) -> list[ast.AST]:
     """The data argument of a call of C()."""
-    is_coding = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    if is_coding and node.func.id in ("C", "hashed"):
-        return list(node.args[:1])
-    return []
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return []
+    return list(node.args[:1]) if node.func.id in ("C", "hashed") else []
 
 
 def _is_contrast(name: str) -> bool:
@@ -138,7 +137,7 @@ class Materializer(PandasMaterializer):
     def _init(self) -> None:
         self._checked: set[str] = set()
 
-    @override
+    @override  # type: ignore[prop-decorator]
     @property
     def nrows(self) -> int:
         """The number of rows."""

@@ -16,7 +16,7 @@ import pytest
 
 from skmixed.design import build_design, parse_formula
 
-# formula, number of columns, rank, squared length of the projections of v and w, checksum of entries
+# formula, number of columns, rank, squared lengths of the projections of v and w, checksum
 MODEL_MATRICES = [
     ("x:a", 4, 4, 1587.7399893524, 2707.6599041718, 1452.50000000),
     ("0 + a:b", 6, 6, 1676.2500000000, 2811.5000000000, 1120.00000000),

@@ -178,9 +178,9 @@ def test_polars_columns_are_read_by_their_text():
 def test_tables():
     with pytest.raises(ValueError, match="more than one column named 'x'"):
         Table(pd.DataFrame(np.ones((2, 3)), columns=["x", "y", "x"]))
-    with pytest.raises(ValueError, match="differ in length: {'x': 2, 'y': 3}"):
+    with pytest.raises(ValueError, match=r"differ in length: {'x': 2, 'y': 3}"):
         Table({"x": np.ones(2), "y": np.ones(3)})
-    with pytest.raises(TypeError, match="named columns: .* got ndarray"):
+    with pytest.raises(TypeError, match=r"named columns: .* got ndarray"):
         Table(np.ones((2, 2)))
 
 
@@ -196,7 +196,7 @@ def test_new_columns_conform_to_the_fit():
     spec = ColumnSpec("category", pd.Index(["c", "a"]))
     found = spec.conform("f", clean("f", np.array(["a", "c", None], dtype=object)))
     assert list(found.values.codes) == [1, 0, -1]
-    with pytest.raises(ValueError, match="'f' has the unknown category 'b'; .* are 'c', 'a'"):
+    with pytest.raises(ValueError, match=r"'f' has the unknown category 'b'; .* are 'c', 'a'"):
         spec.conform("f", clean("f", np.array(["a", "b"])))
     with pytest.raises(ValueError, match="'x' was a number at the fit and is a category now"):
         ColumnSpec("number").conform("x", clean("x", np.array(["a"])))

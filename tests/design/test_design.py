@@ -175,7 +175,7 @@ def test_unknown_and_missing_levels_are_minus_one(data):
     np.testing.assert_array_equal(by_g.codes, [by_g.levels.get_loc("s"), -1, -1])
     assert (by_h.codes >= 0).all()
     np.testing.assert_array_equal(by_pair.codes[1:], [-1, -1])
-    with pytest.raises(ValueError, match="'g' had levels like 'p' .* and has levels like 3 now"):
+    with pytest.raises(ValueError, match=r"'g' had levels like 'p' .* and has levels like 3 now"):
         spec.new(new.assign(g=3))
 
 
@@ -220,7 +220,7 @@ def test_the_dot_leaves_prior_weights_out(data):
     design = build_design("y ~ . + (1 | g)", table, prior_weights="pos")
     assert design.names == ("Intercept", "x")
     np.testing.assert_array_equal(design.weights, data.pos)
-    with pytest.raises(ValueError, match="'.' stands for no column"):
+    with pytest.raises(ValueError, match=r"'\.' stands for no column"):
         build_design("y ~ . + (x | g)", table[["y", "x", "g"]])
 
 
@@ -292,9 +292,7 @@ def test_missing_response_and_weights(data):
 
 
 def test_expressions_that_are_not_defined_everywhere(data):
-    with pytest.raises(
-        ValueError, match=r"'log\(x\)' is not defined in \d+ rows: .*missing='drop'"
-    ):
+    with pytest.raises(ValueError, match=r"'log\(x\)' is not defined in \d+ rows: .*'drop'"):
         build_design("y ~ log(x)", data)
     with pytest.raises(ValueError, match=r"'log\(pos - pos\)' is infinite in 60 rows"):
         build_design("y ~ log(pos - pos)", data, missing="drop")
@@ -367,7 +365,7 @@ def test_bad_responses(data, response, message):
     [
         (
             "y ~ poss + (1 | g)",
-            "variable 'poss' is not a column .* Did you mean 'pos'.* Columns: y",
+            "'poss' is not a column .* Did you mean 'pos'.* Columns: y",
         ),
         ("y ~ x + (1 | G)", "grouping factor 'G' is not a column .* Did you mean 'g'"),
         ("y ~ (zz | g)", "variable 'zz'"),
@@ -414,7 +412,7 @@ def test_zero_rows(data):
 
 def test_unknown_categories_of_new_data(data):
     spec = build_design("y ~ f + C(k) + b", data).spec
-    with pytest.raises(ValueError, match="'f' has the unknown category 'new'; .* 'a', 'b', 'c'"):
+    with pytest.raises(ValueError, match=r"'f' has the unknown category 'new'; .* 'a', 'b', 'c'"):
         spec.new(data.assign(f="new"))
     with pytest.raises(ValueError, match=r"'C\(k\)' has the unknown category 17"):
         spec.new(data.assign(k=17))
