@@ -267,4 +267,4 @@ def test_likelihood_ratio(pair, reml):
             assert ours[column] == pytest.approx(row[column], rel=0, abs=1e-5)
     assert ours["Chisq"] == pytest.approx(row["chisq"], rel=0, abs=1e-5)
     assert ours["Df"] == row["df"]
-    assert ours["p-value"] == pytest.approx(row["p"], rel=1e-4)
+    assert ours["p_value"] == pytest.approx(row["p"], rel=1e-4)
