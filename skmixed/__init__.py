@@ -1,6 +1,7 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
+from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.exceptions import (
     NotEstimableError,
     RankDeficiencyWarning,
@@ -11,6 +12,7 @@ from skmixed.exceptions import (
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "MixedLinearRegressor",
     "NotEstimableError",
     "RankDeficiencyWarning",
     "SeparationWarning",

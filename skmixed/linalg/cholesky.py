@@ -11,14 +11,14 @@ cross-products B are never rescaled. What remains, the core, is scaled once and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import blas, lapack
 
-from .batched import (
+from skmixed.linalg.batched import (
     cholesky,
     crossproduct,
     diagonal_add,
@@ -26,7 +26,7 @@ from .batched import (
     outer_sum,
     product,
 )
-from .crossproducts import CrossProducts, LevelBlocks, diagonal_blocks
+from skmixed.linalg.crossproducts import CrossProducts, LevelBlocks, diagonal_blocks
 
 # Below this share of information relative to the prior, I - S_ll has lost half of its digits.
 _WELL_DETERMINED = 1e-6
@@ -155,6 +155,26 @@ class BlockedFactor:
             at = plan.entries[i]
             for values, x in zip(blocks.entries, nx, strict=True):
                 rest[-1][: plan.q_core] -= _rows_matrix(values, at, plan).T @ x.T
+
+    def conditional_blocks(self):
+        """Lambda (Omega_uu)^-1 Lambda' on the diagonal blocks: (s, s, l) for every group."""
+        inverse = _selected_inverse(self, 0.0, 0.0)
+        blocks = list(inverse.own)
+        for group, rows in self.plan.core_groups:
+            view = diagonal_blocks(inverse.core, rows, group.n_columns)
+            blocks.append(np.ascontiguousarray(view.transpose(1, 2, 0)))
+        return blocks
+
+    def compact(self, limit):
+        """The factor without the cross-products it came from, or None if above limit bytes."""
+        small = replace(self.products, chain=(), core=self.products.core[:0, :0])
+        small = replace(self, products=replace(small, plan=small.plan.without_pairs()))
+        arrays = [self.core, *(g.H for g in self.chain)]
+        for group in self.chain:
+            blocks = group.blocks
+            arrays += [blocks.border, *blocks.up.values()]
+            arrays += [] if blocks.entries is None else [blocks.entries]
+        return small if sum(a.nbytes for a in arrays) <= limit else None
 
     def selected_inverse(self, weight_x, weight_y):
         """SelectedInverse of S = L^-T diag(1, weight_x, weight_y) L^-1 on the pattern of A."""

@@ -143,6 +143,11 @@ class GramPlan:
         groups = tuple(replace(g, codes=g.codes[:0], z=g.z[:0]) for g in self.groups)
         return replace(self, groups=groups, cells={})
 
+    def without_pairs(self):
+        """The plan without what only another factorisation needs."""
+        entries = tuple(None if e is None else replace(e, pairs=()) for e in self.entries)
+        return replace(self, entries=entries)
+
     def border_slice(self, i):
         """Core columns in the border of chain group i."""
         return slice(0 if self.entries[i] is None else self.q_core, self.q_core + self.n_tail)

@@ -8,14 +8,18 @@ same number of evaluations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..linalg.crossproducts import Group
+from skmixed.linalg.crossproducts import Group
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
 _INDEPENDENT = 1e-10
+# Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
+_NEGLIGIBLE = 1e-3
+# A pivot of T below this share of its row is rounding.
+_SINGULAR = 1e-7
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class CovarianceLayout:
         entries = tuple(tuple(np.concatenate(e) for e in zip(*g, strict=True)) for g in entries)
         return cls(tuple(groups), tuple(layouts), entries, n_theta)
 
+    def without_rows(self):
+        """The layout without codes and covariates."""
+        groups = tuple(replace(g, codes=g.codes[:0], z=g.z[:0]) for g in self.groups)
+        return replace(self, groups=groups)
+
     def initial(self):
         """theta with every T the identity (in orthonormal covariates)."""
         theta = np.zeros(self.n_theta)
@@ -129,12 +138,43 @@ class CovarianceLayout:
         return T
 
 
+    def tidy(self, theta):
+        """theta with standard deviations below _NEGLIGIBLE (in the engine's units) put to zero."""
+        tidied = theta.copy()
+        for t, term in enumerate(self.terms):
+            T = self._raw_factor(theta, t)
+            variances, vectors = np.linalg.eigh(T @ T.T)
+            spread = np.sqrt(np.maximum(variances, 0.0))
+            if spread[0] < _NEGLIGIBLE and T.any():
+                spread[spread < _NEGLIGIBLE] = 0.0
+                k, i = np.triu_indices(term.size)
+                tidied[term.theta] = canonical_factor(vectors * spread)[i, k]
+        return tidied
+
+
 def canonical_factor(A):
-    """Lower triangular L with L L' = A A' and diagonal >= 0."""
+    """Lower triangular L with L L' = A A' and diagonal >= 0.
+
+    Where A is singular the columns of L that belong to no new direction are exactly zero.
+    """
     if len(A) == 1:
         return np.abs(A)
     L = np.linalg.qr(A.T, mode="r").T
-    return L * np.where(np.diag(L) < 0, -1.0, 1.0)
+    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
+    size = np.sqrt(np.einsum("ij,ij->i", A, A))
+    if np.all(np.diag(L) > _SINGULAR * size):
+        return L
+    return _semidefinite_factor(A @ A.T, _SINGULAR * size)
+
+
+def _semidefinite_factor(covariance, negligible):
+    """Cholesky factor that passes over pivots at rounding level."""
+    L, rest = np.zeros_like(covariance), covariance.copy()
+    for j in range(len(L)):
+        if rest[j, j] > np.maximum(negligible[j], 1e-150) ** 2:
+            L[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
+            rest = rest - np.outer(L[:, j], L[:, j])
+    return L
 
 
 def standardise(term, weights=None):

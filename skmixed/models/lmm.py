@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from zlib import crc32
 
 import numpy as np
 
-from ..linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
-from ..linalg.crossproducts import CrossProducts, GramPlan
-from ..linalg.rank import ColumnBasis, independent_columns
-from .covariance import CovarianceLayout
-from .optimize import Optimum, minimize_theta
-
-# Below this relative size a column of T is tried at exactly zero.
-_NEGLIGIBLE = 1e-4
-
+from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
+from skmixed.linalg.crossproducts import CrossProducts, GramPlan
+from skmixed.linalg.rank import ColumnBasis, independent_columns
+from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.fit import MixedFit
+from skmixed.models.optimize import minimize_theta
 
 @dataclass(frozen=True)
 class ProfiledDeviance:
@@ -38,6 +36,8 @@ class ProfiledDeviance:
         Number of rows (sum of the frequencies).
     log_weights : float
         Sum of log prior weights.
+    response_id : int
+        Checksum of the response: only fits to the same response are compared.
     """
 
     products: CrossProducts
@@ -48,6 +48,7 @@ class ProfiledDeviance:
     reml: bool
     n_obs: float
     log_weights: float
+    response_id: int
 
     @classmethod
     def from_design(cls, design, *, reml=True):
@@ -63,7 +64,8 @@ class ProfiledDeviance:
         frequencies = design.frequencies
         n_obs = float(len(y) if frequencies is None else frequencies.sum())
         log_weights = _sum_log(design.weights, frequencies)
-        return cls(products.without_rows(), layout, basis, gamma, y_scale, reml, n_obs, log_weights)
+        return cls(products.without_rows(), layout.without_rows(), basis, gamma, y_scale, reml, n_obs, log_weights,
+                   crc32(np.ascontiguousarray(design.y)))  # fmt: skip
 
     def with_reml(self, reml):
         """The same cross-products under the other criterion."""
@@ -196,28 +198,76 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class LMMFit:
-    """A fitted linear mixed model in the user's units.
+class LMMFit(MixedFit):
+    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
-    coef (p,) with NaN where aliased; vcov (r, r) of the kept columns; effects[t] (l, s):
-    conditional modes of term t; covariances[t] (s, s) = sigma^2 T T'.
-    """
+    objective: ProfiledDeviance | None = None
 
-    objective: ProfiledDeviance
-    optimum: Optimum
+    @classmethod
+    def at(cls, objective, optimum):
+        """The model at an optimum of its profiled deviance."""
+        L = optimum.state.factor
+        unit = objective.y_scale
+        tail = L.mode[-1][L.plan.q_core : -1, 0]
+        return cls(
+            layout=objective.layout,
+            basis=objective.basis,
+            optimum=replace(optimum, state=None),
+            factor=L,
+            gamma=objective.gamma + unit * tail,
+            sigma=unit * float(np.sqrt(max(L.pwrss, 0.0) / objective.dof)),
+            unit=unit,
+            deviance=optimum.value,
+            reml=objective.reml,
+            n_obs=objective.n_obs,
+            n_params=objective.rank + objective.layout.n_theta + 1,
+            objective=objective,
+        )
+
+    def refit(self, *, reml):
+        """The same model under the other criterion, from the cross-products in memory."""
+        if self.reml == reml:
+            return self
+        if self.objective is None:
+            raise ValueError(
+                "a refit needs the cross-products of the data, which are not pickled: fit the "
+                "model again in this process"
+            )
+        return fit_lmm(self.objective.with_reml(reml), start=self.optimum.theta)
 
     @property
-    def reml(self):
-        return self.objective.reml
+    def response_id(self):
+        return self.objective.response_id
+
+    @property
+    def other_criterion(self):
+        """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""
+        return self.objective.with_reml(not self.reml).value(self.factor)
+
+    def __getstate__(self):
+        return super().__getstate__() | {"objective": None}
 
 
-def fit_lmm(objective, *, max_iter=100, tol=1e-8, callback=None):
+def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
-    start = objective.layout.initial()
+    start = objective.layout.initial() if start is None else start
     optimum = minimize_theta(
         objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
     )
-    return LMMFit(objective, optimum)
+    return LMMFit.at(objective, _settle(objective, optimum))
+
+
+def _settle(objective, optimum):
+    """The optimum with negligible variances at exactly zero, if the criterion does not mind."""
+    theta = objective.layout.tidy(optimum.theta)
+    if np.array_equal(theta, optimum.theta):
+        return optimum
+    state = objective.evaluate(theta)
+    noise = 1e-11 * max(1.0, abs(optimum.value))
+    if state.value > optimum.value + noise:
+        return optimum
+    return replace(optimum, theta=theta, value=state.value, state=state,
+                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
 def _row_weights(design):

@@ -1,0 +1,599 @@
+"""What the mixed-model estimators share: tables from inputs, attributes from a fit, prediction."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.stats import norm
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from skmixed.design import build_design, parse_formula
+from skmixed.design.design import Design, DesignSpec
+from skmixed.estimators._table import as_text_columns, is_frame
+from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
+from skmixed.inference.hypotheses import combination_text
+from skmixed.models.linear import minimum_norm
+
+GROUPS = "groups"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names of everything a fit estimates; it outlives the rows they came from.
+
+    columns (p,), intercept: position of the constant; terms: (group, effects, correlated) of each
+    random-effects term; levels: group -> Index; rows: 'formula' and other facts for the summary.
+    """
+
+    columns: tuple[str, ...]
+    intercept: int | None
+    terms: tuple[TermLabels, ...]
+    levels: dict[str, pd.Index]
+    formula: str
+
+
+@dataclass(frozen=True)
+class TermLabels:
+    """Grouping factor and effects of one random-effects term."""
+
+    group: str
+    names: tuple[str, ...]
+    correlated: bool
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """sigma and the sparse factors of Lambda = T S: T unit lower triangular, S diagonal.
+
+    P is the permutation in which the random effects are eliminated. Rows are ordered by term,
+    within a term by effect, within an effect by level.
+    """
+
+    sigma: float
+    T: sparse.csr_matrix
+    S: sparse.dia_matrix
+    P: sparse.csr_matrix
+
+
+class MixedModelBase(BaseEstimator):
+    """Formula, input and prediction of mixed models; sub-classes fit and publish."""
+
+    _parameter_constraints: dict = {
+        "formula": [str, None],
+        "rank_deficient": [StrOptions({"drop", "minimum_norm", "raise"})],
+        "unseen_groups": [StrOptions({"population", "raise", "nan"})],
+        "missing": [StrOptions({"raise", "drop"})],
+        "prior_weights": [str, None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "verbose": ["verbose"],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "drop"
+        tags.target_tags.required = self.formula is None or "~" not in self.formula
+        return tags
+
+    # Input
+
+    def _design(self, X, y, groups, sample_weight) -> Design:
+        """The design of the training rows."""
+        terms = self._terms(groups)
+        if terms is not None and terms.response is not None and y is not None:
+            raise ValueError(
+                f"{type(self).__name__}: the formula names the response {terms.response!r} and y "
+                f"was given too. Use fit(X, y) with the one-sided formula "
+                f"{self.formula.partition('~')[2].strip()!r}, or fit(df) without y"
+            )
+        if y is None and (terms is None or terms.response is None):
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: use "
+                "fit(X, y), or name the response in the formula, as in 'y ~ x + (1 | g)'"
+            )
+        table, y = self._training_table(X, y)
+        if groups is not None:
+            table = _with_groups(table, groups)
+        return build_design(
+            self._with_all_columns(terms, table) if groups is not None else terms,
+            table,
+            response=y,
+            sample_weight=sample_weight,
+            prior_weights=self.prior_weights,
+            missing=self.missing,
+        )
+
+    def _terms(self, groups):
+        return None if self.formula is None else parse_formula(self.formula)
+
+    def _with_all_columns(self, terms, table):
+        """``groups=`` without a formula: every other column and an intercept per group."""
+        return parse_formula(f". + (1 | {GROUPS})") if terms is None else terms
+
+    def _training_table(self, X, y):
+        X, y = self._read(X, y, reset=True)
+        return (X if is_frame(X) else _named(X)), y
+
+    def _read(self, X, y=None, *, reset):
+        """Input as a frame, or as a checked array; names and number of features recorded."""
+        finite = "allow-nan" if self.missing == "drop" else True
+        if is_frame(X):
+            X = as_text_columns(X)
+            if reset or self.formula is None:
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            return X, y if y is None else self._read_response(y, len(X))
+        if isinstance(X, Mapping):
+            return X, y
+        settings = {"dtype": "numeric", "ensure_all_finite": finite}
+        if self.formula is not None or np.asarray(X).dtype.kind in "OUS":
+            settings = {"dtype": None, "ensure_all_finite": False}
+        X = validate_data(self, X, reset=reset, **settings)
+        return X, y if y is None else self._read_response(y, len(X))
+
+    def _read_response(self, y, n):
+        return _column(y, n, type(self).__name__, self.missing == "drop")
+
+    def _new_design(self, X, groups=None, *, random=True) -> Design:
+        """The design of new rows; rows with missing covariates are left out."""
+        check_is_fitted(self)
+        X, _ = self._read(X, reset=False)
+        table = X if is_frame(X) or isinstance(X, Mapping) else _named(X)
+        spec: DesignSpec = self.design_spec_
+        if GROUPS in spec.groups and GROUPS not in self._feature_names():
+            n = len(X) if not isinstance(X, Mapping) else len(next(iter(X.values())))
+            table = _with_groups(table, np.full(n, None) if groups is None else groups)
+        elif groups is not None:
+            raise ValueError(
+                f"{type(self).__name__}: groups were given for prediction, but the model was "
+                "fitted without groups"
+            )
+        need = ("fixed", "random") if random else ("fixed",)
+        return spec.new(table, need=need, missing=self.missing)
+
+    def _feature_names(self):
+        names = getattr(self, "feature_names_in_", None)
+        return [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names)
+
+    # Publishing a fit
+
+    def _publish(self, design: Design, fit):
+        """Attributes of a fitted model; those that cost something are computed when read."""
+        self.design_spec_ = design.spec
+        self.labels_ = Labels(
+            columns=design.names,
+            intercept=design.intercept,
+            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            levels={t.group: t.levels for t in design.random},
+            formula=self._shown_formula(design),
+        )
+        self.result_ = fit
+        self._tell_rank(stacklevel=4)
+        self._tell_convergence(stacklevel=4)
+        return self
+
+    def _shown_formula(self, design):
+        if self.formula is not None:
+            return self.formula
+        random = "".join(f" + (1 | {t.group})" for t in design.random)
+        return f"every column{random}"
+
+    def _tell_rank(self, stacklevel):
+        basis, names = self.result_.basis, self.labels_.columns
+        aliased = np.flatnonzero(basis.aliased)
+        if not len(aliased):
+            return
+        kept = [names[j] for j in basis.kept]
+        found = "; ".join(
+            f"{names[j]} = {combination_text(basis.combinations[j], kept)}" for j in aliased
+        )
+        message = f"{type(self).__name__}: the fixed effects are rank deficient: {found}"
+        lost = [names[j] for j in np.flatnonzero(basis.lost_digits)]
+        if lost:
+            message += (
+                f". Rounding of large values hides what sets {', '.join(lost)} apart: centre the "
+                "variable before expanding it into powers or products"
+            )
+        if self.rank_deficient == "raise":
+            raise ValueError(
+                message + ". Leave these columns out, or use rank_deficient='drop' or "
+                "'minimum_norm'"
+            )
+        action = (
+            "left out, coefficient NaN in fixed_effects_"
+            if self.rank_deficient == "drop"
+            else "the coefficients are the solution of smallest norm"
+        )
+        warnings.warn(f"{message} ({action})", RankDeficiencyWarning, stacklevel=stacklevel)
+
+    def _tell_convergence(self, stacklevel):
+        fit = self.result_
+        if not fit.optimum.converged:
+            warnings.warn(
+                f"{type(self).__name__} has not converged: {fit.optimum.message}. Raise max_iter, "
+                "or simplify the random effects",
+                ConvergenceWarning,
+                stacklevel=stacklevel,
+            )
+        if fit.is_singular:
+            groups = ", ".join(
+                dict.fromkeys(
+                    f"({' + '.join(term.names)} | {term.group})"
+                    for term, singular in zip(self.labels_.terms, fit.singular_terms, strict=True)
+                    if singular
+                )
+            )
+            warnings.warn(
+                f"{type(self).__name__}: the fit is singular: the data support fewer variance "
+                f"components than {groups} has (a variance of zero or a correlation of 1 or -1). "
+                "Estimates and predictions are valid; consider a simpler term",
+                SingularFitWarning,
+                stacklevel=stacklevel,
+            )
+
+    # Fixed effects
+
+    @property
+    def fixed_effects_(self) -> pd.Series:
+        """Coefficients of all columns of X; NaN where a column was left out."""
+        coef = self._coef(np.nan)
+        return pd.Series(coef, index=list(self.labels_.columns), name="estimate")
+
+    def _coef(self, dropped):
+        fit, basis = self.result_, self.result_.basis
+        if self.rank_deficient == "minimum_norm" and basis.aliased.any():
+            return self._minimum_norm @ fit.beta
+        coef = np.full(basis.aliased.size, dropped)
+        coef[basis.kept] = fit.beta
+        return coef
+
+    @property
+    def _minimum_norm(self):
+        """(p, r): solution of smallest norm from the coefficients of the kept columns."""
+        basis = self.result_.basis
+        return minimum_norm(basis.combinations, np.eye(len(basis.kept)))
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Coefficients without the intercept, 0 where a column was left out."""
+        coef, at = self._coef(0.0), self.labels_.intercept
+        return coef if at is None else np.delete(coef, at)
+
+    @property
+    def intercept_(self) -> float:
+        """The intercept, 0.0 for a model without one."""
+        at = self.labels_.intercept
+        return 0.0 if at is None else float(self._coef(0.0)[at])
+
+    @property
+    def vcov_(self) -> pd.DataFrame:
+        """Covariance of the fixed effects; NaN where a column was left out."""
+        fit, names = self.result_, list(self.labels_.columns)
+        basis = fit.basis
+        vcov = np.full((len(names), len(names)), np.nan)
+        if self.rank_deficient == "minimum_norm" and basis.aliased.any():
+            vcov = self._minimum_norm @ fit.vcov @ self._minimum_norm.T
+        else:
+            vcov[np.ix_(basis.kept, basis.kept)] = fit.vcov
+        return pd.DataFrame(vcov, index=names, columns=names)
+
+    @property
+    def standard_errors_(self) -> pd.Series:
+        """Standard errors of the fixed effects."""
+        vcov = self.vcov_
+        return pd.Series(np.sqrt(np.diag(vcov)), index=vcov.index, name="std_error")
+
+    @property
+    def aliased_(self) -> np.ndarray:
+        """(p,) bool: columns of X that depend on earlier ones."""
+        return self.result_.basis.aliased.copy()
+
+    # Random effects
+
+    @property
+    def random_terms_(self) -> tuple[TermLabels, ...]:
+        """Grouping factor and effects of every random-effects term."""
+        return self.labels_.terms
+
+    def _by_group(self, tables):
+        """{group: DataFrame} of per-term arrays (l, s), terms of one group side by side."""
+        joined: dict[str, pd.DataFrame] = {}
+        for term, values in zip(self.labels_.terms, tables, strict=True):
+            table = pd.DataFrame(
+                values, index=self.labels_.levels[term.group], columns=list(term.names)
+            )
+            joined[term.group] = (
+                pd.concat([joined[term.group], table], axis=1) if term.group in joined else table
+            )
+        for group, table in joined.items():
+            table.index.name = group
+        return joined
+
+    @property
+    def random_effects_(self) -> dict[str, pd.DataFrame]:
+        """Conditional modes: group -> DataFrame (levels, effects)."""
+        return self._by_group(self.result_.effects)
+
+    @property
+    def random_effects_std_(self) -> dict[str, pd.DataFrame]:
+        """Conditional standard deviations, given theta and the fixed effects."""
+        variances = self.result_.effects_variance
+        return self._by_group(
+            [np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)) for v in variances]
+        )
+
+    @property
+    def covariances_(self) -> dict[str, pd.DataFrame]:
+        """Covariance of the effects of each group: sigma^2 T T'; 0 between separate terms."""
+        parts: dict[str, list] = {}
+        for term, covariance in zip(self.labels_.terms, self.result_.covariances, strict=True):
+            parts.setdefault(term.group, []).append((list(term.names), covariance))
+        result = {}
+        for group, blocks in parts.items():
+            names = [name for own, _ in blocks for name in own]
+            joined, begin = np.zeros((len(names), len(names))), 0
+            for own, block in blocks:
+                end = begin + len(own)
+                joined[begin:end, begin:end] = block
+                begin = end
+            result[group] = pd.DataFrame(joined, index=names, columns=names)
+        return result
+
+    @property
+    def theta_(self) -> np.ndarray:
+        """Relative covariance parameters: lower triangles of T, by column, in lme4's order."""
+        return self.result_.theta.copy()
+
+    @property
+    def sigma_(self) -> float:
+        """Residual standard deviation."""
+        return self.result_.sigma
+
+    # The fit as a whole
+
+    @property
+    def deviance_(self) -> float:
+        """The criterion that was minimised."""
+        return self.result_.deviance
+
+    @property
+    def log_likelihood_(self) -> float:
+        """-deviance_ / 2."""
+        return -0.5 * self.result_.deviance
+
+    @property
+    def aic_(self) -> float:
+        """deviance_ + 2 npar."""
+        return self.result_.deviance + 2 * self.result_.n_params
+
+    @property
+    def bic_(self) -> float:
+        """deviance_ + log(n) npar."""
+        return self.result_.deviance + float(np.log(self.result_.n_obs)) * self.result_.n_params
+
+    @property
+    def n_obs_(self) -> float | int:
+        """Number of rows, each counted as often as its sample weight says."""
+        n = self.result_.n_obs
+        return int(n) if float(n).is_integer() else n
+
+    @property
+    def df_resid_(self) -> float | int:
+        """n_obs_ minus the number of parameters."""
+        return self.n_obs_ - self.result_.n_params
+
+    @property
+    def is_singular_(self) -> bool:
+        """Whether a covariance of random effects is singular."""
+        return self.result_.is_singular
+
+    @property
+    def converged_(self) -> bool:
+        """Whether the optimiser reached its tolerance."""
+        return self.result_.optimum.converged
+
+    @property
+    def n_iter_(self) -> int:
+        """Steps of the optimiser."""
+        return self.result_.optimum.n_iter
+
+    @property
+    def n_evaluations_(self) -> int:
+        """Evaluations of the objective."""
+        return self.result_.optimum.n_evaluations
+
+    @property
+    def trace_(self) -> pd.DataFrame:
+        """One row per iteration: objective and theta (in the user's units, lme4's order)."""
+        fit = self.result_
+        rows = [[value, *fit.layout.user_theta(theta)] for value, theta in fit.optimum.trace]
+        columns = ["objective", *(f"theta[{j}]" for j in range(len(fit.theta)))]
+        return pd.DataFrame(rows, columns=columns).rename_axis("iteration")
+
+    def expand(self) -> Expansion:
+        """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
+        check_is_fitted(self)
+        fit, lower, scale = self.result_, [], []
+        for term, T in zip(self.labels_.terms, fit.term_factors, strict=True):
+            eye = sparse.identity(len(self.labels_.levels[term.group]), format="csr")
+            size = np.diag(T)
+            unit = np.where(size > 0, T / np.where(size > 0, size, 1.0), np.eye(len(T)))
+            lower.append(sparse.kron(unit, eye, format="csr"))
+            scale.append(np.repeat(size, eye.shape[0]))
+        order = fit.elimination_order() if scale else np.zeros(0, dtype=int)
+        diagonal = np.concatenate(scale) if scale else np.zeros(0)
+        q = len(diagonal)
+        return Expansion(
+            sigma=fit.sigma,
+            T=sparse.block_diag(lower, format="csr") if lower else sparse.csr_matrix((0, 0)),
+            S=sparse.diags(diagonal) if q else sparse.dia_matrix((0, 0)),
+            P=sparse.csr_matrix((np.ones(q), (np.arange(q), order)), shape=(q, q)),
+        )
+
+    # Prediction
+
+    def _linear_predictor(self, design: Design, random_effects: bool) -> np.ndarray:
+        """eta = offset + X beta + Z b for the rows of a design."""
+        eta = design.X @ self._coef(0.0)
+        if design.offset is not None:
+            eta = eta + design.offset
+        if not random_effects:
+            return eta
+        for term, effects in zip(design.random, self.result_.effects, strict=True):
+            b = np.vstack([effects, np.zeros(effects.shape[1])])[term.codes]
+            if self.unseen_groups == "nan":
+                b[term.codes < 0] = np.nan
+            eta = eta + np.einsum("ns,ns->n", term.z, b)
+        return eta
+
+    def _check_unseen(self, design: Design):
+        if self.unseen_groups != "raise":
+            return
+        for term in design.random:
+            unseen = int(np.sum(term.codes < 0))
+            if unseen:
+                raise ValueError(
+                    f"{type(self).__name__}: {unseen} row{'s have' if unseen > 1 else ' has'} a "
+                    f"level of {term.group!r} that the training data did not have. "
+                    "unseen_groups='population' predicts with a random effect of 0, 'nan' gives "
+                    "NaN"
+                )
+
+    def _predict_eta(self, X, groups, random_effects, return_std):
+        """(eta, standard error or None) over all rows; NaN where covariates are missing."""
+        random = random_effects and bool(self.labels_.terms) if hasattr(self, "labels_") else False
+        design = self._new_design(X, groups, random=random)
+        if random:
+            self._check_unseen(design)
+        eta = _spread(self._linear_predictor(design, random), design)
+        if not return_std:
+            return eta, None
+        variance = self.result_.mean_variance(design.X, design.random if random else None)
+        return eta, _spread(np.sqrt(np.maximum(variance, 0.0)), design)
+
+    def predict_interval(self, X, *, level=0.95, kind="mean", groups=None) -> np.ndarray:
+        """Interval for the mean or for a new observation of every row.
+
+        Parameters
+        ----------
+        X : array or DataFrame of n rows
+        level : float
+            Coverage, between 0 and 1.
+        kind : {"mean", "observation"}
+            Whether the interval is for x'beta + z'b, or for a new response there, which adds the
+            residual variance (divided by the prior weight of the row, if the model has such).
+        groups : (n,), optional
+            Levels of ``groups``, for a model fitted with them.
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            Lower and upper limits: the prediction and normal quantiles of its standard error.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        if kind not in ("mean", "observation"):
+            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
+        mean, std = self.predict(X, groups=groups, return_std=True)
+        if kind == "observation":
+            std = np.sqrt(std**2 + self.sigma_**2 / self._new_weights(X))
+        half = norm.ppf(0.5 + level / 2) * std
+        return np.column_stack([mean - half, mean + half])
+
+    def _simulate_eta(self, X, groups, n_samples, rng, *, residual):
+        """eta (n, n_samples) with new random effects and, if wanted, residuals."""
+        design = self._new_design(X, groups, random=bool(self.labels_.terms))
+        n = len(design.X)
+        eta = np.repeat(self._linear_predictor(design, False)[:, None], n_samples, axis=1)
+        for term, T in zip(design.random, self.result_.term_factors, strict=True):
+            _, codes = np.unique(term.codes, return_inverse=True)
+            u = rng.standard_normal((codes.max() + 1, len(T), n_samples))
+            b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
+            eta += np.einsum("ns,nsk->nk", term.z, b[codes])
+        if residual:
+            weights = np.broadcast_to(self._new_weights(X), design.n_input)[design.rows]
+            eta += self.sigma_ / np.sqrt(weights)[:, None] * rng.standard_normal(eta.shape)
+        full = np.full((design.n_input, n_samples), np.nan)
+        full[design.rows] = eta
+        return full
+
+    def _response_of(self, X):
+        """The response that the formula names, evaluated on new rows."""
+        terms = None if self.formula is None else parse_formula(self.formula)
+        if terms is None or terms.response is None:
+            raise ValueError(f"{type(self).__name__}.score needs y: the formula names no response")
+        one_sided = parse_formula(f"{terms.response} ~ 1")
+        return build_design(one_sided, X).y
+
+    def _new_weights(self, X):
+        """Prior weights of new rows: the column if the model has one."""
+        if self.prior_weights is None:
+            return 1.0
+        table = X if is_frame(X) or isinstance(X, Mapping) else _named(np.asarray(X))
+        if self.prior_weights not in (table.columns if is_frame(table) else table):
+            raise ValueError(
+                f"the residual variance of a new row depends on its prior weight: the data need "
+                f"the column {self.prior_weights!r}"
+            )
+        return np.asarray(table[self.prior_weights], dtype=float)
+
+
+def _named(X):
+    """Columns x0, x1, ... of an array."""
+    return {f"x{j}": X[:, j] for j in range(X.shape[1])}
+
+
+def _with_groups(table, groups):
+    """The table with one more column, ``groups``."""
+    groups = np.asarray(groups)
+    names = list(table.columns) if is_frame(table) else list(table)
+    if GROUPS in names:
+        raise ValueError(
+            "groups= was given, but the data have a column named 'groups' too: use the column in "
+            "the formula, or rename it"
+        )
+    n = len(table) if is_frame(table) else len(next(iter(table.values())))
+    if groups.shape != (n,):
+        raise ValueError(f"groups must have shape ({n},), got {groups.shape}")
+    if isinstance(table, pd.DataFrame):
+        return table.assign(**{GROUPS: groups})
+    columns = {name: table[name] for name in names}
+    if is_frame(table):  # polars
+        columns = {name: column.to_pandas() for name, column in columns.items()}
+    return columns | {GROUPS: groups}
+
+
+def _column(y, n, who, allow_nan):
+    """The response as a vector, with scikit-learn's checks."""
+    if np.ndim(y) == 2 and np.shape(y)[1] != 1:
+        raise ValueError(
+            f"{who} models one response, y has shape {np.shape(y)}: fit one model per column"
+        )
+    y = column_or_1d(y, warn=True)
+    finite = "allow-nan" if allow_nan else True
+    y = check_array(y, ensure_2d=False, dtype="numeric", ensure_all_finite=finite, input_name="y")
+    check_consistent_length(np.empty(n), y)
+    return y.astype(np.float64, copy=False)
+
+
+def _spread(values, design):
+    """Values of the kept rows over all rows of the input, NaN elsewhere."""
+    if len(values) == design.n_input:
+        return values
+    full = np.full(design.n_input, np.nan)
+    full[design.rows] = values
+    return full

@@ -1,0 +1,234 @@
+"""MixedLinearRegressor: linear mixed models as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skmixed.design import check_identifiable
+from skmixed.estimators._base import MixedModelBase
+from skmixed.estimators._summary import MixedSummary, linear_summary
+from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+
+
+class MixedLinearRegressor(RegressorMixin, MixedModelBase):
+    """Linear mixed model, fitted by restricted or full maximum likelihood.
+
+    .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
+        \\Lambda_\\theta'), \\quad \\varepsilon \\sim N(0, \\sigma^2 W^{-1})
+
+    The criterion is profiled over :math:`\\beta` and :math:`\\sigma` and minimised over
+    :math:`\\theta`, the entries of the relative covariance factors, by a Newton method with exact
+    gradients. After one pass over the rows no step depends on their number.
+
+    Parameters
+    ----------
+    formula : str, optional
+        The model in lme4's language: ``"x + (x | g)"`` with ``fit(X, y)``, or
+        ``"y ~ x + (x | g)"`` with ``fit(df)``. Without a formula every column of X is a fixed
+        effect and the model is ordinary least squares (with ``groups=``: a random intercept per
+        group). Columns of arrays are named ``x0, x1, ...``.
+    reml : bool, default True
+        Restricted maximum likelihood (REML), or maximum likelihood (ML).
+    rank_deficient : {"drop", "minimum_norm", "raise"}, default "drop"
+        What to do with columns of X that depend on earlier ones: leave them out (coefficient NaN
+        in ``fixed_effects_``, 0 in ``coef_``), take the solution of smallest norm, or raise.
+        The first two warn.
+    unseen_groups : {"population", "raise", "nan"}, default "population"
+        Prediction for levels that were not in the training data: with a random effect of 0, not
+        at all, or NaN.
+    missing : {"raise", "drop"}, default "raise"
+        Rows with missing values are an error, or are left out of the fit and predicted as NaN.
+    prior_weights : str, optional
+        Column w of X: the residual variance of a row is sigma^2 / w.
+    max_iter : int, default 100
+        Most steps of the optimiser.
+    tol : float, default 1e-8
+        Decrease of the criterion that the optimiser may leave undone.
+    verbose : int, default 0
+        Print the criterion and theta of every step.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (p,)
+        Fixed effects without the intercept; 0 where a column was left out.
+    intercept_ : float
+    fixed_effects_, standard_errors_ : Series
+        NaN where a column was left out.
+    vcov_ : DataFrame
+        Covariance of the fixed effects.
+    random_effects_, random_effects_std_ : dict of str to DataFrame
+        Conditional modes and their conditional standard deviations, levels by effects.
+    covariances_ : dict of str to DataFrame
+        Covariance of the effects of every grouping factor.
+    theta_ : ndarray
+        Relative covariance parameters in lme4's order.
+    sigma_ : float
+        Residual standard deviation.
+    deviance_ : float
+        The criterion: REML criterion, or -2 log-likelihood.
+    log_likelihood_, aic_, bic_ : float
+        From ``deviance_``; parameters are fixed effects, theta and sigma.
+    n_obs_, df_resid_ : int
+    aliased_ : ndarray of bool
+        Columns of X that depend on earlier ones.
+    is_singular_, converged_ : bool
+    n_iter_, n_evaluations_ : int
+    trace_ : DataFrame
+        Criterion and theta at every iteration.
+    result_ : LMMFit
+        The fit, without labels.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    References
+    ----------
+    Bates, Maechler, Bolker and Walker (2015), Fitting linear mixed-effects models using lme4,
+    Journal of Statistical Software 67(1), equations 34 and 42 for the criteria.
+
+    Examples
+    --------
+    >>> from skmixed import MixedLinearRegressor
+    >>> from skmixed.datasets import load_sleepstudy
+    >>> sleep = load_sleepstudy().frame
+    >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(sleep)
+    >>> round(model.deviance_, 4)
+    1743.6283
+    >>> model.fixed_effects_.round(3)
+    Intercept    251.405
+    Days          10.467
+    Name: estimate, dtype: float64
+    >>> model.predict(sleep[:2]).round(2)
+    array([253.66, 273.33])
+    """
+
+    _parameter_constraints: dict = {
+        **MixedModelBase._parameter_constraints,
+        "reml": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        formula=None,
+        *,
+        reml=True,
+        rank_deficient="drop",
+        unseen_groups="population",
+        missing="raise",
+        prior_weights=None,
+        max_iter=100,
+        tol=1e-8,
+        verbose=0,
+    ):
+        self.formula = formula
+        self.reml = reml
+        self.rank_deficient = rank_deficient
+        self.unseen_groups = unseen_groups
+        self.missing = missing
+        self.prior_weights = prior_weights
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+
+    def fit(self, X, y=None, *, groups=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+            Covariates, grouping factors and, for a two-sided formula, the response.
+        y : (n,), optional
+            The response, for a one-sided formula.
+        groups : (n,), optional
+            One more column, named ``groups``.
+        sample_weight : (n,), optional
+            How often each row counts: weight 2 is the row twice, weight 0 the row left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data or formulas that cannot determine the model; the message names the column
+            and the remedy.
+        """
+        self._validate_params()
+        design = self._design(X, y, groups, sample_weight)
+        check_identifiable(design)
+        objective = ProfiledDeviance.from_design(design, reml=self.reml)
+        fit = fit_lmm(
+            objective,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self._print_step(objective) if self.verbose else None,
+        )
+        return self._publish(design, fit)
+
+    def _print_step(self, objective):
+        def show(iteration, value, theta):
+            shown = np.array2string(objective.layout.user_theta(theta), precision=6)
+            print(f"{iteration:3d}: {value:14.8g}: {shown}")
+
+        return show
+
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+        """Predicted mean x'beta + z'b of every row.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+        groups : (n,), optional
+            Levels of ``groups``, for a model fitted with them.
+        random_effects : bool, default True
+            Add the conditional modes of the rows' levels; otherwise fixed effects only.
+        return_std : bool, default False
+            Also return the standard error of the predicted mean: the uncertainty of the fixed
+            effects and of the conditional modes and, for an unseen level, the variance between
+            levels.
+
+        Returns
+        -------
+        ndarray of shape (n,), or two of them
+        """
+        check_is_fitted(self)
+        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        return (eta, std) if return_std else eta
+
+    def score(self, X, y=None, *, groups=None, sample_weight=None):
+        """Coefficient of determination R^2 of :meth:`predict`.
+
+        ``y`` may be left out where the formula names the response.
+        """
+        check_is_fitted(self)
+        y = self._response_of(X) if y is None else y
+        return r2_score(y, self.predict(X, groups=groups), sample_weight=sample_weight)
+
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None):
+        """Responses drawn from the fitted model for the rows of X.
+
+        Every sample draws new random effects for all levels, seen or not, and new residuals.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+        n_samples : int
+        random_state : int, RandomState or None
+        groups : (n,), optional
+
+        Returns
+        -------
+        ndarray of shape (n, n_samples)
+        """
+        check_is_fitted(self)
+        rng = check_random_state(random_state)
+        return self._simulate_eta(X, groups, n_samples, rng, residual=True)
+
+    def summary(self) -> MixedSummary:
+        """Estimates as lme4 prints them; the object has an HTML form for notebooks."""
+        check_is_fitted(self)
+        return linear_summary(self)

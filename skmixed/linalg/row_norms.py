@@ -1,0 +1,94 @@
+"""Quadratic forms v' (A-hat)^-1 v of single rows: the uncertainty of predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skmixed.linalg.cholesky import _rows_matrix, _scale_rows, _solve_lower
+
+_CHUNK = 1 << 21
+
+
+def row_norms(factor, codes, z, x):
+    """|L^-1 Lt' v_i|^2 for rows v_i = (z_i in the columns of its levels, x_i).
+
+    This is the variance, in units of sigma^2, of x_i'(beta-hat - beta) + z_i'(b-hat - b).
+
+    Parameters
+    ----------
+    factor : BlockedFactor
+    codes : list of (n,) arrays
+        Level (position in elimination) of every row in every group of the plan, -1 for none.
+    z : list of (n, s) arrays
+    x : (n, p)
+
+    Returns
+    -------
+    (n,)
+    """
+    n = len(x)
+    result = np.empty(n)
+    step = max(1, _CHUNK // len(factor.core))
+    for lo in range(0, n, step):
+        rows = slice(lo, min(lo + step, n))
+        result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows])
+    return result
+
+
+def _chunk(factor, codes, z, x):
+    plan = factor.plan
+    core = _core_rows(factor, codes, z, x)
+    slots = [[_known(c, a)] for c, a in zip(codes[: plan.n_chain], z, strict=False)]
+    total = np.zeros(len(x))
+    for i, group in enumerate(factor.chain):
+        for levels, vector in _merged(slots[i]):
+            whitened = np.einsum("ijn,jn->in", group.H[..., levels], vector)
+            total += np.einsum("in,in->n", whitened, whitened)
+            moved = np.einsum("ijn,jn->in", group.N[..., levels], vector)
+            _move(plan, i, group.blocks, levels, moved, slots, core)
+    for (_, rows), T in zip(plan.core_groups, factor.T[plan.n_chain :], strict=True):
+        _scale_rows(core, rows, T)
+    solved = _solve_lower(factor.core, core)[:-1]
+    return total + np.einsum("dn,dn->n", solved, solved)
+
+
+def _core_rows(factor, codes, z, x):
+    plan, n = factor.plan, len(x)
+    core = np.zeros((len(factor.core), n), order="F")
+    core[plan.q_core : -1] = x.T
+    for k, (group, rows) in enumerate(plan.core_groups, start=plan.n_chain):
+        levels, vector = _known(codes[k], z[k])
+        for s, values in enumerate(vector):
+            core[rows.start + levels * group.n_columns + s, np.arange(n)] = values
+    return core
+
+
+def _known(codes, z):
+    """Levels and covariates (s, n), zero covariates where the level is unknown."""
+    known = codes >= 0
+    return np.where(known, codes, 0), np.where(known, z.T, 0.0)
+
+
+def _merged(slots):
+    """Slots in which no row has the same level twice (equal levels are added up)."""
+    slots = list(slots)
+    for second in range(1, len(slots)):
+        levels, vector = slots[second]
+        for first in range(second):
+            same = (slots[first][0] == levels)[None]
+            slots[first] = slots[first][0], slots[first][1] + np.where(same, vector, 0.0)
+            vector = np.where(same, 0.0, vector)
+        slots[second] = levels, vector
+    return slots
+
+
+def _move(plan, i, blocks, levels, moved, slots, core):
+    """Take B' N v from the later unknowns of every row."""
+    for k, parent in plan.parents[i].items():
+        change = -np.einsum("ijn,in->jn", blocks.up[k][..., levels], moved)
+        slots[k].append((parent[levels], change))
+    core[plan.border_slice(i)] -= np.einsum("iwn,in->wn", blocks.border[..., levels], moved)
+    if blocks.entries is not None:
+        for values, v in zip(blocks.entries, moved, strict=True):
+            rows = _rows_matrix(values, plan.entries[i], plan)[levels].multiply(v[:, None])
+            core[: plan.q_core] -= rows.toarray().T

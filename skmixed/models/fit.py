@@ -1,0 +1,202 @@
+"""A fitted mixed model in the user's units: what linear and generalised fits have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from skmixed.linalg.cholesky import BlockedFactor
+from skmixed.linalg.rank import ColumnBasis
+from skmixed.linalg.row_norms import row_norms
+from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.optimize import Optimum
+
+# A factor larger than this stays out of pickles.
+_PICKLED_FACTOR_BYTES = 1 << 23
+
+
+@dataclass(frozen=True)
+class MixedFit:
+    """Estimates of a mixed model.
+
+    Attributes
+    ----------
+    layout : CovarianceLayout
+        Terms and grouping factors, without rows.
+    basis : ColumnBasis
+    optimum : Optimum
+    factor : BlockedFactor or None
+        None after unpickling a model whose factor is large.
+    gamma : (r,)
+        Fixed effects on the orthonormal basis.
+    sigma : float
+        Residual standard deviation (1 where the family has no scale).
+    unit : float
+        Units of the response in one unit of the engine's effects.
+    deviance : float
+        The criterion minimised.
+    reml : bool
+    n_obs : float
+    n_params : int
+        Fixed effects, covariance parameters and scale.
+    """
+
+    layout: CovarianceLayout
+    basis: ColumnBasis
+    optimum: Optimum
+    factor: BlockedFactor | None
+    gamma: np.ndarray
+    sigma: float
+    unit: float
+    deviance: float
+    reml: bool
+    n_obs: float
+    n_params: int
+
+    @property
+    def rank(self):
+        return len(self.gamma)
+
+    @cached_property
+    def beta(self):
+        """Coefficients (r,) of the columns that were kept."""
+        return self.basis.to_coef @ self.gamma
+
+    @cached_property
+    def vcov(self):
+        """Covariance (r, r) of :attr:`beta`: sigma^2 (X' V0^-1 X)^-1."""
+        half = self.basis.to_coef @ self._inverse_root
+        return half @ half.T * self.sigma**2
+
+    @cached_property
+    def _inverse_root(self):
+        if not self.rank:
+            return np.zeros((0, 0))
+        q = self.factor.plan.q_core
+        return np.linalg.inv(self.factor.core[q : q + self.rank, q : q + self.rank].T * _upper(self.rank))
+
+    @cached_property
+    def theta(self):
+        """Covariance parameters in the user's units and lme4's order."""
+        return self.layout.user_theta(self.optimum.theta)
+
+    @cached_property
+    def term_factors(self):
+        """T (s, s) of every term: covariance sigma^2 T T'."""
+        return tuple(
+            self.layout.term_factor(self.optimum.theta, t) for t in range(len(self.layout.terms))
+        )
+
+    @property
+    def covariances(self):
+        """Covariance (s, s) of every term's effects."""
+        return tuple(self.sigma**2 * T @ T.T for T in self.term_factors)
+
+    @cached_property
+    def effects(self):
+        """Conditional modes (l, s) of every term, levels as in the design."""
+        if not self.layout.terms:
+            return ()
+        mode = self.factor.mode
+        groups = [self.factor.level_part(mode, self._place(g)) for g in range(len(self.layout.groups))]
+        return tuple(
+            self.unit * self._in_order(groups[t.group][t.columns], t).T @ t.M.T
+            for t in self.layout.terms
+        )
+
+    @cached_property
+    def effects_variance(self):
+        """Conditional covariances (l, s, s) of every term's effects, given theta and beta."""
+        if not self.layout.terms:
+            return ()
+        blocks = self.factor.conditional_blocks()
+        return tuple(
+            self.sigma**2
+            * np.einsum("ai,ijl,bj->lab", t.M,
+                        self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t), t.M)  # fmt: skip
+            for t in self.layout.terms
+        )
+
+    def _place(self, g):
+        return self.factor.plan.order.index(g)
+
+    def _in_order(self, block, term):
+        position = self.factor.plan.positions[self._place(term.group)]
+        return block if position is None else block[..., position]
+
+    @cached_property
+    def singular_terms(self):
+        """For every term, whether its covariance is singular."""
+        return tuple(_singular(T) for T in self.term_factors)
+
+    @property
+    def is_singular(self):
+        return any(self.singular_terms)
+
+    def elimination_order(self):
+        """Indices of the effects (term by term, effect by effect) in the order of elimination."""
+        sizes = [t.size * self.layout.groups[t.group].n_levels for t in self.layout.terms]
+        begins = np.cumsum([0, *sizes])
+        order = []
+        for g, position in zip(self.factor.plan.order, self.factor.plan.positions, strict=True):
+            n_levels = self.layout.groups[g].n_levels
+            levels = np.arange(n_levels) if position is None else np.argsort(position)
+            rows = [begin + s * n_levels + levels for t, begin in zip(self.layout.terms, begins, strict=False)
+                    if t.group == g for s in range(t.size)]  # fmt: skip
+            order.append(np.array(rows).T.ravel())
+        return np.concatenate(order)
+
+    def mean_variance(self, X, random):
+        """Variance (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
+
+        Without random effects (``random`` None) that of x'(beta-hat).
+
+        Parameters
+        ----------
+        X : (n, p)
+            Rows of the design matrix, aliased columns included.
+        random : sequence of RandomTerm or None
+            Terms of the new rows; code -1 (an unseen level) adds the term's own variance.
+        """
+        if random is None:
+            half = X[:, self.basis.kept] @ np.linalg.cholesky(self.vcov) if self.rank else X[:, :0]
+            return np.einsum("nr,nr->n", half, half)
+        if self.factor is None:
+            raise ValueError(
+                "standard errors of predictions need the model's factor, which was too large to "
+                "be pickled: fit the model again in this process"
+            )
+        plan = self.factor.plan
+        codes, z = [None] * len(plan.order), [[] for _ in plan.order]
+        variance = np.zeros(len(X))
+        for term, at, cov in zip(random, self.layout.terms, self.covariances, strict=True):
+            place = self._place(at.group)
+            position = plan.positions[place]
+            code = term.codes if position is None else np.append(position, -1)[term.codes]
+            codes[place] = code
+            z[place].append(term.z @ at.M)
+            unseen = code < 0
+            variance[unseen] += np.einsum("ni,ij,nj->n", term.z[unseen], cov, term.z[unseen])
+        z = [np.hstack(part) for part in z]
+        norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
+        return variance + self.sigma**2 * norms
+
+    def __getstate__(self):
+        """State without cross-products; what needs them and is small is computed first."""
+        for name in ("beta", "vcov", "effects", "effects_variance"):
+            getattr(self, name)
+        state = dict(self.__dict__)
+        state["optimum"] = replace(self.optimum, state=None)
+        state["factor"] = None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
+        return state
+
+
+def _upper(r):
+    return np.triu(np.ones((r, r)))
+
+
+def _singular(T):
+    scale = np.linalg.svd(T, compute_uv=False)
+    return bool(scale[-1] <= 1e-10 * max(scale[0], 1e-300)) or not scale[0]
