@@ -4,7 +4,8 @@ The reference values in tests/data/lme4 are fits of lme4 1.1-31 under R 4.2.2: t
 runs of five optimisers from several starts, polished by Newton steps until the gradient vanished
 (below 1e-9 per standard error), the criterion confirmed by a dense computation where n <= 1300.
 They are exact to some ten digits, so what is allowed here is what a fit may leave undone: 1e-6 in
-the criterion, 1e-5 in units of its own spread for every estimate.
+the criterion; in units of its own spread 1e-5 for what averages over groups, and 1e-4 for
+variances and conditional modes, where 1e-4 standard errors cost 1e-8 in the criterion.
 """
 
 import json
@@ -29,6 +30,7 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem not in T
 MAX_EVALUATIONS = 15
 CRITERION_ABOVE, CRITERION_BELOW = 1e-6, 1e-5
 TOLERANCE = 1e-5
+VARIANCE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def test_covariances(case):
         # A variance of zero is judged by the residual variance.
         sd = np.sqrt(np.maximum(np.diag(expected), 1e-3 * case.ref["sigma"] ** 2))
         ours = _groups(case.model.covariances_, group).to_numpy()
-        np.testing.assert_allclose((ours - expected) / np.outer(sd, sd), 0, atol=TOLERANCE)
+        np.testing.assert_allclose((ours - expected) / np.outer(sd, sd), 0, atol=VARIANCE_TOLERANCE)
 
 
 def test_conditional_modes(case):
@@ -167,11 +169,11 @@ def test_conditional_modes(case):
         rms = np.sqrt(np.array(expected["all_sumsq"]) / expected["n_levels"])
         unit = np.maximum(rms, 1e-2 * case.ref["sigma"])
         assert len(table) == expected["n_levels"]
-        np.testing.assert_allclose((head - expected["values"]) / unit, 0, atol=TOLERANCE)
+        np.testing.assert_allclose((head - expected["values"]) / unit, 0, atol=VARIANCE_TOLERANCE)
         error = table.to_numpy().sum(axis=0) - expected["all_sum"]
-        np.testing.assert_allclose(error / unit / len(table), 0, atol=TOLERANCE)
+        np.testing.assert_allclose(error / unit / len(table), 0, atol=VARIANCE_TOLERANCE)
         error = np.square(table.to_numpy()).sum(axis=0) - expected["all_sumsq"]
-        np.testing.assert_allclose(error / unit**2 / len(table), 0, atol=TOLERANCE)
+        np.testing.assert_allclose(error / unit**2 / len(table), 0, atol=VARIANCE_TOLERANCE)
 
 
 def test_conditional_standard_deviations(case):
@@ -267,4 +269,4 @@ def test_likelihood_ratio(pair, reml):
             assert ours[column] == pytest.approx(row[column], rel=0, abs=1e-5)
     assert ours["Chisq"] == pytest.approx(row["chisq"], rel=0, abs=1e-5)
     assert ours["Df"] == row["df"]
-    assert ours["p_value"] == pytest.approx(row["p"], rel=1e-4)
+    assert ours["p-value"] == pytest.approx(row["p"], rel=1e-4)
