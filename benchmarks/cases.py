@@ -54,15 +54,18 @@ def many_slopes(seed=2, n_groups=50_000, n_per_group=10):
     return pd.DataFrame({"y": y, "x": x, "g": _factor(g, n_groups)})
 
 
-def maximal(seed=3, n_subjects=60, n_items=40):
-    """A psycholinguistic experiment: every subject meets every item once, in one of 8 conditions.
+def maximal(seed=3, n_subjects=60, n_items=40, *, rotated=False):
+    """A psycholinguistic experiment: 2 x 2 x 2 conditions vary within subjects and within items.
 
-    Conditions rotate over subjects and items (a Latin square), so all three factors vary within
-    subjects and within items; they are coded -1/2 and 1/2.
+    Every subject meets every item in all eight conditions; or, `rotated`, once, in conditions that
+    take turns over subjects and items (a Latin square). The latter supports fewer than the 72
+    covariance parameters of the maximal model: its optimum is singular. Factors are coded -1/2
+    and 1/2.
     """
     rng = np.random.default_rng(seed)
-    subject, item = np.divmod(np.arange(n_subjects * n_items), n_items)
-    cell = (subject + item) % 8
+    subject, item, cell = np.indices((n_subjects, n_items, 8)).reshape(3, -1)
+    if rotated:
+        subject, item, cell = (c[cell == (subject + item) % 8] for c in (subject, item, cell))
     a, b, c = ((cell >> shift & 1) - 0.5 for shift in range(3))
     X = np.column_stack([np.ones_like(a), a, b, a * b, c, a * c, b * c, a * b * c])
     y = X @ rng.normal(0, 0.5, 8) + rng.normal(size=len(cell))
@@ -113,6 +116,8 @@ def _bundled(name):
     return lambda: getattr(datasets, f"load_{name}")().frame
 
 
+_MAXIMAL = "y ~ a * b * c + (a * b * c | subject) + (a * b * c | item)"
+
 CASES = [
     Case("sleepstudy", "Reaction ~ Days + (Days | Subject)", _bundled("sleepstudy"), 20),
     Case("penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)", _bundled("penicillin"), 20),
@@ -138,10 +143,11 @@ CASES = [
     Case("insteval", "y ~ 1 + (1 | s) + (1 | d) + (1 | dept)", _bundled("insteval")),
     Case("many_groups", "y ~ a + b + (1 | g)", many_groups),
     Case("many_slopes", "y ~ x + (x | g)", many_slopes),
+    Case("maximal", _MAXIMAL, maximal, slow=frozenset({"lme4", "mixedlm"})),
     Case(
-        "maximal",
-        "y ~ a * b * c + (a * b * c | subject) + (a * b * c | item)",
-        maximal,
+        "maximal_rotated",
+        _MAXIMAL,
+        lambda: maximal(rotated=True),
         slow=frozenset({"lme4", "mixedlm"}),
     ),
     Case(
