@@ -1,7 +1,9 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
+from skmixed.estimators.ginverse import GeneralizedInverseRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
+from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
     NotEstimableError,
     RankDeficiencyWarning,
@@ -12,8 +14,10 @@ from skmixed.exceptions import (
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "GeneralizedInverseRegressor",
     "MixedLinearRegressor",
     "NotEstimableError",
+    "RankDeficiencyTransformer",
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",

@@ -250,7 +250,7 @@ def _make_factors(table, terms, reference):
         else:
             unknown = [v for v in usage(name).names if v not in table.names]
             if unknown and not usage(name).calls:
-                raise unknown_name(unknown[0], table.names, "column")
+                raise unknown_name(unknown[0], table.names, f"column {unknown[0]!r} is not in the data")
             factors[name] = _expression(name, table, variables)
     return factors, variables
 

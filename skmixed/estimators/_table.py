@@ -49,3 +49,9 @@ def remember_features(estimator, X) -> None:
     """Set n_features_in_ and feature_names_in_ as scikit-learn does."""
     _check_feature_names(estimator, X, reset=True)
     _check_n_features(estimator, X, reset=True)
+
+
+def check_same_features(estimator, X) -> None:
+    """Names and number of columns must be those of the fit."""
+    _check_feature_names(estimator, X, reset=False)
+    _check_n_features(estimator, X, reset=False)

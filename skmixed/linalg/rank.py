@@ -14,11 +14,14 @@ rows. None of them copies the matrix.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas, lapack, solve_triangular
+from threadpoolctl import ThreadpoolController
 
 # Relative size of a residual below which a column is dependent whatever its digits say: rounding
 # accumulated over some thousand operations when the column was computed.
@@ -132,12 +135,18 @@ def independent_columns(X, weights=None, intercept=None, tol=None, *, add_interc
     """
     design = RowBlocks(X, weights, 0 if add_intercept else intercept, add_intercept)
     tol = TOLERANCE if tol is None else float(tol)
-    gram = _gram(design)
-    return (
-        _proved_full_rank(design, gram)
-        or _from_residuals(design, gram, tol)
-        or _from_rotations(design, tol)
-    )
+    with design.one_thread():
+        gram = _gram(design)
+        return (
+            _proved_full_rank(design, gram)
+            or _from_residuals(design, gram, tol)
+            or _from_rotations(design, tol)
+        )
+
+
+@cache
+def _blas():
+    return ThreadpoolController().select(user_api="blas")
 
 
 class RowBlocks:
@@ -147,7 +156,8 @@ class RowBlocks:
     """
 
     def __init__(self, X, weights=None, intercept=None, add_intercept=False):
-        self.sparse = sp.issparse(X)
+        self.sparse = self.sparse_source = sp.issparse(X)
+        self._memory = None
         self.X = X.tocsr() if self.sparse else X
         self.intercept = intercept
         self.ones = int(add_intercept)
@@ -201,10 +211,16 @@ class RowBlocks:
         block = block.toarray() if sp.issparse(block) else block
         if not self.ones:
             return np.asarray(block, dtype=np.float64)
-        out = np.empty((block.shape[0], self.p))
+        out = self._room(block.shape[0])
         out[:, 0] = 1.0
         out[:, 1:] = block
         return out
+
+    def _room(self, n) -> np.ndarray:
+        """Memory for n rows, the same every time: fresh pages cost more than filling them."""
+        if self._memory is None or len(self._memory) < n:
+            self._memory = np.empty((n, self.p))
+        return self._memory[:n]
 
     def _sparse(self, rows):
         block = self.X[rows]
@@ -212,20 +228,28 @@ class RowBlocks:
             return block
         return sp.hstack([np.ones((block.shape[0], 1)), block], format="csr")
 
+    def one_thread(self):
+        """BLAS on one thread while blocks are read: they are too small to share, and threads that
+        wait for each other on a busy machine cost ten times what they save."""
+        return _blas().limit(limits=1) if self.n > self.step else nullcontext()
+
     def slices(self) -> Iterator[slice]:
         for start in range(0, self.n, self.step):
             yield slice(start, min(start + self.step, self.n))
 
     def block(self, rows):
-        """sqrt(W) (X - center) for some rows: always a new array."""
+        """sqrt(W) (X - center) for some rows, in memory that the next call overwrites."""
         if self.sparse:
             out = self._sparse(rows)
             return out if self.root is None else out.multiply(self.root[rows]).tocsr()
-        if self.ones:
+        if self.sparse_source:
             out = self.dense(rows)
-            out[:, 1:] -= self.center[1:]
+            out -= self.center
         else:
-            out = np.subtract(self.X[rows], self.center, dtype=np.float64)
+            X = self.X[rows]
+            out = self._room(len(X))
+            out[:, : self.ones] = 1.0
+            np.subtract(X, self.center[self.ones :], out=out[:, self.ones :], dtype=np.float64)
         if self.root is not None:
             out *= self.root[rows]
         return out
@@ -302,12 +326,12 @@ def _from_residuals(design, gram, tol) -> ColumnBasis | None:
         return None
     kept, R = guess
     suspects = np.setdiff1d(_others(design), kept)
-    b = np.zeros((kept.size, suspects.size))
+    b, cross = np.zeros((kept.size, suspects.size)), gram[np.ix_(kept, suspects)]
     for _ in range(3):
+        b = b + solve_triangular(R, solve_triangular(R, cross, trans="T"))
         residual, cross = _residuals(design, moments.offset, kept, suspects, b)
         if (residual <= _allowance(design, moments, kept, suspects, b, tol)).all():
             return _with_aliased(design, kept, R, moments, suspects, b, residual, tol)
-        b = b + solve_triangular(R, solve_triangular(R, cross, trans="T"))
     return None
 
 

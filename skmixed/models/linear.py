@@ -109,10 +109,11 @@ class LinearFit:
         rows = self._rows(X)
         spread = self.basis.size[self.basis.aliased]
         found = np.zeros((rows.n, spread.size))
-        for part in rows.slices() if spread.size else ():
-            gap, size = _outside(self.basis, rows.dense(part))
-            rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
-            found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
+        with rows.one_thread():
+            for part in rows.slices() if spread.size else ():
+                gap, size = _outside(self.basis, rows.dense(part))
+                rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
+                found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
         return found
 
     def predict(self, X, gap, aliased_coef) -> np.ndarray:
@@ -124,8 +125,9 @@ class LinearFit:
             b[self.basis.kept] = solve_triangular(self.basis.factor, self.gamma)
         shift = self.basis.offset @ b[self.basis.kept]
         found = gap @ aliased_coef
-        for part in rows.slices():
-            found[part] += rows.block(part) @ b - shift
+        with rows.one_thread():
+            for part in rows.slices():
+                found[part] += rows.block(part) @ b - shift
         return found
 
     def leverage(self, X) -> np.ndarray:
@@ -231,22 +233,28 @@ def fit_linear(X, y, weights=None, *, add_intercept=False, tol=None) -> LinearFi
     rows = RowBlocks(X, weights, 0 if add_intercept else None, add_intercept)
     rows.recenter(basis)
     middle = _weighted_mean(y, weights) if add_intercept else np.zeros(y.shape[1])
-    gamma = np.zeros((basis.rank, y.shape[1]))
-    step, tss = _correction(rows, basis, y - middle, gamma)
-    size, rss = np.abs(step).max(axis=0, initial=0.0), tss
-    for _ in range(3):
-        gamma += step
-        step, rss = _correction(rows, basis, y - middle, gamma)
-        if (np.abs(step).max(axis=0, initial=0.0) <= 1e-14 * size).all():
-            break
-    # The last step is too small to be worth a pass, but not its effect on a tiny residual.
-    gamma += step
-    rss = np.maximum(rss - rows.total * (step**2).sum(axis=0), 0.0)
+    with rows.one_thread():
+        gamma, rss, tss = _corrected(rows, basis, y - middle)
     if add_intercept:
         gamma[0] += middle
     # Residuals at the level of rounding are an exact fit.
     rss = np.where(rss <= tss * (64 * np.finfo(float).eps) ** 2, 0.0, rss)
     return LinearFit(basis, gamma, rss, tss, rows.total)
+
+
+def _corrected(rows, basis, y):
+    """(gamma, rss, tss): seminormal equations, corrected until nothing changes."""
+    gamma = np.zeros((basis.rank, y.shape[1]))
+    step, tss = _correction(rows, basis, y, gamma)
+    size, rss = np.abs(step).max(axis=0, initial=0.0), tss
+    for _ in range(3):
+        gamma += step
+        step, rss = _correction(rows, basis, y, gamma)
+        if (np.abs(step).max(axis=0, initial=0.0) <= 1e-14 * size).all():
+            break
+    # The last step is too small to be worth a pass, but not its effect on a tiny residual.
+    gamma += step
+    return gamma, np.maximum(rss - rows.total * (step**2).sum(axis=0), 0.0), tss
 
 
 def _weighted_mean(y, weights):
