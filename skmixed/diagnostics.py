@@ -96,7 +96,8 @@ def near_zero_variance(X) -> pd.DataFrame:
     """Columns with (almost) only one value, by caret's rule.
 
     ``frequency_ratio`` is the count of the most common value over that of the second; a column is
-    near-constant if it exceeds 95/5 while at most 10 % of the values are distinct.
+    near-constant if it exceeds 95/5 while at most 10 % of the rows hold distinct values. Missing
+    values are left out of the counts.
 
     Returns
     -------
@@ -113,12 +114,13 @@ def near_zero_variance(X) -> pd.DataFrame:
     >>> near_zero_variance(np.array([[0] * 96 + [1, 2, 3, 4]]).T)["near_constant"].tolist()
     [True]
     """
-    names, X = _named(X)
-    rows = [_value_counts(column) for column in X.T]
+    names, X = _named(X, missing=True)
+    rows = [_value_counts(column[~np.isnan(column)]) for column in X.T]
     table = pd.DataFrame(rows, columns=["frequency_ratio", "distinct"], index=names)
-    percent = 100.0 * table.pop("distinct") / max(len(X), 1)
+    distinct = table.pop("distinct")
+    percent = 100.0 * distinct / max(len(X), 1)
     table["percent_unique"] = percent
-    table["constant"] = percent <= 100.0 / max(len(X), 1)
+    table["constant"] = distinct <= 1
     often = (table["frequency_ratio"] > FREQUENCY_RATIO) & (percent <= UNIQUE_PERCENT)
     table["near_constant"] = often | table["constant"]
     return table
@@ -147,12 +149,12 @@ def scale_advice(names, mean, size) -> list[tuple[str, str]]:
     return found
 
 
-def _named(X):
+def _named(X, missing=False):
     """(names, float matrix) of an array or DataFrame."""
     values = np.asarray(X, dtype=float)
     if values.ndim != 2:
         raise ValueError(f"a design matrix has 2 dimensions, got shape {values.shape}")
-    if not np.isfinite(values).all():
+    if not missing and not np.isfinite(values).all():
         raise ValueError("the design matrix contains NaN or infinity")
     columns = getattr(X, "columns", None)
     names = [f"x{j}" for j in range(values.shape[1])] if columns is None else list(columns)

@@ -463,7 +463,9 @@ def _householder_skipping(R, stored, dependent):
     b = np.zeros((r, q))
     for j, values in coefficients.items():
         b[: values.size, j] = values
-    return np.array(kept, dtype=np.intp), np.triu(T[:r, kept]), b, residual
+    triangle = np.triu(T[:r, kept])
+    triangle *= np.where(triangle.diagonal() < 0, -1.0, 1.0)[:, None]
+    return np.array(kept, dtype=np.intp), triangle, b, residual
 
 
 def _reflect(T, norm):
