@@ -111,6 +111,21 @@ def _known_codes(name: str, raw: Any, levels: pd.Index) -> np.ndarray:
     return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
 
 
+def _own_codes(
+    columns: tuple[str, ...], raw: Sequence[Any], table: Table
+) -> tuple[np.ndarray, pd.Index]:
+    """Codes in the levels of the rows themselves; every missing value is a level of its own."""
+    found = {}
+    for name, values in zip(columns, raw, strict=True):
+        codes, own = factorize(name, values)
+        found[name] = observed(table.rows_of(codes), own)
+    codes, spec = _group_factor(columns, found)
+    unknown = np.flatnonzero(codes < 0)
+    codes = codes.copy()
+    codes[unknown] = len(spec.levels) + np.arange(len(unknown))
+    return codes, pd.Index([*spec.levels, *(f"missing {row}" for row in unknown)], dtype=object)
+
+
 def _shown(levels: pd.Index) -> str:
     return repr(levels[:1].tolist()[0])
 
@@ -135,6 +150,8 @@ class DesignSpec:
         The kind and the categories of every covariate.
     fixed_columns, random_columns : tuple of str
         The covariates that X and the offsets, and the random-effects terms need.
+    response : part or None
+        The response where the formula names one column, with ``response_columns``.
     """
 
     terms: Terms | None
@@ -145,6 +162,13 @@ class DesignSpec:
     columns: dict[str, ColumnSpec]
     fixed_columns: tuple[str, ...]
     random_columns: tuple[str, ...]
+    response: Part | None = None
+    response_columns: tuple[str, ...] = ()
+
+    def needs(self) -> frozenset[str]:
+        """All columns that new rows are read from."""
+        groups = (name for group in self.groups.values() for name in group.columns)
+        return frozenset((*self.fixed_columns, *self.random_columns, *groups))
 
     def new(
         self,
@@ -152,6 +176,7 @@ class DesignSpec:
         *,
         need: Collection[str] = ("fixed", "random"),
         missing: str = "raise",
+        levels: str = "fit",
     ) -> Design:
         """Return the design of new rows, with the transforms and categories of the fit.
 
@@ -165,6 +190,9 @@ class DesignSpec:
         missing : {"raise", "drop"}
             Missing covariates are an error, or their rows are left out of the result, which
             ``rows`` tells. A missing grouping factor is an unknown level, code -1.
+        levels : {"fit", "own"}
+            Codes in the levels of the fit, -1 for others, or in the levels of the new rows
+            themselves, where every missing one is a level of its own.
 
         Returns
         -------
@@ -198,11 +226,27 @@ class DesignSpec:
             response=None,
         )
         blocks = blocks.defined(table, self, missing)
-        codes = {
-            name: table.rows_of(spec.codes([table.column(column) for column in spec.columns]))
-            for name, spec in groups.items()
+        codes, own = {}, {}
+        for name, spec in groups.items():
+            raw = [table.column(column) for column in spec.columns]
+            if levels == "own":
+                codes[name], own[name] = _own_codes(spec.columns, raw, table)
+            else:
+                codes[name] = table.rows_of(spec.codes(raw))
+        return self._design(table, blocks, codes, need, own)
+
+    def response_of(self, table: Any) -> np.ndarray:
+        """The response of new rows (n,), NaN where it is missing."""
+        table = Table(table)
+        _check_present(table, self.response_columns)
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in self.response_columns
         }
-        return self._design(table, blocks, codes, need)
+        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
+        y = self.response.matrix(Materializer(columns, table.n_rows))[:, 0]
+        missing = [column.missing for column in cleaned.values() if column.missing is not None]
+        return np.where(np.logical_or.reduce(missing), np.nan, y) if missing else y
 
     def _design(
         self,
@@ -210,10 +254,12 @@ class DesignSpec:
         blocks: _Blocks,
         codes: Mapping[str, np.ndarray],
         need: Collection[str] = ("fixed", "random"),
+        levels: Mapping[str, pd.Index] | None = None,
         **vectors: np.ndarray | None,
     ) -> Design:
-        """The parts put together."""
+        """The parts put together; ``levels`` are those of the fit unless given."""
         fixed = "fixed" in need
+        levels = levels or {name: spec.levels for name, spec in self.groups.items()}
         specs = self.terms.random if self.terms is not None and "random" in need else ()
         return Design(
             y=blocks.response,
@@ -226,7 +272,7 @@ class DesignSpec:
                     spec.group,
                     part.names,
                     codes[spec.group],
-                    self.groups[spec.group].levels,
+                    levels[spec.group],
                     z,
                     spec.correlated,
                 )
@@ -368,7 +414,7 @@ def build_design(
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
     given = _response(response, table)
-    weights = _prior_weights(prior_weights, table)
+    weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
     _drop_missing(table, cleaned, grouping, missing, vectors)
     spec, blocks = _expressions(plan, table, cleaned, given)
@@ -420,7 +466,8 @@ def _expressions(
     fixed, X = builder.make(plan.fixed)
     random = [builder.make(expr) for expr in plan.random]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
-    y = _evaluated_response(plan, builder) if plan.responses else table.rows_of(given)
+    responses = [builder.make_vector(expr, "the response") for expr in plan.responses]
+    y = _one_array([values for _, values in responses]) if responses else table.rows_of(given)
     spec = DesignSpec(
         plan.terms,
         fixed,
@@ -430,14 +477,14 @@ def _expressions(
         {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
         plan.fixed_columns,
         plan.random_columns,
+        responses[0][0] if len(responses) == 1 else None,
+        plan.response_columns,
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
     return spec, _Blocks(X, [z for _, z in random], _sum(z for _, z in offsets), y)
 
 
-def _evaluated_response(plan: Plan, builder: PartBuilder) -> np.ndarray:
-    """The response of the formula, (n,) or (n, 2)."""
-    columns = [builder.make_vector(expr, "the response")[1] for expr in plan.responses]
+def _one_array(columns: list[np.ndarray]) -> np.ndarray:
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
@@ -496,7 +543,7 @@ def _drop_missing(
     if missing == "raise":
         counts = ", ".join(f"{name} ({int(mask.sum())})" for name, mask in found.items())
         raise ValueError(
-            f"missing values in {counts}: fill them in, or leave the rows out with missing='drop'"
+            f"missing values (NaN) in {counts}: fill them in, or leave the rows out with missing='drop'"
         )
     keep = ~np.logical_or.reduce(list(found.values()))
     if not keep.any() and vectors is not None:
@@ -531,7 +578,7 @@ def _counts(sample_weight: Any, table: Table) -> np.ndarray | None:
     return None if (counts[counts > 0] == 1).all() else counts
 
 
-def _prior_weights(prior_weights: Any, table: Table) -> np.ndarray | None:
+def read_prior_weights(prior_weights: Any, table: Table) -> np.ndarray | None:
     """The prior weights of all rows, missing ones NaN."""
     if prior_weights is None:
         return None

@@ -388,6 +388,10 @@ def _uncorrelated(expr: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def formulaic_formula(expr: str) -> Formula:
     """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
+    if "`1`" in expr:
+        raise ValueError(
+            "a column named '1' cannot be told from the intercept in a formula: rename it"
+        )
     try:
         return Formula(expr)
     except Exception as error:  # formulaic lets AttributeError and others pass beside its own

@@ -15,19 +15,18 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
     check_is_fitted,
     column_or_1d,
     validate_data,
 )
 
 from skmixed.design import build_design, parse_formula
-from skmixed.design.design import Design, DesignSpec
-from skmixed.estimators._table import as_text_columns, is_frame
+from skmixed.design.columns import Table
+from skmixed.design.design import Design, read_prior_weights
+from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.hypotheses import combination_text
-from skmixed.models.linear import minimum_norm
+from skmixed.linalg.ginverse import minimum_norm
 
 GROUPS = "groups"
 
@@ -94,7 +93,7 @@ class MixedModelBase(BaseEstimator):
 
     def _design(self, X, y, groups, sample_weight) -> Design:
         """The design of the training rows."""
-        terms = self._terms(groups)
+        terms = self._training_terms(groups)
         if terms is not None and terms.response is not None and y is not None:
             raise ValueError(
                 f"{type(self).__name__}: the formula names the response {terms.response!r} and y "
@@ -109,61 +108,87 @@ class MixedModelBase(BaseEstimator):
         table, y = self._training_table(X, y)
         if groups is not None:
             table = _with_groups(table, groups)
-        return build_design(
-            self._with_all_columns(terms, table) if groups is not None else terms,
+        design = build_design(
+            terms,
             table,
             response=y,
             sample_weight=sample_weight,
             prior_weights=self.prior_weights,
             missing=self.missing,
         )
+        if groups is not None and GROUPS not in design.spec.needs():
+            raise ValueError(
+                f"{type(self).__name__}: groups were given, but the formula {self.formula!r} does "
+                f"not use them: add a term such as (1 | {GROUPS}), or leave groups out"
+            )
+        return design
 
-    def _terms(self, groups):
-        return None if self.formula is None else parse_formula(self.formula)
-
-    def _with_all_columns(self, terms, table):
-        """``groups=`` without a formula: every other column and an intercept per group."""
-        return parse_formula(f". + (1 | {GROUPS})") if terms is None else terms
+    def _training_terms(self, groups):
+        """The formula of a fit; ``groups=`` without a formula is an intercept per group."""
+        if self.formula is not None:
+            return parse_formula(self.formula)
+        return None if groups is None else parse_formula(f". + (1 | {GROUPS})")
 
     def _training_table(self, X, y):
         X, y = self._read(X, y, reset=True)
-        return (X if is_frame(X) else _named(X)), y
+        return self._named(X), y
 
     def _read(self, X, y=None, *, reset):
         """Input as a frame, or as a checked array; names and number of features recorded."""
-        finite = "allow-nan" if self.missing == "drop" else True
+        if isinstance(X, Mapping) and not sparse.issparse(X):
+            X = pd.DataFrame(X)
         if is_frame(X):
-            X = as_text_columns(X)
+            column_names(X)
+            X = X if self.formula is None else as_text_columns(X)
             if reset or self.formula is None:
                 validate_data(self, X, reset=reset, skip_check_array=True)
-            return X, y if y is None else self._read_response(y, len(X))
-        if isinstance(X, Mapping):
-            return X, y
-        settings = {"dtype": "numeric", "ensure_all_finite": finite}
-        if self.formula is not None or np.asarray(X).dtype.kind in "OUS":
-            settings = {"dtype": None, "ensure_all_finite": False}
-        X = validate_data(self, X, reset=reset, **settings)
+        else:
+            # missing values are the design's to report: it names columns and counts
+            kind = {"dtype": None if self._may_hold_text(X) else "numeric"}
+            X = validate_data(self, X, reset=reset, ensure_all_finite=False, **kind)
         return X, y if y is None else self._read_response(y, len(X))
+
+    def _may_hold_text(self, X):
+        """Whether an array is read by the formula, or holds categories."""
+        if self.formula is not None:
+            return True
+        values = X if sparse.issparse(X) else np.asarray(X)
+        if values.dtype.kind == "O":
+            return any(isinstance(value, str) for value in values.flat)
+        return values.dtype.kind in "US"
 
     def _read_response(self, y, n):
         return _column(y, n, type(self).__name__, self.missing == "drop")
 
-    def _new_design(self, X, groups=None, *, random=True) -> Design:
-        """The design of new rows; rows with missing covariates are left out."""
-        check_is_fitted(self)
+    def _new_table(self, X, groups):
+        """New rows by name, with the column ``groups`` if the model was fitted with one."""
         X, _ = self._read(X, reset=False)
-        table = X if is_frame(X) or isinstance(X, Mapping) else _named(X)
-        spec: DesignSpec = self.design_spec_
-        if GROUPS in spec.groups and GROUPS not in self._feature_names():
-            n = len(X) if not isinstance(X, Mapping) else len(next(iter(X.values())))
-            table = _with_groups(table, np.full(n, None) if groups is None else groups)
-        elif groups is not None:
-            raise ValueError(
-                f"{type(self).__name__}: groups were given for prediction, but the model was "
-                "fitted without groups"
-            )
+        names = self._feature_names()
+        table = self._named(X)
+        if GROUPS in names or GROUPS not in self.design_spec_.needs():
+            if groups is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: groups were given for prediction, but the model was "
+                    "fitted without groups"
+                )
+            return table
+        if groups is None:  # a grouping factor nobody knows; as a covariate it is missing
+            groups = np.full(X.shape[0], None)
+        return _with_groups(table, groups)
+
+    def _new_design(self, X, groups=None, *, random=True, levels="fit") -> Design:
+        """The design of new rows; rows with missing covariates are left out."""
         need = ("fixed", "random") if random else ("fixed",)
-        return spec.new(table, need=need, missing=self.missing)
+        table = self._new_table(X, groups)
+        return self.design_spec_.new(table, need=need, missing=self.missing, levels=levels)
+
+    def _named(self, X):
+        """Columns of X by name: those of a frame, else those of the fit, or x0, x1, ..."""
+        named = self.formula is not None or hasattr(self, "feature_names_in_")
+        if is_frame(X) and named:
+            return X
+        columns = (X[name] for name in X.columns) if is_frame(X) else X.T
+        return dict(zip(self._feature_names(), columns, strict=True))
 
     def _feature_names(self):
         names = getattr(self, "feature_names_in_", None)
@@ -255,17 +280,34 @@ class MixedModelBase(BaseEstimator):
 
     def _coef(self, dropped):
         fit, basis = self.result_, self.result_.basis
-        if self.rank_deficient == "minimum_norm" and basis.aliased.any():
+        if self._shortest:
             return self._minimum_norm @ fit.beta
         coef = np.full(basis.aliased.size, dropped)
         coef[basis.kept] = fit.beta
         return coef
 
     @property
+    def _shortest(self):
+        """Whether the coefficients are the solution of smallest norm."""
+        return self.rank_deficient == "minimum_norm" and bool(self.result_.basis.aliased.any())
+
+    @property
     def _minimum_norm(self):
-        """(p, r): solution of smallest norm from the coefficients of the kept columns."""
-        basis = self.result_.basis
-        return minimum_norm(basis.combinations, np.eye(len(basis.kept)))
+        """(p, r): solution of smallest norm from the coefficients of the kept columns.
+
+        As in scikit-learn's LinearRegression the norm is that of the slopes: an intercept is free,
+        so that shifting a column does not change its coefficient.
+        """
+        basis, at = self.result_.basis, self.labels_.intercept
+        if at is None:
+            return minimum_norm(basis.combinations, np.eye(basis.rank))
+        slopes, others = np.arange(basis.aliased.size) != at, basis.kept != at
+        shortest = np.zeros(basis.combinations.shape)
+        shortest[np.ix_(slopes, others)] = minimum_norm(
+            basis.combinations[np.ix_(slopes, others)], np.eye(basis.rank - 1)
+        )
+        shortest[at] = ~others - basis.combinations[slopes][:, ~others].T @ shortest[slopes]
+        return shortest
 
     @property
     def coef_(self) -> np.ndarray:
@@ -285,7 +327,7 @@ class MixedModelBase(BaseEstimator):
         fit, names = self.result_, list(self.labels_.columns)
         basis = fit.basis
         vcov = np.full((len(names), len(names)), np.nan)
-        if self.rank_deficient == "minimum_norm" and basis.aliased.any():
+        if self._shortest:
             vcov = self._minimum_norm @ fit.vcov @ self._minimum_norm.T
         else:
             vcov[np.ix_(basis.kept, basis.kept)] = fit.vcov
@@ -408,8 +450,8 @@ class MixedModelBase(BaseEstimator):
 
     @property
     def n_iter_(self) -> int:
-        """Steps of the optimiser."""
-        return self.result_.optimum.n_iter
+        """Steps of the optimiser; the closed form of a model without random effects is one."""
+        return max(1, self.result_.optimum.n_iter)
 
     @property
     def n_evaluations_(self) -> int:
@@ -446,9 +488,15 @@ class MixedModelBase(BaseEstimator):
 
     # Prediction
 
+    def _estimable(self, X):
+        """Rows of X for the coefficients of the kept columns: X itself where those are used."""
+        return X @ self._minimum_norm if self._shortest else X
+
     def _linear_predictor(self, design: Design, random_effects: bool) -> np.ndarray:
         """eta = offset + X beta + Z b for the rows of a design."""
-        eta = design.X @ self._coef(0.0)
+        fit = self.result_
+        # on the orthonormal basis, which subtracts centres first: X beta itself cancels
+        eta = fit.basis.orthonormal(self._estimable(design.X)) @ fit.gamma
         if design.offset is not None:
             eta = eta + design.offset
         if not random_effects:
@@ -482,7 +530,8 @@ class MixedModelBase(BaseEstimator):
         eta = _spread(self._linear_predictor(design, random), design)
         if not return_std:
             return eta, None
-        variance = self.result_.mean_variance(design.X, design.random if random else None)
+        X = self._estimable(design.X)
+        variance = self.result_.mean_variance(X, design.random if random else None)
         return eta, _spread(np.sqrt(np.maximum(variance, 0.0)), design)
 
     def predict_interval(self, X, *, level=0.95, kind="mean", groups=None) -> np.ndarray:
@@ -516,14 +565,13 @@ class MixedModelBase(BaseEstimator):
 
     def _simulate_eta(self, X, groups, n_samples, rng, *, residual):
         """eta (n, n_samples) with new random effects and, if wanted, residuals."""
-        design = self._new_design(X, groups, random=bool(self.labels_.terms))
-        n = len(design.X)
+        random = bool(self.labels_.terms)
+        design = self._new_design(X, groups, random=random, levels="own")
         eta = np.repeat(self._linear_predictor(design, False)[:, None], n_samples, axis=1)
         for term, T in zip(design.random, self.result_.term_factors, strict=True):
-            _, codes = np.unique(term.codes, return_inverse=True)
-            u = rng.standard_normal((codes.max() + 1, len(T), n_samples))
+            u = rng.standard_normal((term.n_levels, len(T), n_samples))
             b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
-            eta += np.einsum("ns,nsk->nk", term.z, b[codes])
+            eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         if residual:
             weights = np.broadcast_to(self._new_weights(X), design.n_input)[design.rows]
             eta += self.sigma_ / np.sqrt(weights)[:, None] * rng.standard_normal(eta.shape)
@@ -533,28 +581,22 @@ class MixedModelBase(BaseEstimator):
 
     def _response_of(self, X):
         """The response that the formula names, evaluated on new rows."""
-        terms = None if self.formula is None else parse_formula(self.formula)
-        if terms is None or terms.response is None:
+        if self.design_spec_.response is None:
             raise ValueError(f"{type(self).__name__}.score needs y: the formula names no response")
-        one_sided = parse_formula(f"{terms.response} ~ 1")
-        return build_design(one_sided, X).y
+        return self.design_spec_.response_of(as_text_columns(X) if is_frame(X) else X)
 
     def _new_weights(self, X):
-        """Prior weights of new rows: the column if the model has one."""
+        """Prior weights of all new rows: the column of X if the model has one."""
         if self.prior_weights is None:
             return 1.0
-        table = X if is_frame(X) or isinstance(X, Mapping) else _named(np.asarray(X))
-        if self.prior_weights not in (table.columns if is_frame(table) else table):
+        X, _ = self._read(X, reset=False)
+        table = Table(self._named(X))
+        if self.prior_weights not in table.names:
             raise ValueError(
                 f"the residual variance of a new row depends on its prior weight: the data need "
                 f"the column {self.prior_weights!r}"
             )
-        return np.asarray(table[self.prior_weights], dtype=float)
-
-
-def _named(X):
-    """Columns x0, x1, ... of an array."""
-    return {f"x{j}": X[:, j] for j in range(X.shape[1])}
+        return read_prior_weights(self.prior_weights, table)
 
 
 def _with_groups(table, groups):
@@ -566,28 +608,64 @@ def _with_groups(table, groups):
             "groups= was given, but the data have a column named 'groups' too: use the column in "
             "the formula, or rename it"
         )
-    n = len(table) if is_frame(table) else len(next(iter(table.values())))
+    n = len(table) if is_frame(table) else len(table[names[0]])
     if groups.shape != (n,):
         raise ValueError(f"groups must have shape ({n},), got {groups.shape}")
+    if not is_frame(table):
+        return table | {GROUPS: groups}
     if isinstance(table, pd.DataFrame):
         return table.assign(**{GROUPS: groups})
-    columns = {name: table[name] for name in names}
-    if is_frame(table):  # polars
-        columns = {name: column.to_pandas() for name, column in columns.items()}
-    return columns | {GROUPS: groups}
+    series = type(table.get_column(names[0]))  # of polars
+    return table.hstack([series(GROUPS, groups.tolist())])
 
 
 def _column(y, n, who, allow_nan):
-    """The response as a vector, with scikit-learn's checks."""
-    if np.ndim(y) == 2 and np.shape(y)[1] != 1:
+    """The response as a vector of float64."""
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] != 1:
         raise ValueError(
-            f"{who} models one response, y has shape {np.shape(y)}: fit one model per column"
+            f"{who} models one response, y has shape {values.shape}: fit one model per column"
         )
-    y = column_or_1d(y, warn=True)
-    finite = "allow-nan" if allow_nan else True
-    y = check_array(y, ensure_2d=False, dtype="numeric", ensure_all_finite=finite, input_name="y")
-    check_consistent_length(np.empty(n), y)
-    return y.astype(np.float64, copy=False)
+    values = column_or_1d(values, warn=True)
+    if len(values) != n:
+        raise ValueError(f"{who}: X has {n} rows and y has {len(values)}: they must be the same")
+    if values.dtype.kind not in "biuf":
+        values = _numbers(values, who)
+    values = values.astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(values.sum())
+    if not finite:
+        _check_finite(values, who, allow_nan)
+    return values
+
+
+def _numbers(values, who):
+    """A response that came without a numeric dtype: Python numbers in an object array."""
+    found = pd.api.types.infer_dtype(values, skipna=True)
+    if found in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
+        return pd.Series(values).to_numpy(np.float64, na_value=np.nan)
+    raise ValueError(
+        f"{who}: y must be numbers, got {_KINDS.get(found, found)} (dtype {values.dtype}): convert "
+        "it, for text that spells numbers with pandas.to_numeric"
+    )
+
+
+_KINDS = {"string": "text", "datetime64": "dates", "complex": "complex data", "mixed": "mixed types",
+          "mixed-integer": "mixed types", "empty": "nothing but missing values"}  # fmt: skip
+
+
+def _check_finite(values, who, allow_nan):
+    missing, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
+    if infinite:
+        raise ValueError(
+            f"{who}: y has {infinite} infinite value{'s' * (infinite > 1)}: remove or replace the "
+            "rows"
+        )
+    if missing and not allow_nan:
+        raise ValueError(
+            f"{who}: y has {missing} missing value{'s' * (missing > 1)} (NaN): leave the rows out, "
+            "with missing='drop' if you like"
+        )
 
 
 def _spread(values, design):

@@ -141,9 +141,7 @@ def _variances(model, *, residual):
 
 
 def _counts(model):
-    groups = "; ".join(
-        f"{group}, {len(levels)}" for group, levels in model.labels_.levels.items()
-    )
+    groups = "; ".join(f"{group}, {len(levels)}" for group, levels in model.labels_.levels.items())
     return f"Number of obs: {model.n_obs_:g}" + (f", groups: {groups}" if groups else "")
 
 

@@ -211,7 +211,9 @@ def factor(products, T):
         _scale_rows(core[rows.start :].T, rows, factor_k)
     core[np.arange(plan.q_core), np.arange(plan.q_core)] += 1.0
     L, info = lapack.dpotrf(core.T, lower=0, clean=0, overwrite_a=1)
-    if info != 0:
+    if info == len(core) and not plan.groups:
+        L[-1, -1] = 0.0  # least squares that fits exactly; all other pivots are there
+    elif info != 0:
         raise NotPositiveDefinite(info)
     L = L.T
     log_det += 2.0 * float(np.sum(np.log(np.diag(L)[: plan.q_core])))

@@ -161,8 +161,8 @@ class MixedFit:
             Terms of the new rows; code -1 (an unseen level) adds the term's own variance.
         """
         if random is None:
-            half = X[:, self.basis.kept] @ np.linalg.cholesky(self.vcov) if self.rank else X[:, :0]
-            return np.einsum("nr,nr->n", half, half)
+            half = self.basis.orthonormal(X) @ self._inverse_root
+            return self.sigma**2 * np.einsum("nr,nr->n", half, half)
         if self.factor is None:
             raise ValueError(
                 "standard errors of predictions need the model's factor, which was too large to "

@@ -97,6 +97,8 @@ class ProfiledDeviance:
     def value(self, L):
         """Objective read off a factor."""
         m = self.dof
+        if not m > 0:
+            return np.nan
         pwrss = L.pwrss
         if not pwrss > 0:
             return -np.inf
@@ -141,12 +143,18 @@ class Evaluation:
         inverse = self.factor.selected_inverse(float(objective.reml), weight_y)
         return inverse.information
 
+    def _in_chart(self, g, at):
+        """Information, T and the rotation of group g in the coordinates of theta."""
+        V, G, T = self.objective.layout.rotations[at], self.information[g], self.factor.T[g]
+        return (G, T) if V is None else (V.T @ G @ V, V.T @ T)
+
     @cached_property
     def gradient(self):
         gradient = np.zeros_like(self.theta)
         for g, at in enumerate(self.objective.products.plan.order):
             j, i, k = self.objective.layout.entries[at]
-            gradient[j] = 2.0 * (self.information[g] @ self.factor.T[g])[i, k]
+            G, L = self._in_chart(g, at)
+            gradient[j] = 2.0 * (G @ L)[i, k]
         return gradient
 
     @cached_property
@@ -156,7 +164,7 @@ class Evaluation:
             j, i, k = self.objective.layout.entries[at]
             same = self._same_term(j)[:, None] == self._same_term(j)
             same &= k[:, None] == k
-            H[np.ix_(j, j)] += 2.0 * same * self.information[g][np.ix_(i, i)]
+            H[np.ix_(j, j)] += 2.0 * same * self._in_chart(g, at)[0][np.ix_(i, i)]
         return H
 
     def _same_term(self, j):
@@ -166,6 +174,15 @@ class Evaluation:
     @cached_property
     def metric(self):
         return np.diag(self.average_information)
+
+    def recharted(self):
+        """The same point in smooth coordinates, None if these are fine."""
+        moved = self.objective.layout.rotated(self.theta)
+        if moved is None:
+            return None
+        layout, theta = moved
+        objective = replace(self.objective, layout=layout)
+        return Evaluation(objective, theta, self.factor)
 
     @cached_property
     def average_information(self):
@@ -184,12 +201,16 @@ class Evaluation:
         core = np.zeros((len(L.core), t))
         for g, (at, T) in enumerate(zip(plan.order, L.T, strict=True)):
             j, i, k = objective.layout.entries[at]
+            V = objective.layout.rotations[at]
             c = L.level_part(L.scores, g)
             u = T.T @ c
+            turned = c if V is None else V.T @ c
             part = np.zeros((len(T), t, c.shape[1]))
             part[i, j] = u[k]
-            part[:, j] += T[:, k, None] * c[i]
-            h[j] = 2.0 * np.einsum("jl,jl->j", c[i], u[k])
+            if V is not None:
+                part = np.einsum("ab,bjl->ajl", V, part)
+            part[:, j] += T[:, k, None] * turned[i]
+            h[j] = 2.0 * np.einsum("jl,jl->j", turned[i], u[k])
             if g < plan.n_chain:
                 a.append(part)
             else:
@@ -215,7 +236,7 @@ class LMMFit(MixedFit):
             optimum=replace(optimum, state=None),
             factor=L,
             gamma=objective.gamma + unit * tail,
-            sigma=unit * float(np.sqrt(max(L.pwrss, 0.0) / objective.dof)),
+            sigma=unit * float(np.sqrt(L.pwrss / objective.dof)) if objective.dof > 0 else np.nan,
             unit=unit,
             deviance=optimum.value,
             reml=objective.reml,

@@ -252,7 +252,7 @@ def test_missing_values(data):
     table.loc[[2, 5], "x"] = np.nan
     table.loc[[5, 9], "g"] = None
     table.loc[11, "pos"] = np.nan  # not used
-    with pytest.raises(ValueError, match=r"missing values in x \(2\), g \(2\): .*missing='drop'"):
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in x \(2\), g \(2\): .*missing='drop'"):
         build_design("y ~ x + (1 | g)", table)
     design = build_design("y ~ x + (1 | g)", table, missing="drop")
     keep = np.setdiff1d(np.arange(N), [2, 5, 9])
@@ -261,7 +261,7 @@ def test_missing_values(data):
     np.testing.assert_array_equal(design.X, expected.X)
     np.testing.assert_array_equal(design.y, expected.y)
     np.testing.assert_array_equal(design.random[0].codes, expected.random[0].codes)
-    with pytest.raises(ValueError, match=r"missing values in x \(2\)"):
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in x \(2\)"):
         design.spec.new(table)
     new = design.spec.new(table, missing="drop")
     np.testing.assert_array_equal(new.rows, np.setdiff1d(np.arange(N), [2, 5]))
@@ -280,7 +280,7 @@ def test_levels_that_only_incomplete_rows_have_are_gone(data):
 def test_missing_response_and_weights(data):
     response = data.y.to_numpy().copy()
     response[4] = np.nan
-    with pytest.raises(ValueError, match=r"missing values in the response \(1\)"):
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in the response \(1\)"):
         build_design("x", data, response=response)
     weights = data.pos.to_numpy().copy()
     weights[6] = np.nan
