@@ -14,6 +14,7 @@ from itertools import pairwise, product
 import numpy as np
 
 from skmixed.design.columns import Column, Table, clean, looks_numeric
+from skmixed.design.design import DesignSpec, build_design
 from skmixed.design.formula import (
     formulaic_formula,
     has_dot,
@@ -21,7 +22,7 @@ from skmixed.design.formula import (
     resolve,
     unknown_name,
 )
-from skmixed.design.parts import FormulaPart, PartBuilder, usage
+from skmixed.design.parts import usage
 
 _CODED = re.compile(r"C\(\s*([^\W\d]\w*)\s*(?:,.*)?\)")
 
@@ -36,20 +37,20 @@ class Factor:
     name: str
     levels: tuple | None = None
     variables: tuple[str, ...] = ()
-    part: FormulaPart | None = None
+    part: DesignSpec | None = None
+    part_names: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of its columns."""
         if self.levels is not None:
             return tuple(f"{self.name}[{level}]" for level in self.levels)
-        return (self.name,) if self.part is None else self.part.names
+        return (self.name,) if self.part is None else self.part_names
 
     def columns(self, columns, n) -> np.ndarray:
         """Its columns (n, k) for a mapping of clean columns; a new level gets a row of zeros."""
         if self.part is not None:
-            needed = {name: columns[name].take(None) for name in self.variables}
-            return np.asarray(self.part.matrix(needed, n), dtype=float)
+            return self.evaluate({name: columns[name].values for name in self.variables})
         column = columns[self.variables[0]]
         if self.levels is None:
             if column.kind == "category":
@@ -59,6 +60,10 @@ class Factor:
         out = np.zeros((n, len(self.levels)))
         out[np.flatnonzero(codes >= 0), codes[codes >= 0]] = 1.0
         return out
+
+    def evaluate(self, values) -> np.ndarray:
+        """Columns of an expression for a mapping of its variables' values."""
+        return np.asarray(self.part.new(values, need=("fixed",)).X, dtype=float)
 
     def codes(self, column) -> np.ndarray:
         """Position of every row's level, -1 for levels the fit has not seen."""
@@ -144,7 +149,7 @@ class GLMDesign:
         if factor.part is None:
             return np.array([[self.means[factor.variables[0]]]])
         point = {v: np.array([self.means[v]]) for v in factor.variables}
-        return np.asarray(factor.part.matrix(point, 1), dtype=float)
+        return factor.evaluate(point)
 
     def unseen(self, data) -> list[tuple[int, str, object]]:
         """(row, column, value) for every value of a factor that the fit has not seen."""
@@ -249,8 +254,9 @@ def _make_factors(table, terms, reference):
             factors[name] = Factor(name, levels, (variable,))
         else:
             unknown = [v for v in usage(name).names if v not in table.names]
-            if unknown and not usage(name).calls:
-                raise unknown_name(unknown[0], table.names, f"column {unknown[0]!r} is not in the data")
+            if unknown:
+                message = f"column {unknown[0]!r} is not in the data"
+                raise unknown_name(unknown[0], table.names, message)
             factors[name] = _expression(name, table, variables)
     return factors, variables
 
@@ -278,6 +284,6 @@ def _expression(name, table, variables):
     needed = [v for v in usage(name).names if v in table.names]
     columns = {v: complete(v, table) for v in needed}
     variables.update(columns)
-    arrays = {v: column.take(None) for v, column in columns.items()}
-    part, _ = PartBuilder(arrays, table.n_rows, frozenset()).make(f"0 + {name}")
-    return Factor(name, None, tuple(needed), part)
+    values = {v: column.values for v, column in columns.items()}
+    design = build_design(parse_formula(f"0 + {name}"), values)
+    return Factor(name, None, tuple(needed), design.spec, tuple(design.names))

@@ -32,6 +32,8 @@ ULPS = 4.0
 # dependence: between them squared condition numbers eat the digits that matter.
 CLEAR_PIVOT = 1e-6
 DOUBTFUL_PIVOT = 1e-9
+# Rounding worth a warning: it may hide effects of this size relative to the column's spread.
+LOST_SHARE = 1e-9
 BLOCK_ELEMENTS = 1 << 19
 
 
@@ -495,7 +497,7 @@ def _with_aliased(design, kept, R, moments, aliased, b, residual, tol) -> Column
         R = np.insert(np.insert(R, at, 0.0, axis=0), at, 0.0, axis=1)
         R[at, at] = abs(design.constant) * np.sqrt(design.total)
         kept = np.insert(kept, at, i)
-    lost = residual > tol * moments.norm[aliased]
+    lost = residual > max(tol, LOST_SHARE) * moments.norm[aliased]
     return _basis(design, kept, R, moments, aliased, b, lost)
 
 
