@@ -128,8 +128,31 @@ class BlockedFactor:
                 result[s] += (_rows_matrix(values, at, plan) @ tail[: plan.q_core]).T
         return result
 
-    def quadratic_forms(self, a, za):
-        """a' Z' P0 Z a (k, k), for parts a with za = Z'WZ a (rows of X included)."""
+    def solve(self, rhs, *, fixed=True):
+        """Parts of Lt Omega^-1 Lt' rhs, y left out; with ``fixed`` False X stays at zero too."""
+        plan, rest = self.plan, [x.copy() for x in rhs]
+        for i, group in enumerate(self.chain):
+            self._propagate(i, group, product(group.N, rest[i]), rest)
+        core_factors = list(zip(plan.core_groups, self.T[plan.n_chain :], strict=True))
+        for (_, rows), T in core_factors:
+            _scale_rows(rest[-1], rows, T)
+        last = -1 if fixed else plan.q_core
+        tail = _solve_lower(self.core, rest[-1])
+        tail[last:] = 0.0
+        tail = _solve_lower(self.core, tail, transposed=True)
+        for (_, rows), T in core_factors:
+            _scale_rows(tail, rows, T.T)
+        parts = [None] * plan.n_chain + [tail]
+        for i in range(plan.n_chain - 1, -1, -1):
+            below = self._rest(i, self.chain[i].blocks, parts)
+            parts[i] = product(self.chain[i].N, rest[i] - below)
+        return parts
+
+    def quadratic_forms(self, a, za, *, fixed=True):
+        """a' Z' P0 Z a (k, k), for parts a with za = Z'WZ a (rows of X included).
+
+        With ``fixed`` False the effects of X are known: V0^-1 in place of P0.
+        """
         plan = self.plan
         rest = [None if x is None else x.copy() for x in za]
         total = sum(_flat(x).T @ _flat(y) for x, y in zip(a[:-1], za[:-1], strict=True))
@@ -141,7 +164,7 @@ class BlockedFactor:
         for (_, rows), T in zip(plan.core_groups, self.T[plan.n_chain :], strict=True):
             _scale_rows(rest[-1], rows, T)
         # the row of y takes no part, but cutting it off the factor would copy d x d numbers
-        x = _solve_lower(self.core, rest[-1])[:-1]
+        x = _solve_lower(self.core, rest[-1])[: -1 if fixed else plan.q_core]
         return total - x.T @ x
 
     def _propagate(self, i, group, nx, rest):
@@ -186,6 +209,7 @@ class SelectedInverse:
     """Blocks of Lt S Lt' on the pattern of A.
 
     core (d, d): lower triangle; own[i] (s, s, l) and border[i] (s, w, l) of chain group i;
+    up[i] {later chain group: (s, s_k, l)} and entries[i] (s, nnz) or None likewise;
     information[g] (s, s): sum over levels of the blocks of Z' P Z, for every group.
     """
 
@@ -193,6 +217,8 @@ class SelectedInverse:
     own: tuple[np.ndarray, ...]
     border: tuple[np.ndarray, ...]
     information: tuple[np.ndarray, ...]
+    up: tuple[dict, ...]
+    entries: tuple[np.ndarray | None, ...]
 
 
 def factor(products, T):
@@ -320,7 +346,9 @@ def _selected_inverse(f, weight_x, weight_y):
             {k: -product(N, u) for k, u in up.items()},
             None if entries is None else -_at_entries(N, entries, plan.entries[i]),
         )
-    return SelectedInverse(core, tuple(own), tuple(border), tuple(information))
+    up, entries = ([above[i][j] for i in range(plan.n_chain)] for j in range(2))
+    return SelectedInverse(core, tuple(own), tuple(border), tuple(information), tuple(up),
+                           tuple(entries))  # fmt: skip
 
 
 def _core_inverse(L, q, weight_x, weight_y):
