@@ -205,21 +205,18 @@ def type_3_functions(fit, effects, effect) -> np.ndarray:
         return rows
     # Units of the shared covariates are the same in all of these columns: one scale will do.
     Q = qr(only_above.T, mode="economic")[0]
-    return _orthonormal_rows_above(rows - (rows @ Q) @ Q.T)
-
-
-def _orthonormal_rows_above(rows):
-    """Row space of projections of orthonormal rows; what projection has wiped out is dropped."""
-    _, s, Vt = np.linalg.svd(rows, full_matrices=False)
-    return Vt[s > RANK_TOLERANCE]
+    # Singular vectors, so that what the projection has wiped out can be told from what is left.
+    _, s, Vt = np.linalg.svd(rows - (rows @ Q) @ Q.T, full_matrices=False)
+    found = Vt[s > RANK_TOLERANCE]
+    found[:, np.setdiff1d(np.arange(rows.shape[1]), allowed)] = 0.0
+    return found
 
 
 def estimable_functions(fit, allowed) -> np.ndarray:
     """Orthonormal rows K (d, p): all estimable functions of the columns ``allowed`` alone."""
     C = fit.basis.combinations
     forbidden = np.setdiff1d(np.arange(len(C)), allowed)
-    size = np.sqrt(fit.basis.size**2 + _means(fit) ** 2)
-    size[size == 0] = 1.0
+    size = fit.column_rms
     # K = k C'; in columns scaled to unit size, k runs over the null space of the forbidden rows.
     scaled = C / size[:, None] * size[fit.basis.kept]
     k = _null_rows(scaled[forbidden])
@@ -229,16 +226,9 @@ def estimable_functions(fit, allowed) -> np.ndarray:
         return rows
     unit = np.linalg.norm(rows, axis=1)[:, None]
     Q, R = np.linalg.qr((rows / unit).T)
-    return Q.T[np.abs(R.diagonal()) > RANK_TOLERANCE]
-
-
-def _means(fit):
-    """Mean of every column, from those of the kept ones."""
-    basis = fit.basis
-    mean = basis.center + basis.offset
-    if basis.intercept is not None:
-        mean = np.where(basis.kept == basis.intercept, 1.0, mean)
-    return basis.combinations @ mean
+    found = Q.T[np.abs(R.diagonal()) > RANK_TOLERANCE]
+    found[:, forbidden] = 0.0  # columns in other units would turn rounding into something
+    return found
 
 
 def _null_rows(A):

@@ -20,6 +20,7 @@ METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
 ROW_TOLERANCE = 1e-7
 CONTRAST_TOLERANCE = 1e-8
 ROW_ULPS = 64.0
+CONTRAST_NOISE = 1e-13
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,18 @@ class LinearFit:
         return self.basis.to_coef @ self.gamma
 
     @property
+    def column_rms(self) -> np.ndarray:
+        """Root mean square (p,) of every column, 1 for columns of zeros."""
+        basis = self.basis
+        mean = basis.center + basis.offset
+        if basis.intercept is not None:
+            mean = np.where(basis.kept == basis.intercept, 1.0, mean)
+        rms = np.hypot(basis.size, basis.combinations @ mean)
+        if basis.intercept is not None:
+            rms[basis.intercept] = basis.size[basis.intercept]
+        return np.where(rms > 0, rms, 1.0)
+
+    @property
     def null_space(self) -> np.ndarray:
         """Orthonormal (p, p - r) with X N = 0."""
         return orthonormal_null_space(self.basis.kept, self.basis.aliased, self.basis.combinations)
@@ -98,7 +111,11 @@ class LinearFit:
     def estimable(self, K) -> np.ndarray:
         """(d,) bool: whether K beta (K is (d, p)) has one value for all solutions."""
         gap, size = _outside(self.basis, K)
-        return (np.abs(gap) <= CONTRAST_TOLERANCE * size).all(axis=1)
+        # Entries that are rounding beside the largest one, in units of the columns, are zeros.
+        units = self.column_rms
+        noise = CONTRAST_NOISE * (np.abs(K) / units).max(axis=1, initial=0.0)
+        allowed = CONTRAST_TOLERANCE * size + np.multiply.outer(noise, units[self.basis.aliased])
+        return (np.abs(gap) <= allowed).all(axis=1)
 
     def outside(self, X) -> np.ndarray:
         """How far each aliased column of the rows X is from its combination (n, p - r).
