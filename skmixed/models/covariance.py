@@ -18,6 +18,8 @@ from skmixed.linalg.crossproducts import Group
 _INDEPENDENT = 1e-10
 # Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
 _NEGLIGIBLE = 1e-3
+# Share of a column's length below which its diagonal entry makes the coordinates degenerate.
+_DEGENERATE = 0.3
 # A pivot of T below this share of its row is rounding.
 _SINGULAR = 1e-7
 
@@ -48,13 +50,16 @@ class TermLayout:
 class CovarianceLayout:
     """All random-effects terms of a model, merged by grouping factor.
 
-    entries[g] = (j, i, k): theta[j] is entry (i, k) of the factor T of group g.
+    entries[g] = (j, i, k): theta[j] is entry (i, k) of the lower triangular factor of group g.
+    A rotation V turns it into T = V L: covariances near a singular one have smooth coordinates L
+    only in a basis that keeps the directions without variance last.
     """
 
     groups: tuple[Group, ...]
     terms: tuple[TermLayout, ...]
     entries: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
     n_theta: int
+    rotations: tuple[np.ndarray | None, ...] = ()
 
     @classmethod
     def build(cls, random, weights=None):
@@ -78,7 +83,7 @@ class CovarianceLayout:
             groups.append(Group(term.codes, z[0] if len(z) == 1 else np.hstack(z),
                                 len(term.levels)))  # fmt: skip
         entries = tuple(tuple(np.concatenate(e) for e in zip(*g, strict=True)) for g in entries)
-        return cls(tuple(groups), tuple(layouts), entries, n_theta)
+        return cls(tuple(groups), tuple(layouts), entries, n_theta, (None,) * len(groups))
 
     def without_rows(self):
         """The layout without codes and covariates."""
@@ -95,15 +100,51 @@ class CovarianceLayout:
     def factors(self, theta):
         """T (s, s) of every group."""
         factors = []
-        for group, (j, i, k) in zip(self.groups, self.entries, strict=True):
-            T = np.zeros((group.n_columns, group.n_columns))
-            T[i, k] = theta[j]
-            factors.append(T)
+        for group, entries, V in zip(self.groups, self.entries, self.rotations, strict=True):
+            j, i, k = entries
+            L = np.zeros((group.n_columns, group.n_columns))
+            L[i, k] = theta[j]
+            factors.append(L if V is None else V @ L)
         return factors
+
+    def rotated(self, theta):
+        """(layout, theta) of the same T T' in smooth coordinates; None if these are fine."""
+        rotations, moved = list(self.rotations), theta.copy()
+        for t, term in enumerate(self.terms):
+            L = self._triangle(theta, t)
+            if not _is_degenerate(L):
+                continue
+            T = L if rotations[term.group] is None else self._rotation(t) @ L
+            V, spread, _ = np.linalg.svd(T)
+            width = self.groups[term.group].n_columns
+            own = np.eye(width) if rotations[term.group] is None else rotations[term.group].copy()
+            own[term.columns, term.columns] = V
+            rotations[term.group] = own
+            k, i = np.triu_indices(term.size)
+            moved[term.theta] = np.diag(spread)[i, k]
+        if all(a is b for a, b in zip(rotations, self.rotations, strict=True)):
+            return None
+        return replace(self, rotations=tuple(rotations)), moved
+
+    def upright(self, theta):
+        """theta of the same covariances without rotations."""
+        if all(V is None for V in self.rotations):
+            return theta
+        result = theta.copy()
+        for t, term in enumerate(self.terms):
+            if self.rotations[term.group] is not None:
+                k, i = np.triu_indices(term.size)
+                T = self._rotation(t) @ self._triangle(theta, t)
+                result[term.theta] = canonical_factor(T)[i, k]
+        return result
+
+    def _rotation(self, t):
+        columns = self.terms[t].columns
+        return self.rotations[self.terms[t].group][columns, columns]
 
     def term_factor(self, theta, t):
         """T (s, s) of term t, lower triangular with diagonal >= 0, in the user's units."""
-        return canonical_factor(self.terms[t].M @ self._raw_factor(theta, t))
+        return canonical_factor(self.terms[t].M @ self._triangle(theta, t))
 
     def user_theta(self, theta):
         """theta in the user's units and in lme4's order: most levels first."""
@@ -130,7 +171,7 @@ class CovarianceLayout:
             theta[self.terms[t].theta] = canonical_factor(np.linalg.solve(self.terms[t].M, T))[i, k]
         return theta
 
-    def _raw_factor(self, theta, t):
+    def _triangle(self, theta, t):
         s = self.terms[t].size
         k, i = np.triu_indices(s)
         T = np.zeros((s, s))
@@ -142,7 +183,7 @@ class CovarianceLayout:
         """theta with standard deviations below _NEGLIGIBLE (in the engine's units) put to zero."""
         tidied = theta.copy()
         for t, term in enumerate(self.terms):
-            T = self._raw_factor(theta, t)
+            T = self._triangle(theta, t)
             variances, vectors = np.linalg.eigh(T @ T.T)
             spread = np.sqrt(np.maximum(variances, 0.0))
             if spread[0] < _NEGLIGIBLE and T.any():
@@ -150,6 +191,15 @@ class CovarianceLayout:
                 k, i = np.triu_indices(term.size)
                 tidied[term.theta] = canonical_factor(vectors * spread)[i, k]
         return tidied
+
+
+def _is_degenerate(L):
+    """Whether a column of a triangular factor has little on its diagonal but much below it.
+
+    There the covariance is near one of lower rank that the triangle has many coordinates for.
+    """
+    below = np.sqrt(np.einsum("ik,ik->k", np.tril(L, -1), np.tril(L, -1)))
+    return bool(np.any(np.abs(np.diag(L)) < _DEGENERATE * below))
 
 
 def canonical_factor(A):

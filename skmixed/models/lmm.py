@@ -83,14 +83,15 @@ class ProfiledDeviance:
     def evaluate(self, theta):
         """Evaluation at theta: value, and on demand its derivatives."""
         try:
-            return Evaluation(self, theta, factor(self.products, self._plan_factors(theta)))
+            return Evaluation(self, theta, factor(self.products, self.plan_factors(theta)))
         except NotPositiveDefinite:
             return Impossible()
 
     def __call__(self, theta):
         return self.evaluate(theta).value
 
-    def _plan_factors(self, theta):
+    def plan_factors(self, theta):
+        """T of every group, in the order of elimination."""
         factors = self.layout.factors(theta)
         return [factors[g] for g in self.products.plan.order]
 
@@ -145,8 +146,13 @@ class Evaluation:
 
     def _in_chart(self, g, at):
         """Information, T and the rotation of group g in the coordinates of theta."""
-        V, G, T = self.objective.layout.rotations[at], self.information[g], self.factor.T[g]
+        V, G, T = self.objective.layout.rotations[at], self.information[g], self.T[g]
         return (G, T) if V is None else (V.T @ G @ V, V.T @ T)
+
+    @cached_property
+    def T(self):
+        """Factors at theta: those of the BlockedFactor up to a rotation from the right."""
+        return self.objective.plan_factors(self.theta)
 
     @cached_property
     def gradient(self):
@@ -176,13 +182,13 @@ class Evaluation:
         return np.diag(self.average_information)
 
     def recharted(self):
-        """The same point in smooth coordinates, None if these are fine."""
+        """This point in smooth coordinates (see minimize_theta), None if it has them."""
         moved = self.objective.layout.rotated(self.theta)
         if moved is None:
             return None
         layout, theta = moved
         objective = replace(self.objective, layout=layout)
-        return Evaluation(objective, theta, self.factor)
+        return objective.evaluate, Evaluation(objective, theta, self.factor), layout.upright
 
     @cached_property
     def average_information(self):
@@ -199,7 +205,7 @@ class Evaluation:
         plan, t = objective.products.plan, len(self.theta)
         a, h = [], np.zeros(t)
         core = np.zeros((len(L.core), t))
-        for g, (at, T) in enumerate(zip(plan.order, L.T, strict=True)):
+        for g, (at, T) in enumerate(zip(plan.order, self.T, strict=True)):
             j, i, k = objective.layout.entries[at]
             V = objective.layout.rotations[at]
             c = L.level_part(L.scores, g)
@@ -273,7 +279,12 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
     start = objective.layout.initial() if start is None else start
     optimum = minimize_theta(
-        objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
+        objective.evaluate,
+        start,
+        max_iter=max_iter,
+        tol=tol,
+        callback=callback,
+        rechart=Evaluation.recharted,
     )
     return LMMFit.at(objective, _settle(objective, optimum))
 

@@ -9,6 +9,8 @@ import numpy as np
 # Scaled by the metric below, a step of length 1 moves theta by about one standard error.
 _INITIAL_RADIUS = np.inf
 _MIN_RADIUS = 1e-10
+# Steps that promise less than this (in units of the objective) are short enough to learn from.
+_NEAR = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Optimum:
     trace: tuple[tuple[float, np.ndarray], ...]
 
 
-def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None):
+def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, rechart=None):
     """Minimum of an objective given with exact gradient and an approximate Hessian.
 
     The model step minimises g's + s'Hs/2 over |D s| <= radius (More and Sorensen, by
@@ -41,18 +43,25 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None):
     max_iter : int
     tol : float
         Largest decrease that the model may still promise at the end, in units of the objective.
+    callback : callable, optional
+        Called with the iteration, the value and theta after every step.
+    rechart : callable, optional
+        state -> None, or (evaluate, state, upright) of the same point in other coordinates, in
+        which the search goes on; ``upright`` takes theta back to the coordinates of the start.
     """
-    state = evaluate(theta)
+    state, upright = evaluate(theta), np.asarray
     n_evaluations, radius = 1, _INITIAL_RADIUS
     trace = [(state.value, theta)]
+    correction = np.zeros((len(theta), len(theta)))
     converged, message = len(theta) == 0, "no covariance parameter"
     n_iter = 0
     while not converged:
         if n_iter >= max_iter:
             message = f"stopped after max_iter={max_iter} iterations"
             break
-        scale = _scale(state.metric)
-        g, H = state.gradient / scale, state.hessian / np.outer(scale, scale)
+        scale = _scale(np.maximum(state.metric, np.diag(state.hessian)))
+        g = state.gradient / scale
+        H = (state.hessian + correction) / np.outer(scale, scale)
         step, promised, length = _model_step(g, H, radius)
         noise = 8 * np.finfo(float).eps * max(1.0, abs(state.value))
         if promised <= max(1e-3 * tol, noise):
@@ -62,20 +71,40 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None):
         n_evaluations += 1
         gain = state.value - trial.value
         if gain > 1e-4 * promised or (promised < tol and gain > -noise):
+            if promised < _NEAR:
+                correction = _corrected(correction, step / scale, state, trial)
             theta, state = theta + step / scale, trial
             n_iter += 1
-            trace.append((state.value, theta))
+            trace.append((state.value, upright(theta)))
             if callback is not None:
-                callback(n_iter, state.value, theta)
-            if promised <= tol:
+                callback(n_iter, state.value, upright(theta))
+            moved = None if rechart is None else rechart(state)
+            if moved is not None:
+                evaluate, state, upright = moved
+                theta, correction = state.theta, np.zeros_like(correction)
+            if promised <= 1e-2 * tol:
                 converged, message = True, "promised decrease below tol"
         radius = _next_radius(radius, length, gain, promised)
         if radius < _MIN_RADIUS:
             converged = promised <= max(tol, 1e3 * noise)
             message = "the objective cannot be decreased further"
             break
-    return Optimum(theta, state.value, state, n_iter, n_evaluations, converged, message,
+    return Optimum(upright(theta), state.value, state, n_iter, n_evaluations, converged, message,
                    tuple(trace))  # fmt: skip
+
+
+def _corrected(correction, step, old, new):
+    """Symmetric rank-one update towards what the gradients say of the Hessian along the step.
+
+    The Hessian given is approximate, its error changes little from step to step and is learnt
+    here: what is left of the change of gradient after the mean of both Hessians.
+    """
+    miss = new.gradient - old.gradient
+    miss = miss - ((old.hessian + new.hessian) / 2 + correction) @ step
+    along = float(miss @ step)
+    if abs(along) <= 1e-8 * np.linalg.norm(miss) * np.linalg.norm(step):
+        return correction
+    return correction + np.outer(miss, miss) / along
 
 
 def _scale(metric):
@@ -96,7 +125,7 @@ def _model_step(g, H, radius):
     """Step, promised decrease and length of the minimiser of g's + s'Hs/2 with |s| <= radius."""
     eigenvalues, vectors = np.linalg.eigh((H + H.T) / 2)
     slope = vectors.T @ g
-    floor = max(1e-8 * abs(eigenvalues[-1]), 1e-12)
+    floor = 1e-14 * abs(eigenvalues[-1])
     shift = 0.0
     coordinates = None
     if eigenvalues[0] > floor:
