@@ -1,7 +1,7 @@
 """Penalised systems of every structure, beside the same matrices written out densely."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pytest
@@ -38,6 +38,11 @@ class System:
                 Z[np.arange(len(Z)), group.codes * group.n_columns + s] = group.z[:, s]
             blocks.append(Z)
         return np.hstack(blocks) if blocks else np.zeros((len(self.tail), 0))
+
+    @cached_property
+    def inverse_root(self):
+        """L^-1."""
+        return np.linalg.inv(self.L)
 
     @property
     def q(self):
@@ -139,11 +144,18 @@ CASES = [
 ]
 
 
+@cache
+def _system(name, route):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crossproducts, "_PAIR_COST", ROUTES[route])
+        return random_system(STRUCTURES[name], seed=len(name))
+
+
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
-def system(request, monkeypatch):
+def system(request):
+    """The same system for all tests: nothing may change it."""
     name, route = request.param
-    monkeypatch.setattr(crossproducts, "_PAIR_COST", ROUTES[route])
-    made = random_system(STRUCTURES[name], seed=len(name))
+    made = _system(name, route)
     sparse = [entries is not None for entries in made.plan.entries]
     assert all(sparse) if route == "sparse" else not any(sparse)
     return made

@@ -16,7 +16,7 @@ def blocked(system):
 
 def _dense_inverse(system, weight_x, weight_y):
     """L^-T diag(1, weight_x, weight_y) L^-1 in the scale of Omega."""
-    inverse = np.linalg.inv(system.L)
+    inverse = system.inverse_root
     weights = np.ones(len(inverse))
     weights[system.q :] = weight_x
     weights[-1] = weight_y
@@ -53,7 +53,7 @@ def test_multiply(system, blocked):
 
 
 def test_quadratic_forms(system, blocked):
-    """a' Z' P0 Z a with P0 = V^-1 - V^-1 X (X' V^-1 X)^-1 X' V^-1, V = W^-1 + Z Lambda Lambda' Z'."""
+    """a' Z' P Z a, P = V^-1 - V^-1 X (X' V^-1 X)^-1 X' V^-1 and V = W^-1 + Z Lambda Lambda' Z'."""
     a = np.random.default_rng(1).normal(size=(len(system.A), 3))
     a[system.q :] = 0.0
     parts = system.parts(a)
