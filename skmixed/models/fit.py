@@ -99,12 +99,16 @@ class MixedFit:
         """Conditional modes (l, s) of every term, levels as in the design."""
         if not self.layout.terms:
             return ()
-        mode = self.factor.mode
-        groups = [self.factor.level_part(mode, self._place(g)) for g in range(len(self.layout.groups))]
+        modes = self._modes()
+        groups = [modes[self._place(g)] for g in range(len(self.layout.groups))]
         return tuple(
             self.unit * self._in_order(groups[t.group][t.columns], t).T @ t.M.T
             for t in self.layout.terms
         )
+
+    def _modes(self):
+        """Conditional modes (s, l) of every group, in the order of elimination."""
+        return [self.factor.level_part(self.factor.mode, g) for g in range(len(self.layout.groups))]
 
     @cached_property
     def effects_variance(self):

@@ -1,0 +1,283 @@
+"""Generalised linear mixed models: start values, the fit, standard errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from zlib import crc32
+
+import numpy as np
+
+from skmixed.families import Family
+from skmixed.linalg.crossproducts import GramPlan
+from skmixed.linalg.rank import independent_columns
+from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.fit import MixedFit
+from skmixed.models.laplace import LaplaceDeviance
+from skmixed.models.optimize import minimize_theta
+from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
+
+# Steps of the differences for standard errors, in (approximate) standard errors.
+_DIFFERENCE = 1e-3
+# Share of the largest eigenvalue below which a direction of the Hessian carries no information.
+_FLAT = 1e-10
+# Range of the starting standard deviations, in those at which the data say as much as the prior.
+_START_RANGE = 0.5, 20.0
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """What an optimisation needs: the objective, and how it was built from the design."""
+
+    objective: LaplaceDeviance
+    basis: object
+    n_obs: float
+    response_id: int
+    n_agq: int
+
+
+def approximation(design, y, w, family: Family, n_agq):
+    """Approximation for a design, with the response as the family takes it.
+
+    Parameters
+    ----------
+    design : Design
+    y, w : (n,)
+        Response and prior weights; for the binomial family successes and trials.
+    family : Family
+    n_agq : int
+        0: joint mode, 1: Laplace, more: nodes of the adaptive quadrature.
+    """
+    frequencies = design.frequencies
+    basis = independent_columns(design.X, frequencies, design.intercept)
+    Q = basis.orthonormal(design.X)
+    layout = CovarianceLayout.build(design.random, frequencies)
+    plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
+    rows = Rows(family, y, w, frequencies, design.offset, Q, plan)
+    n_obs = float(len(y) if frequencies is None else frequencies.sum())
+    # without random effects the joint mode is the maximum of the likelihood itself
+    joint = n_agq == 0 or not layout.groups
+    objective = LaplaceDeviance(rows, layout.without_rows(), joint)
+    return Approximation(objective, basis, n_obs, crc32(np.stack([y, w])), n_agq)
+
+
+@dataclass(frozen=True)
+class GLMMFit(MixedFit):
+    """A fitted generalised linear mixed model.
+
+    Attributes
+    ----------
+    family : Family
+    modes : tuple of (s, l) arrays
+        Conditional modes of every group, in the order of elimination.
+    coef_vcov : (r, r)
+        Covariance of ``gamma``, from the Hessian over all parameters.
+    log_dispersion : float
+    n_steps : int
+        Steps of the search for modes, over all evaluations.
+    n_agq : int
+    response_id : int
+    """
+
+    family: Family | None = None
+    modes: tuple = ()
+    coef_vcov: np.ndarray | None = None
+    log_dispersion: float = 0.0
+    n_steps: int = 0
+    n_agq: int = 1
+    response_id: int = 0
+
+    @property
+    def dispersion(self):
+        """phi, or theta of the negative binomial; 1 for families without."""
+        return float(np.exp(self.log_dispersion))
+
+    @cached_property
+    def vcov(self):
+        """Covariance (r, r) of the coefficients."""
+        return self.basis.to_coef @ self.coef_vcov @ self.basis.to_coef.T
+
+    def _modes(self):
+        return self.modes
+
+    def refit(self, *, reml):
+        """This fit: it is by maximum likelihood."""
+        return self
+
+
+def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
+    """GLMMFit at the minimum of the approximated deviance.
+
+    Raises
+    ------
+    NoMode
+        If the likelihood is zero or not finite at every start that was tried.
+    """
+    objective = problem.objective
+    start = starting_values(objective)
+    optimum = minimize_theta(
+        objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
+    )
+    if not np.isfinite(optimum.value):
+        raise NoMode(objective.near.reason)
+    optimum = _settled(objective, optimum)
+    state = optimum.state
+    _, theta, log_disp = objective.split(optimum.theta)
+    n_steps = objective.near.n_steps
+    factor = replace(state.factor, products=state.factor.products.without_rows())
+    return GLMMFit(
+        layout=objective.layout,
+        basis=problem.basis,
+        optimum=replace(optimum, theta=theta, state=None, trace=_theta_trace(objective, optimum)),
+        factor=factor,
+        gamma=state.mode.gamma,
+        sigma=1.0,
+        unit=1.0,
+        deviance=float(optimum.value),
+        reml=False,
+        n_obs=problem.n_obs,
+        n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
+        family=objective.rows.family,
+        modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
+        coef_vcov=_coef_vcov(objective, state),
+        log_dispersion=log_disp,
+        n_steps=n_steps,
+        n_agq=problem.n_agq,
+        response_id=problem.response_id,
+    )
+
+
+def _theta_trace(objective, optimum):
+    return tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
+
+
+# Start
+
+
+def starting_values(objective):
+    """Parameters at the joint mode of (gamma, u), theta by moments of the scores by level.
+
+    The mode is left in ``objective.near`` for the first evaluation.
+    """
+    rows = objective.rows
+    glm, log_disp = _without_random_effects(rows)
+    theta = _moment_theta(objective, glm)
+    T = objective.plan_factors(theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
+    start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
+    mode = find_mode(rows, start, T, log_disp, joint=True) if u else start
+    objective.near.n_steps += mode.n_steps
+    objective.near.state = _Start(mode)
+    gamma = mode.gamma[: objective.n_gamma]
+    return np.concatenate([gamma, theta, [log_disp] * objective.n_dispersion])
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Stands for an evaluation before the first one."""
+
+    mode: object
+    value: float = np.inf
+
+
+def _without_random_effects(rows):
+    """The generalised linear model's mode and a moment estimate of log dispersion."""
+    plain = rows.without_groups()
+    family, freq = rows.family, rows.frequencies
+    typical = family.initial_mean(rows.y, rows.w)
+    weight = rows.w if freq is None else rows.w * freq
+    center = np.average(typical, weights=weight)
+    log_disp = family.initial_log_dispersion(rows.y, weight, np.full(len(rows.y), center))
+    start = _constant_start(plain, center, log_disp)
+    for _ in range(2 if family.dispersion else 1):
+        mode = find_mode(plain, start, [], log_disp, joint=True)
+        if family.dispersion:
+            log_disp = family.initial_log_dispersion(rows.y, weight, family.mean(mode.eta))
+            start = mode_at(plain, mode.gamma, [], [], log_disp, mode.eta)
+    return mode, log_disp
+
+
+def _constant_start(plain, center, log_disp):
+    """The point where every row has nearly the same mean."""
+    eta = np.full(len(plain.y), float(plain.family.link.link(center)))
+    if plain.offset is not None:
+        eta = eta - plain.offset
+    total = len(eta) if plain.frequencies is None else plain.frequencies.sum()
+    weighted = eta if plain.frequencies is None else eta * plain.frequencies
+    return mode_at(plain, plain.Q.T @ weighted / total, [], [], log_disp)
+
+
+def _moment_theta(objective, glm):
+    """theta with diagonal tau: E c^2 = D + D^2 tau^2 for the scores c and informations D."""
+    rows, theta = objective.rows, objective.layout.initial()
+    plan = rows.plan
+    scores = rows.level_sums(glm.curve.score)
+    squared = replace(rows, plan=replace(plan, groups=tuple(
+        g if g.z.strides[0] == 0 else replace(g, z=g.z**2) for g in plan.groups)))  # fmt: skip
+    informations = squared.level_sums(np.maximum(glm.curve.weight, 0.0))
+    for at, c, D in zip(plan.order, scores, informations, strict=True):
+        j, i, k = objective.layout.entries[at]
+        tau2 = (c**2 - D).sum(axis=1) / np.maximum((D**2).sum(axis=1), 1e-300)
+        unit = 1 / np.sqrt(np.maximum(D.mean(axis=1), 1e-300))
+        tau = np.clip(np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit)
+        theta[j[i == k]] = tau[i[i == k]]
+    return theta
+
+
+# End
+
+
+def _settled(objective, optimum):
+    """The optimum with negligible variances at exactly zero, if the deviance does not mind."""
+    gamma, theta, _ = objective.split(optimum.theta)
+    tidied = objective.layout.tidy(theta)
+    if np.array_equal(tidied, theta):
+        return optimum
+    parameters = optimum.theta.copy()
+    parameters[len(gamma) : len(gamma) + len(theta)] = tidied
+    state = objective.evaluate(parameters)
+    if not state.value <= optimum.value + 1e-10 * max(1.0, abs(optimum.value)):
+        return optimum
+    return replace(optimum, theta=parameters, value=state.value, state=state,
+                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
+
+
+def _coef_vcov(objective, state):
+    """Covariance of gamma: the block of 2 H^-1 for the Hessian H over all parameters."""
+    r = objective.rows.n_fixed
+    if objective.joint:
+        q = objective.rows.plan.q_core
+        root = np.linalg.inv(np.tril(state.factor.core[q : q + r, q : q + r]))
+        return root.T @ root
+    H = hessian_by_differences(objective, state)
+    own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
+    return 2.0 * _inverse(own - cross @ _inverse(rest) @ cross.T)
+
+
+def hessian_by_differences(objective, state):
+    """Hessian of the approximated deviance: central differences of its exact gradient."""
+    step = _DIFFERENCE * np.sqrt(2.0 / _positive(state.metric))
+    H = np.empty((len(step),) * 2)
+    for j, h in enumerate(step):
+        ends = []
+        for sign in (1.0, -1.0):
+            parameters = state.parameters.copy()
+            parameters[j] += sign * h
+            ends.append(objective.evaluate(parameters).gradient)
+        H[j] = (ends[0] - ends[1]) / (2 * h)
+    return (H + H.T) / 2
+
+
+def _positive(metric):
+    return np.maximum(metric, 1e-8 * max(metric.max(initial=0.0), 1e-300))
+
+
+def _inverse(A):
+    """Inverse of a symmetric matrix on the directions that carry information."""
+    if not A.size:
+        return A
+    scale = np.sqrt(np.maximum(np.diag(A), 1e-300))
+    values, vectors = np.linalg.eigh(A / np.outer(scale, scale))
+    known = values > _FLAT * max(values[-1], 0.0)
+    half = vectors[:, known] / np.sqrt(values[known]) / scale[:, None]
+    return half @ half.T

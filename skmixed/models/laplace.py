@@ -1,0 +1,335 @@
+"""The Laplace approximation of a generalised linear mixed model's deviance, exactly differentiated.
+
+    d(gamma, theta, phi) = -2 log p(y | eta) + u'u + log |H|,    H = Lambda' Z'WZ Lambda + I
+
+at the mode u, with W the observed information. The derivatives of u follow from one adjoint solve
+with the factor of H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, multiply
+from skmixed.linalg.crossproducts import diagonal_blocks
+from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.pirls import (
+    Mode,
+    NoMode,
+    Rows,
+    find_mode,
+    fixed_rows,
+    from_parts,
+    mode_at,
+    to_parts,
+)
+
+
+class Impossible:
+    """An evaluation where the likelihood is not defined: the optimiser steps back."""
+
+    value = np.inf
+
+
+@dataclass
+class Near:
+    """The best evaluation so far, whose mode is where the next search starts; and counts."""
+
+    state: object = None
+    n_steps: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LaplaceDeviance:
+    """The deviance as a function of (gamma, theta, log dispersion).
+
+    With ``joint`` the fixed effects are those of the joint mode of (gamma, u) and no longer
+    parameters: faster, and not quite the maximum (n_agq = 0).
+    """
+
+    rows: Rows
+    layout: CovarianceLayout
+    joint: bool = False
+    near: Near = field(default_factory=Near)
+
+    @property
+    def n_gamma(self):
+        return 0 if self.joint else self.rows.n_fixed
+
+    @property
+    def n_theta(self):
+        return self.layout.n_theta
+
+    @property
+    def n_dispersion(self):
+        return int(self.rows.family.dispersion is not None)
+
+    def split(self, parameters):
+        """gamma (empty if joint), theta, log dispersion (0 for families without)."""
+        gamma, theta, rest = np.split(parameters, [self.n_gamma, self.n_gamma + self.n_theta])
+        return gamma, theta, float(rest[0]) if len(rest) else 0.0
+
+    def plan_factors(self, theta):
+        """T of every group, in the order of elimination."""
+        factors = self.layout.factors(theta)
+        return [factors[g] for g in self.rows.plan.order]
+
+    def evaluate(self, parameters):
+        """Evaluation at the parameters: value, and on demand its derivatives."""
+        gamma, theta, log_disp = self.split(parameters)
+        T = self.plan_factors(theta)
+        try:
+            mode = self._mode(gamma, T, log_disp)
+            self.near.n_steps += mode.n_steps
+            return self._evaluation(parameters, mode, T, log_disp)
+        except (NoMode, NotPositiveDefinite) as error:
+            self.near.reason = str(error)
+            return Impossible()
+
+    def _mode(self, gamma, T, log_disp):
+        """The mode, sought from the best one known and, should that fail, from zero."""
+        near = self.near.state.mode
+        gamma = near.gamma if self.joint else gamma
+        try:
+            start = mode_at(self.rows, gamma, near.u, T, log_disp)
+            return find_mode(self.rows, start, T, log_disp, joint=self.joint)
+        except NoMode:
+            start = mode_at(self.rows, gamma, [0 * x for x in near.u], T, log_disp)
+            return find_mode(self.rows, start, T, log_disp, joint=self.joint)
+
+    def _evaluation(self, parameters, mode, T, log_disp):
+        f = self.rows.factor(mode.curve.weight, T)
+        state = self.approximation(self, parameters, mode, T, log_disp, f)
+        if not np.isfinite(state.value):
+            raise NoMode("the deviance is not finite")
+        if self.near.state is None or not state.value > self.near.state.value:
+            self.near.state = state
+        return state
+
+    @property
+    def approximation(self):
+        """The class of the evaluations."""
+        return Evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The approximated deviance at one point; derivatives are computed when they are read.
+
+    ``factor`` is that of H, bordered by the columns of X, with the weights at the mode.
+    """
+
+    objective: LaplaceDeviance
+    parameters: np.ndarray
+    mode: Mode
+    T: list
+    log_disp: float
+    factor: BlockedFactor
+
+    @cached_property
+    def value(self):
+        return self.mode.penalised + self.objective.rows.constant + self.factor.log_det_u
+
+    # What a quadrature changes: averages over the nodes take the place of values at the mode.
+
+    @property
+    def spread(self):
+        """Blocks E of every group, or None: H^-1 is what log |H| puts weight on."""
+        return None
+
+    @cached_property
+    def _inverse(self):
+        return self.factor.selected_inverse(0.0, 0.0)
+
+    @cached_property
+    def leverages(self):
+        """z_i' Lambda H^-1 Lambda' z_i (n,)."""
+        return leverages(self.objective.rows.plan, self._inverse)
+
+    @cached_property
+    def _curve(self):
+        return self.objective.rows.curve(self.mode.eta, self.log_disp, order=3)
+
+    @cached_property
+    def _scores(self):
+        """c = Z's at the mode."""
+        return self.objective.rows.level_sums(self._curve.score)
+
+    def _log_det_by_factors(self):
+        """d log |H| / d T at fixed W: (s, s) for every group."""
+        return [2.0 * G @ t for G, t in zip(self._inverse.information, self.T, strict=True)]
+
+    def _direct(self):
+        """Derivative of the penalised deviance at fixed u: by gamma, and (s, s) by every T."""
+        by_gamma = -2.0 * (self.objective.rows.Q.T @ self._curve.score)
+        by_factor = [-2.0 * c @ (t.T @ c).T for c, t in zip(self._scores, self.T, strict=True)]
+        return by_gamma, by_factor
+
+    def _direct_dispersion(self):
+        return -2.0 * float(np.sum(self._dispersion_curve.loglik))
+
+    def _mode_pull(self):
+        """Further derivative by b of the deviance at the mode, list of (s, l); None if zero."""
+        return None
+
+    @cached_property
+    def _dispersion_curve(self):
+        return self.objective.rows.by_dispersion(self.mode.eta, self.log_disp)
+
+    @cached_property
+    def gradient(self):
+        """By (gamma, theta, log dispersion)."""
+        rows, joint = self.objective.rows, self.objective.joint
+        plan = rows.plan
+        v = self.leverages * self._curve.slope
+        pulled = rows.level_sums(v)
+        pull = self._mode_pull()
+        if pull is not None:
+            pulled = [x + y for x, y in zip(pulled, pull, strict=True)]
+        fixed = rows.Q.T @ v
+        alpha = self.factor.solve(to_parts(plan, pulled, fixed if joint else None), fixed=joint)
+        image = multiply(self.factor.products, alpha)
+        rest = [x - y for x, y in zip(pulled, from_parts(plan, image), strict=True)]
+        by_gamma, by_factor = self._direct()
+        by_factor = [
+            direct + log_det + r @ (t.T @ c).T + c @ (t.T @ r).T
+            for direct, log_det, r, c, t in zip(
+                by_factor, self._log_det_by_factors(), rest, self._scores, self.T, strict=True
+            )
+        ]
+        by_gamma = by_gamma + fixed - fixed_rows(plan, image)
+        parts = [by_gamma[: self.objective.n_gamma], self._by_theta(by_factor)]
+        if self.objective.n_dispersion:
+            moved = rows.random_part(from_parts(plan, alpha))
+            if joint:
+                moved = moved + rows.Q @ fixed_rows(plan, alpha)
+            curve = self._dispersion_curve
+            total = self.leverages @ curve.weight + moved @ curve.score
+            parts.append([self._direct_dispersion() + float(total)])
+        return np.concatenate(parts)
+
+    def _by_theta(self, by_factor):
+        objective = self.objective
+        gradient = np.zeros(objective.n_theta)
+        for at, D in zip(objective.rows.plan.order, by_factor, strict=True):
+            j, i, k = objective.layout.entries[at]
+            gradient[j] = D[i, k]
+        return gradient
+
+    @cached_property
+    def hessian(self):
+        """That of the linear mixed model with the working weights; blocks between them left out."""
+        objective = self.objective
+        n, t = objective.n_gamma, objective.n_theta
+        H = np.zeros((len(self.parameters),) * 2)
+        H[:n, :n] = self._fixed_information
+        H[n : n + t, n : n + t] = self._average_information + self._curvature()
+        H[n + t :, n + t :] = self._dispersion_information
+        return H
+
+    @cached_property
+    def metric(self):
+        return np.concatenate(
+            [
+                np.diag(self._fixed_information),
+                np.diag(self._average_information),
+                np.full(self.objective.n_dispersion, self._dispersion_information),
+            ]
+        )
+
+    @cached_property
+    def _fixed_information(self):
+        """2 Q'V^-1 Q, the Schur complement that the factor holds."""
+        n, q = self.objective.n_gamma, self.objective.rows.plan.q_core
+        L = np.tril(self.factor.core[q : q + n, q : q + n])
+        return 2.0 * L @ L.T
+
+    @cached_property
+    def _dispersion_information(self):
+        if not self.objective.n_dispersion:
+            return 0.0
+        curvature = -2.0 * float(np.sum(self._dispersion_curve.curvature))
+        return max(abs(curvature), 1e-4 * len(self.objective.rows.y))
+
+    @cached_property
+    def _average_information(self):
+        """a_j' Z'V^-1 Z a_k with a_j = dLambda_j u + Lambda dLambda_j' c."""
+        a = self._directions()
+        image = multiply(self.factor.products, a)
+        return self.factor.quadratic_forms(a, image, fixed=self.objective.joint)
+
+    def _directions(self):
+        objective, plan = self.objective, self.objective.rows.plan
+        parts, core = [], np.zeros((len(self.factor.core), objective.n_theta))
+        for g, (at, T, c) in enumerate(zip(plan.order, self.T, self._scores, strict=True)):
+            j, i, k = objective.layout.entries[at]
+            part = np.zeros((len(T), objective.n_theta, c.shape[1]))
+            part[i, j] = (T.T @ c)[k]
+            part[:, j] += T[:, k, None] * c[i]
+            if g < plan.n_chain:
+                parts.append(part)
+            else:
+                rows = plan.core_groups[g - plan.n_chain][1]
+                core[rows] = part.transpose(2, 0, 1).reshape(-1, objective.n_theta)
+        return [*parts, core]
+
+    def _curvature(self):
+        """2 [k == k'] (Z'V^-1Z - c c') summed over levels, within each group."""
+        objective = self.objective
+        H = np.zeros((objective.n_theta,) * 2)
+        for at, G, c in zip(
+            objective.rows.plan.order, self._inverse.information, self._scores, strict=True
+        ):
+            j, i, k = objective.layout.entries[at]
+            G = G - c @ c.T
+            H[np.ix_(j, j)] = 2.0 * (k[:, None] == k) * G[np.ix_(i, i)]
+        return H
+
+
+def leverages(plan, inverse):
+    """z_i' M z_i (n,) with z_i a row of Z and M given on the pattern of Z'Z (SelectedInverse)."""
+    total = np.zeros(len(plan.groups[0].codes)) if plan.groups else 0.0
+    for g, group in enumerate(plan.groups):
+        total = total + _quadratic(group, group, _own_block(plan, inverse, g)[..., group.codes])
+        for h in range(g + 1, len(plan.groups)):
+            total = total + 2.0 * _quadratic(group, plan.groups[h], _cross(plan, inverse, g, h))
+    return total
+
+
+def _quadratic(left, right, block):
+    """z_left' block z_right of every row, block (s, t, n)."""
+    if block.shape[:2] == (1, 1):
+        total = block[0, 0]
+        for group in (left, right):
+            total = total if group.z.strides[0] == 0 else total * group.z[:, 0]
+        return total
+    return np.einsum("ns,stn,nt->n", left.z, block, right.z)
+
+
+def _own_block(plan, inverse, g):
+    if g < plan.n_chain:
+        return inverse.own[g]
+    group, rows = plan.core_groups[g - plan.n_chain]
+    view = diagonal_blocks(inverse.core, rows, group.n_columns)
+    return (np.tril(view) + np.tril(view, -1).transpose(0, 2, 1)).transpose(1, 2, 0)
+
+
+def _cross(plan, inverse, g, h):
+    """Block (s, t, n) between the levels that each row has in groups g < h."""
+    group, other = plan.groups[g], plan.groups[h]
+    if h < plan.n_chain:
+        return inverse.up[g][h][..., group.codes]
+    columns = plan.core_groups[h - plan.n_chain][1].start
+    place = columns + other.codes[:, None] * other.n_columns + np.arange(other.n_columns)
+    if g >= plan.n_chain:
+        rows = plan.core_groups[g - plan.n_chain][1].start
+        own = rows + group.codes[:, None] * group.n_columns + np.arange(group.n_columns)
+        return inverse.core[place[:, None, :], own[:, :, None]].transpose(1, 2, 0)
+    if plan.entries[g] is None:
+        return inverse.border[g][:, place, group.codes[:, None]].transpose(0, 2, 1)
+    cell, where = plan.cells[g, h - plan.n_chain]
+    return inverse.entries[g][:, where[cell]].transpose(0, 2, 1)

@@ -1,0 +1,261 @@
+"""Rows of a generalised linear mixed model, and the mode of its random effects.
+
+Given the fixed effects gamma, the factors T and the dispersion, the mode of the spherical effects
+u minimises
+
+    g(u) = -2 log p(y | eta) + u'u,    eta = offset + Q gamma + Z Lambda u.
+
+Each Newton step is one pass over the rows and one factorisation of the re-weighted Gram blocks
+(penalised iteratively re-weighted least squares). Vectors over the effects are lists with one
+array (s, l) per grouping factor, in the order of elimination.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from skmixed.families import Curve, Family
+from skmixed.linalg.cholesky import NotPositiveDefinite, factor, multiply
+from skmixed.linalg.crossproducts import GramPlan
+
+# Newton decrement (in units of the deviance) after which one more step is exact to rounding.
+_LAST_STEP = 1e-10
+_MAX_STEPS = 200
+_MAX_HALVINGS = 40
+
+
+class NoMode(ArithmeticError):
+    """The penalised likelihood has no usable mode at these parameters."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Response, basis of the fixed effects and grouping of all rows.
+
+    y, w (n,): response and prior weights as the family takes them; frequencies (n,) or None: how
+    often each row counts; Q (n, r): orthonormal basis of the columns of X.
+    """
+
+    family: Family
+    y: np.ndarray
+    w: np.ndarray
+    frequencies: np.ndarray | None
+    offset: np.ndarray | None
+    Q: np.ndarray
+    plan: GramPlan
+
+    @property
+    def n_fixed(self):
+        return self.Q.shape[1]
+
+    @cached_property
+    def constant(self):
+        """The part of -2 log p(y | eta) that no parameter enters."""
+        terms = self.family.constant(self.y, self.w)
+        return -2.0 * float(np.sum(terms if self.frequencies is None else terms * self.frequencies))
+
+    @cached_property
+    def tail(self):
+        """Columns of X, and a zero column where a linear model has y."""
+        return np.column_stack([self.Q, np.zeros(len(self.Q))])
+
+    @cached_property
+    def _plan_without_fixed(self):
+        return replace(self.plan, n_tail=1)
+
+    def without_groups(self):
+        """The same rows without random effects."""
+        return replace(self, plan=GramPlan.build((), self.n_fixed + 1))
+
+    def fixed_part(self, gamma):
+        """offset + Q gamma."""
+        eta = self.Q @ gamma
+        return eta if self.offset is None else eta + self.offset
+
+    def random_part(self, b):
+        """Z b (n,)."""
+        total = np.zeros(len(self.y))
+        for group, values in zip(self.plan.groups, b, strict=True):
+            for z, row in zip(group.z.T, values, strict=True):
+                total += row[group.codes] if z.strides[0] == 0 else z * row[group.codes]
+        return total
+
+    def level_sums(self, v):
+        """Z' v: a list of (s, l)."""
+        return [
+            np.array(
+                [
+                    np.bincount(g.codes, v if z.strides[0] == 0 else v * z, g.n_levels)
+                    for z in g.z.T
+                ]
+            )
+            for g in self.plan.groups
+        ]
+
+    def curve(self, eta, log_disp, order=2) -> Curve:
+        """Log-likelihood and its derivatives by eta, each row as often as it counts."""
+        curve = self.family.curve(eta, self.y, self.w, log_disp, order)
+        return curve if self.frequencies is None else self._counted(curve)
+
+    def by_dispersion(self, eta, log_disp):
+        """Derivatives by log dispersion, each row as often as it counts."""
+        curve = self.family.by_dispersion(eta, self.y, self.w, log_disp)
+        return curve if self.frequencies is None else self._counted(curve)
+
+    def _counted(self, curve):
+        return type(curve)(*(None if x is None else x * self.frequencies for x in curve))
+
+    def expected_weight(self, eta, log_disp):
+        """Fisher information of every row, positive where the observed one need not be."""
+        weight = self.family.expected_weight(eta, self.y, self.w, log_disp)
+        return weight if self.frequencies is None else weight * self.frequencies
+
+    def factor(self, weight, T, *, fixed=True):
+        """Factor of Lambda'Z'WZ Lambda + I, bordered by the columns of X if ``fixed``.
+
+        Raises
+        ------
+        NotPositiveDefinite
+            Where negative weights leave no positive definite matrix.
+        """
+        plan = self.plan if fixed else self._plan_without_fixed
+        products = plan.assemble(weight, self.tail if fixed else self.tail[:, -1:])
+        products.core[-1, -1] = 1.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            f = factor(products, T)
+        if not np.isfinite(f.log_det_u):
+            raise NotPositiveDefinite
+        return f
+
+
+def to_parts(plan, values, fixed=None):
+    """Parts (see BlockedFactor) of a list of (s, l), with values (r,) for the columns of X."""
+    core = np.zeros((plan.q_core + plan.n_tail, 1))
+    for (_, rows), x in zip(plan.core_groups, values[plan.n_chain :], strict=True):
+        core[rows, 0] = x.T.ravel()
+    if fixed is not None:
+        core[plan.q_core : -1, 0] = fixed
+    return [*(x[:, None] for x in values[: plan.n_chain]), core]
+
+
+def from_parts(plan, parts):
+    """List of (s, l) from parts with one column."""
+    core = [
+        parts[-1][rows, 0].reshape(group.n_levels, group.n_columns).T
+        for group, rows in plan.core_groups
+    ]
+    return [*(x[:, 0] for x in parts[: plan.n_chain]), *core]
+
+
+def fixed_rows(plan, parts):
+    """The rows (r,) of X in parts with one column."""
+    return parts[-1][plan.q_core : -1, 0]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A point (gamma, u) with its linear predictor; ``penalised`` is g there."""
+
+    gamma: np.ndarray
+    u: list
+    eta: np.ndarray
+    curve: Curve
+    penalised: float
+    n_steps: int = 0
+
+
+def mode_at(rows, gamma, u, T, log_disp, eta=None):
+    """The point (gamma, u), whether or not it is a mode."""
+    if eta is None:
+        b = [t @ x for t, x in zip(T, u, strict=True)]
+        eta = rows.fixed_part(gamma) + rows.random_part(b)
+    with np.errstate(all="ignore"):
+        curve = rows.curve(eta, log_disp)
+        penalised = -2.0 * float(np.sum(curve.loglik)) + sum(float(np.vdot(x, x)) for x in u)
+    return Mode(gamma, u, eta, curve, penalised if np.isfinite(penalised) else np.inf)
+
+
+def find_mode(rows, start, T, log_disp, *, joint=False):
+    """The mode of u, or with ``joint`` of (gamma, u), by Newton's method with step halving.
+
+    Parameters
+    ----------
+    rows : Rows
+    start : Mode
+        A point with a finite likelihood at these parameters.
+    T : list of (s, s) arrays
+        In the order of elimination.
+    log_disp : float
+    joint : bool
+
+    Raises
+    ------
+    NoMode
+        If the start is outside the family's range or no step decreases g.
+    """
+    if not np.isfinite(start.penalised):
+        raise NoMode("the linear predictor leaves the range of the family's mean")
+    at = start
+    for step in range(1, _MAX_STEPS + 1):
+        gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
+        at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
+        if decrement <= _LAST_STEP and length in (0.0, 1.0):
+            return replace(at, n_steps=start.n_steps + step)
+    raise NoMode("the penalised likelihood has no mode")
+
+
+def _newton_step(rows, at, T, log_disp, joint):
+    """Full step: gamma, u, change of eta, and the decrease of g that it promises."""
+    f, weight = _positive_factor(rows, at, T, log_disp, joint)
+    plan, products = f.plan, f.products
+    b = [t @ x for t, x in zip(T, at.u, strict=True)]
+    z_b = rows.random_part(b)
+    working = at.curve.score + weight * z_b
+    fixed = None
+    if joint:
+        working = working + weight * (rows.Q @ at.gamma)
+        fixed = rows.Q.T @ working
+    rhs = rows.level_sums(working)
+    solution = f.solve(to_parts(plan, rhs, fixed), fixed=joint)
+    new_b = from_parts(plan, solution)
+    explained = from_parts(plan, multiply(products, solution))
+    u = [t.T @ (c - e) for t, c, e in zip(T, rhs, explained, strict=True)]
+    change = rows.random_part(new_b) - z_b
+    gamma = at.gamma
+    if joint:
+        gamma = fixed_rows(plan, solution)
+        change = change + rows.Q @ (gamma - at.gamma)
+    decrement = float(weight @ change**2)
+    decrement += sum(float(np.sum((x - y) ** 2)) for x, y in zip(u, at.u, strict=True))
+    return gamma, u, change, decrement
+
+
+def _positive_factor(rows, at, T, log_disp, joint):
+    """Factor with the observed information, or the expected one where that is not definite."""
+    try:
+        return rows.factor(at.curve.weight, T, fixed=joint), at.curve.weight
+    except NotPositiveDefinite:
+        weight = np.maximum(rows.expected_weight(at.eta, log_disp), np.abs(at.curve.weight))
+    try:
+        return rows.factor(weight, T, fixed=joint), weight
+    except NotPositiveDefinite:
+        raise NoMode("the information on the fixed effects is singular") from None
+
+
+def _shortened(rows, at, gamma, u, change, T, log_disp, decrement):
+    """The point reached, with the step halved until g decreases, and the length of the step."""
+    noise = 1e-13 * max(1.0, abs(at.penalised))
+    length = 1.0
+    for _ in range(_MAX_HALVINGS):
+        new_gamma = at.gamma + length * (gamma - at.gamma)
+        new_u = [x + length * (y - x) for x, y in zip(at.u, u, strict=True)]
+        trial = mode_at(rows, new_gamma, new_u, T, log_disp, at.eta + length * change)
+        if trial.penalised <= at.penalised + noise:
+            return trial, length
+        length /= 2
+    if decrement <= 1e3 * noise:
+        return at, 0.0
+    raise NoMode("no Newton step decreases the penalised deviance")
