@@ -132,8 +132,9 @@ class MixedFit:
 
     @cached_property
     def singular_terms(self):
-        """For every term, whether its covariance is singular."""
-        return tuple(_singular(T) for T in self.term_factors)
+        """For every term, whether its covariance is singular (in any units of its covariates)."""
+        T = self.layout.factors(self.optimum.theta)
+        return tuple(_singular(T[t.group][t.columns, t.columns]) for t in self.layout.terms)
 
     @property
     def is_singular(self):

@@ -1,0 +1,119 @@
+"""From theta to covariance factors, and between the user's units and the engine's."""
+
+import numpy as np
+import pytest
+
+from skmixed.design import build_design
+from skmixed.models.covariance import CovarianceLayout, canonical_factor, standardise
+
+
+@pytest.fixture
+def terms(data):
+    text = "y ~ x + (x + z | g) + (1 | h) + (far || a) + (0 + x | h)"
+    return build_design(text, data).random
+
+
+@pytest.fixture
+def layout(terms):
+    return CovarianceLayout.build(terms)
+
+
+def test_standardised_covariates_span_the_same_effects(terms):
+    """z_user b_user = z b for b_user = M b."""
+    for term in terms:
+        scale = standardise(term)
+        b = np.arange(1.0, len(scale.M) + 1)
+        np.testing.assert_allclose(term.z @ (scale.M @ b), scale.z @ b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_covariates_of_a_correlated_term_are_orthonormal(data, terms, weights):
+    weights = None if weights is None else data[weights].to_numpy()
+    z = standardise(terms[0], weights).z
+    gram = z.T @ (z if weights is None else z * weights[:, None])
+    total = len(z) if weights is None else weights.sum()
+    np.testing.assert_allclose(gram / total, np.eye(3), atol=1e-12)
+
+
+def test_terms_of_one_group_share_their_factor(layout, terms):
+    """The blocks of separate terms have no covariance; theta counts lower triangles."""
+    assert layout.n_theta == 6 + 1 + 1 + 1 + 1
+    names = dict.fromkeys(t.group for t in terms)
+    by_group = dict(zip(names, layout.factors(np.ones(10)), strict=True))
+    np.testing.assert_array_equal(by_group["h"], np.eye(2))
+    np.testing.assert_array_equal(by_group["g"], np.tril(np.ones((3, 3))))
+
+
+def test_user_theta_and_back(layout):
+    """The covariance comes back; the factors may differ by signs of their columns."""
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=layout.n_theta)
+    user = layout.user_theta(theta)
+    again = layout.from_user_theta(user)
+    np.testing.assert_allclose(layout.user_theta(again), user, rtol=1e-8, atol=1e-10)
+
+
+def test_user_theta_is_in_lme4s_order(data):
+    """Most levels first, each term's lower triangle by columns."""
+    layout = CovarianceLayout.build(build_design("y ~ x + (1 | h) + (x | g)", data).random)
+    user = np.array([0.9, 0.2, 0.4, 0.7])  # (x | g) has 9 levels, (1 | h) has 5
+    theta = layout.from_user_theta(user)
+    np.testing.assert_allclose(layout.term_factor(theta, 0), [[0.7]])
+    np.testing.assert_allclose(layout.term_factor(theta, 1), [[0.9, 0.0], [0.2, 0.4]], atol=1e-12)
+
+
+def test_initial_theta_is_the_identity(layout):
+    for factor in layout.factors(layout.initial()):
+        np.testing.assert_array_equal(factor, np.eye(len(factor)))
+
+
+def test_without_rows_keeps_the_layout(layout):
+    slim = layout.without_rows()
+    assert all(len(group.codes) == 0 and len(group.z) == 0 for group in slim.groups)
+    theta = np.arange(1.0, 11.0)
+    np.testing.assert_array_equal(slim.user_theta(theta), layout.user_theta(theta))
+
+
+@pytest.mark.parametrize("s", [1, 2, 3, 6])
+def test_canonical_factor(s):
+    A = np.random.default_rng(s).normal(size=(s, s))
+    L = canonical_factor(A)
+    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
+    assert (np.diag(L) >= 0).all()
+    assert not np.triu(L, 1).any()
+
+
+@pytest.mark.parametrize(
+    "A",
+    [
+        np.zeros((2, 2)),
+        np.array([[0.0, 0.0], [1.0, 2.0]]),
+        np.outer([1.0, -2.0, 0.5], [1.0, 1.0, 0.0]),
+    ],
+)
+def test_canonical_factor_of_singular_covariances(A):
+    """Columns that belong to no new direction are exactly zero."""
+    L = canonical_factor(A)
+    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
+    assert np.count_nonzero(np.diag(L)) == np.linalg.matrix_rank(A @ A.T)
+
+
+@pytest.mark.parametrize("unit", [1e-160, 1e-9, 1e9, 1e150])
+def test_canonical_factor_in_any_units(unit):
+    """Effects of very different size are not a singular covariance."""
+    L = canonical_factor(np.diag([unit, 1.0]) @ np.array([[1.0, 0.0], [0.5, 2.0]]))
+    np.testing.assert_allclose(L, [[unit, 0.0], [0.5, 2.0]], rtol=1e-12)
+
+
+def test_tidy_puts_negligible_deviations_to_zero(data):
+    layout = CovarianceLayout.build(build_design("y ~ x + (x | g)", data).random)
+    theta = layout.initial() * 1.0
+    theta[-1] = 1e-7
+    tidied = layout.tidy(theta)
+    T = layout.term_factor(tidied, 0)
+    assert np.linalg.matrix_rank(T) == 1
+    np.testing.assert_allclose(
+        T @ T.T, (lambda t: t @ t.T)(layout.term_factor(theta, 0)), atol=1e-6
+    )
+    well = layout.initial()
+    np.testing.assert_array_equal(layout.tidy(well), well)
