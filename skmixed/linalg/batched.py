@@ -45,11 +45,14 @@ def crossproduct(A, B):
 
 def outer_sum(A, B):
     """Sum over levels of A_l' B_l: (k, v, l) and (k, w, l) -> (v, w)."""
-    return sum(a @ b.T for a, b in zip(A, B, strict=True))
+    total = A[0] @ B[0].T
+    for k in range(1, len(A)):
+        total += A[k] @ B[k].T
+    return total
 
 
 def diagonal_add(A, value):
     """A + value * I, in place, for blocks (s, s, l)."""
-    i = np.arange(len(A))
-    A[i, i] += value
+    for i in range(len(A)):
+        A[i, i] += value
     return A

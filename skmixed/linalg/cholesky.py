@@ -78,7 +78,7 @@ class BlockedFactor:
     @cached_property
     def log_det_x(self):
         """2 log |R_X|."""
-        return 2.0 * float(np.sum(np.log(np.diag(self.core)[self.plan.q_core : -1])))
+        return 2.0 * float(np.sum(np.log(self.core.diagonal()[self.plan.q_core : -1])))
 
     @property
     def pwrss(self):
@@ -208,7 +208,7 @@ class BlockedFactor:
 class SelectedInverse:
     """Blocks of Lt S Lt' on the pattern of A.
 
-    core (d, d): lower triangle; own[i] (s, s, l) and border[i] (s, w, l) of chain group i;
+    core (d, d), in a sparse plan only its lower triangle; own[i] (s, s, l) and border[i] (s, w, l) of chain group i;
     up[i] {later chain group: (s, s_k, l)} and entries[i] (s, nnz) or None likewise;
     information[g] (s, s): sum over levels of the blocks of Z' P Z, for every group.
     """
@@ -235,14 +235,14 @@ def factor(products, T):
         _mirror_diagonal_blocks(core, rows, len(factor_k))
         _scale_rows(core, rows, factor_k)
         _scale_rows(core[rows.start :].T, rows, factor_k)
-    core[np.arange(plan.q_core), np.arange(plan.q_core)] += 1.0
+    core.ravel()[: plan.q_core * len(core) : len(core) + 1] += 1.0
     L, info = lapack.dpotrf(core.T, lower=0, clean=0, overwrite_a=1)
     if info == len(core) and not plan.groups:
         L[-1, -1] = 0.0  # least squares that fits exactly; all other pivots are there
     elif info != 0:
         raise NotPositiveDefinite(info)
     L = L.T
-    log_det += 2.0 * float(np.sum(np.log(np.diag(L)[: plan.q_core])))
+    log_det += 2.0 * float(np.sum(np.log(L.diagonal()[: plan.q_core])))
     return BlockedFactor(products, tuple(T), chain, L, log_det)
 
 
@@ -257,10 +257,14 @@ def _eliminate(products, T):
         L = cholesky(diagonal_add(sandwich(T[i], D), 1.0))
         for row in range(len(L)):
             log_det += 2.0 * float(np.sum(np.log(L[row, row])))
-        H = lower_solve(L, np.broadcast_to(T[i].T[:, :, None], D.shape))
+        H = T[i] / L if len(L) == 1 else lower_solve(L, _repeated(T[i].T, D.shape))
         chain.append(Eliminated(blocks[i], H))
         _update(plan, i, H, blocks, core)
     return tuple(chain), core, log_det
+
+
+def _repeated(A, shape):
+    return np.broadcast_to(A[:, :, None], shape)
 
 
 def _update(plan, i, H, blocks, core):
@@ -323,14 +327,15 @@ def _rows_matrix(values, at, plan):
 
 def _selected_inverse(f, weight_x, weight_y):
     plan = f.plan
-    core = _core_inverse(f.core, plan.q_core, weight_x, weight_y)
+    core = _core_inverse(plan, f.core, weight_x, weight_y)
     information = [None] * len(f.T)
     for k, (group, rows) in enumerate(plan.core_groups, start=plan.n_chain):
-        _mirror_diagonal_blocks(core, rows, group.n_columns)
+        if plan.is_sparse:
+            _mirror_diagonal_blocks(core, rows, group.n_columns)
         information[k] = _core_information(f, k, group, rows, core, (weight_x, weight_y))
     for (_, rows), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
         _scale_rows(core, rows, T.T)
-        _scale_rows(core[rows.start :].T, rows, T.T)
+        _scale_rows(core[rows.start if plan.is_sparse else 0 :].T, rows, T.T)
     own, border = [None] * plan.n_chain, [None] * plan.n_chain
     above = {}
     for i in range(plan.n_chain - 1, -1, -1):
@@ -351,14 +356,19 @@ def _selected_inverse(f, weight_x, weight_y):
                            tuple(entries))  # fmt: skip
 
 
-def _core_inverse(L, q, weight_x, weight_y):
-    """Lower triangle of L^-T diag(1, weight_x, weight_y) L^-1."""
-    d = len(L)
+def _core_inverse(plan, L, weight_x, weight_y):
+    """L^-T diag(1, weight_x, weight_y) L^-1.
+
+    Where rows of the core are sparse it is large, and only its lower triangle is computed.
+    """
+    d, q = len(L), plan.q_core
     weights = np.full(d - q, weight_x, dtype=float)
     weights[-1] = weight_y
-    if q == 0:
+    if not plan.is_sparse:
         rows = _solve_lower(L, np.eye(d), transposed=True)
-        return (rows * weights) @ rows.T
+        scaled = rows.copy()
+        scaled[:, q:] *= weights
+        return scaled @ rows.T
     inverse, _ = lapack.dpotri(np.array(L).T, lower=0, overwrite_c=1)
     inverse = inverse.T
     changed = np.flatnonzero(weights != 1.0)
@@ -367,6 +377,8 @@ def _core_inverse(L, q, weight_x, weight_y):
     rows = _solve_lower(L, unit, transposed=True)
     for j, w in enumerate(weights[changed] - 1.0):
         _rank_one(inverse, rows[:, j], w)
+    tail = inverse[q:, q:]
+    tail[:] = np.tril(tail) + np.tril(tail, -1).T
     return inverse
 
 
@@ -384,14 +396,20 @@ def _core_information(f, k, group, rows, S, weights):
     singular that difference is empty of digits and the blocks are computed from the Schur
     complement instead.
     """
-    T = f.T[k]
-    excess = diagonal_blocks(S, rows, group.n_columns).sum(axis=0)
-    shrunk = np.eye(len(T)) * group.n_levels - excess
-    shrunk = (shrunk + shrunk.T) / 2
-    if np.linalg.eigvalsh(shrunk)[0] > _WELL_DETERMINED * group.n_levels:
-        half = np.linalg.solve(T.T, shrunk)
-        return np.linalg.solve(T.T, half.T)
-    return _direct_information(f, rows, len(T), weights)
+    T, s = f.T[k], group.n_columns
+    own = diagonal_blocks(f.products.core, rows, s).sum(axis=0) / group.n_levels
+    if _least_eigenvalue(T.T @ own @ T) < _WELL_DETERMINED:
+        return _direct_information(f, rows, s, weights)
+    excess = diagonal_blocks(S, rows, s).sum(axis=0)
+    shrunk = np.eye(s) * group.n_levels - (excess + excess.T) / 2
+    if s == 1:
+        return shrunk / T**2
+    half = np.linalg.solve(T.T, shrunk)
+    return np.linalg.solve(T.T, half.T)
+
+
+def _least_eigenvalue(A):
+    return A[0, 0] if len(A) == 1 else np.linalg.eigvalsh(A)[0]
 
 
 def _direct_information(f, rows, s, weights):
@@ -418,9 +436,7 @@ def _times_inverse(plan, i, blocks, core, above, own, border):
     """
     q, edge = plan.q_core, plan.border_slice(i)
     at, parents = plan.entries[i], plan.parents[i]
-    tail = core[edge, edge]
-    tail = np.tril(tail) + np.tril(tail, -1).T
-    on_border = np.matmul(tail, blocks.border)
+    on_border = np.matmul(core[edge, edge], blocks.border)
     for k, parent in parents.items():
         on_border = on_border + product(blocks.up[k], border[k][..., parent])
     up = {}

@@ -9,6 +9,7 @@ the columns of X and y form one dense symmetric matrix, the *core*.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -133,6 +134,11 @@ class GramPlan:
         return self.offsets[-1]
 
     @property
+    def is_sparse(self):
+        """Whether the chain's rows of the core are kept as entries."""
+        return any(e is not None for e in self.entries)
+
+    @cached_property
     def core_groups(self):
         """(group, slice of the core) for every group outside the chain."""
         return [(g, slice(a, a + g.size)) for g, a in

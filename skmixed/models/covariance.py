@@ -9,6 +9,7 @@ same number of evaluations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,6 +45,12 @@ class TermLayout:
     @property
     def size(self):
         return len(self.M)
+
+    @cached_property
+    def triangle(self):
+        """(i, k): rows and columns of the lower triangle, by column."""
+        k, i = np.triu_indices(self.size)
+        return i, k
 
 
 @dataclass(frozen=True)
@@ -172,11 +179,23 @@ class CovarianceLayout:
         return theta
 
     def _triangle(self, theta, t):
-        s = self.terms[t].size
-        k, i = np.triu_indices(s)
-        T = np.zeros((s, s))
-        T[i, k] = theta[self.terms[t].theta]
+        term = self.terms[t]
+        T = np.zeros((term.size, term.size))
+        T[term.triangle] = theta[term.theta]
         return T
+
+    @cached_property
+    def curvature(self):
+        """For every group (j, j', i, i'): pairs of parameters of one term and one column of T.
+
+        Their second derivative through T T' is 2 G[i, i'].
+        """
+        term_of = np.repeat(np.arange(len(self.terms)), [t.theta.stop - t.theta.start for t in self.terms])
+        pairs = []
+        for j, i, k in self.entries:
+            a, b = np.nonzero((k[:, None] == k) & (term_of[j][:, None] == term_of[j]))
+            pairs.append((j[a], j[b], i[a], i[b]))
+        return pairs
 
 
     def tidy(self, theta):
@@ -198,8 +217,11 @@ def _is_degenerate(L):
 
     There the covariance is near one of lower rank that the triangle has many coordinates for.
     """
-    below = np.sqrt(np.einsum("ik,ik->k", np.tril(L, -1), np.tril(L, -1)))
-    return bool(np.any(np.abs(np.diag(L)) < _DEGENERATE * below))
+    if len(L) == 1:
+        return False
+    diagonal = L.diagonal() ** 2
+    below = np.einsum("ik,ik->k", L, L) - diagonal
+    return bool((diagonal < _DEGENERATE**2 * below).any())
 
 
 def canonical_factor(A):

@@ -144,19 +144,19 @@ class Evaluation:
         inverse = self.factor.selected_inverse(float(objective.reml), weight_y)
         return inverse.information
 
-    def _in_chart(self, g, at):
-        """Information, T and the rotation of group g in the coordinates of theta."""
-        V, G, T = self.objective.layout.rotations[at], self.information[g], self.T[g]
-        return (G, T) if V is None else (V.T @ G @ V, V.T @ T)
-
     @cached_property
     def T(self):
         """Factors at theta: those of the BlockedFactor up to a rotation from the right."""
         return self.objective.plan_factors(self.theta)
 
+    def _in_chart(self, g, at):
+        """Information of group g in the coordinates of theta, and its triangular factor."""
+        V, G, T = self.objective.layout.rotations[at], self.information[g], self.T[g]
+        return (G, T) if V is None else (V.T @ G @ V, V.T @ T)
+
     @cached_property
     def gradient(self):
-        gradient = np.zeros_like(self.theta)
+        gradient = np.zeros(len(self.theta))
         for g, at in enumerate(self.objective.products.plan.order):
             j, i, k = self.objective.layout.entries[at]
             G, L = self._in_chart(g, at)
@@ -167,19 +167,13 @@ class Evaluation:
     def hessian(self):
         H = self.average_information.copy()
         for g, at in enumerate(self.objective.products.plan.order):
-            j, i, k = self.objective.layout.entries[at]
-            same = self._same_term(j)[:, None] == self._same_term(j)
-            same &= k[:, None] == k
-            H[np.ix_(j, j)] += 2.0 * same * self._in_chart(g, at)[0][np.ix_(i, i)]
+            j, other, i, k = self.objective.layout.curvature[at]
+            H[j, other] += 2.0 * self._in_chart(g, at)[0][i, k]
         return H
 
-    def _same_term(self, j):
-        begins = np.array([term.theta.start for term in self.objective.layout.terms])
-        return np.searchsorted(begins, j, side="right")
-
-    @cached_property
+    @property
     def metric(self):
-        return np.diag(self.average_information)
+        return self.average_information.diagonal()
 
     def recharted(self):
         """This point in smooth coordinates (see minimize_theta), None if it has them."""
@@ -197,7 +191,8 @@ class Evaluation:
         a, h = self._directions()
         Q = L.quadratic_forms(a, multiply(objective.products, a))
         r2 = L.pwrss
-        return objective.dof * (Q / r2 - np.outer(h, h) / r2**2)
+        h = h / r2
+        return objective.dof * (Q / r2 - h[:, None] * h)
 
     def _directions(self):
         """Parts a_j = dLambda_j u + Lambda dLambda_j' c, and h_j = 2 sum_l c_l[i] u_l[k]."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import lapack
 
 # Scaled by the metric below, a step of length 1 moves theta by about one standard error.
 _INITIAL_RADIUS = np.inf
 _MIN_RADIUS = 1e-10
+_EPS = float(np.finfo(float).eps)
+_TINY = float(np.finfo(float).tiny)
 # Steps that promise less than this (in units of the objective) are short enough to learn from.
 _NEAR = 0.05
 
@@ -59,11 +63,15 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, re
         if n_iter >= max_iter:
             message = f"stopped after max_iter={max_iter} iterations"
             break
-        scale = _scale(np.maximum(state.metric, np.diag(state.hessian)))
+        hessian = state.hessian
+        scale = _scale(np.maximum(state.metric, hessian.diagonal()))
         g = state.gradient / scale
-        H = (state.hessian + correction) / np.outer(scale, scale)
+        H = (hessian + correction) / (scale[:, None] * scale)
         step, promised, length = _model_step(g, H, radius)
-        noise = 8 * np.finfo(float).eps * max(1.0, abs(state.value))
+        noise = 8 * _EPS * max(1.0, abs(state.value))
+        if not math.isfinite(promised):
+            message = "the derivatives of the objective are not finite"
+            break
         if promised <= max(1e-3 * tol, noise):
             converged, message = True, "model promises no further decrease"
             break
@@ -102,14 +110,14 @@ def _corrected(correction, step, old, new):
     miss = new.gradient - old.gradient
     miss = miss - ((old.hessian + new.hessian) / 2 + correction) @ step
     along = float(miss @ step)
-    if abs(along) <= 1e-8 * np.linalg.norm(miss) * np.linalg.norm(step):
+    if along * along <= 1e-16 * float(miss @ miss) * float(step @ step):
         return correction
-    return correction + np.outer(miss, miss) / along
+    return correction + miss[:, None] * (miss / along)
 
 
 def _scale(metric):
-    scale = np.sqrt(np.maximum(metric, 0.0))
-    return np.maximum(scale, 1e-4 * scale.max() if scale.max() > 0 else 1.0)
+    largest = metric.max()
+    return np.sqrt(np.maximum(metric, 1e-8 * largest if largest > 0 else 1.0))
 
 
 def _next_radius(radius, length, gain, promised):
@@ -123,20 +131,16 @@ def _next_radius(radius, length, gain, promised):
 
 def _model_step(g, H, radius):
     """Step, promised decrease and length of the minimiser of g's + s'Hs/2 with |s| <= radius."""
-    eigenvalues, vectors = np.linalg.eigh((H + H.T) / 2)
-    slope = vectors.T @ g
+    eigenvalues, vectors, _ = lapack.dsyevd(H, lower=1)
+    slope = g @ vectors
     floor = 1e-14 * abs(eigenvalues[-1])
-    shift = 0.0
-    coordinates = None
-    if eigenvalues[0] > floor:
-        coordinates = -slope / eigenvalues
-    if coordinates is None or np.linalg.norm(coordinates) > radius:
+    coordinates = -slope / eigenvalues if eigenvalues[0] > floor else None
+    if coordinates is None or coordinates @ coordinates > radius * radius:
         limit = radius if np.isfinite(radius) else _default_radius(slope, eigenvalues)
         shift = _multiplier(slope, eigenvalues, limit, floor)
-        coordinates = -slope / (eigenvalues + shift)
-        coordinates = _add_escape(coordinates, eigenvalues, limit)
-    promised = -(slope @ coordinates + 0.5 * eigenvalues @ coordinates**2)
-    return vectors @ coordinates, promised, float(np.linalg.norm(coordinates))
+        coordinates = _add_escape(-slope / (eigenvalues + shift), eigenvalues, limit)
+    promised = -float(slope @ coordinates + 0.5 * (eigenvalues @ (coordinates * coordinates)))
+    return vectors @ coordinates, promised, math.sqrt(coordinates @ coordinates)
 
 
 def _default_radius(slope, eigenvalues):
@@ -148,24 +152,24 @@ def _default_radius(slope, eigenvalues):
 def _multiplier(slope, eigenvalues, radius, floor):
     """Shift of the eigenvalues at which the step has length ``radius`` (secular equation)."""
     low = max(0.0, floor - eigenvalues[0])
-    if np.linalg.norm(slope / (eigenvalues + low)) <= radius:
-        return low
-    shift = low
+    shift = low + floor + _TINY
     for _ in range(50):
         shifted = eigenvalues + shift
         step = slope / shifted
         length = np.linalg.norm(step)
-        if abs(length - radius) < 1e-3 * radius:
+        if length <= radius * 1.001 and (shift <= low or length >= radius * 0.999):
             break
-        shift += (length - radius) / radius * length**2 / float(step**2 @ (1 / shifted))
-        shift = max(shift, low)
+        change = (length - radius) / radius * length**2 / float(step**2 @ (1 / shifted))
+        if shift + change <= low:
+            return low + floor + _TINY
+        shift += change
     return shift
 
 
 def _add_escape(coordinates, eigenvalues, radius):
     """Hard case: fill the radius along the direction of most negative curvature."""
     short = radius**2 - coordinates @ coordinates
-    if eigenvalues[0] < -1e-6 and short > 1e-3 * radius**2:
+    if eigenvalues[0] < -1e-6 and short > 1e-2 * radius**2:
         coordinates = coordinates.copy()
-        coordinates[0] += np.copysign(np.sqrt(short), coordinates[0])
+        coordinates[0] += math.copysign(math.sqrt(short), coordinates[0])
     return coordinates
