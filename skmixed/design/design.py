@@ -633,16 +633,18 @@ def _from_text(values: np.ndarray) -> np.ndarray:
     return numbers if column.missing is None else np.where(column.missing, np.nan, numbers)
 
 
-def check_identifiable(design: Design) -> None:
-    """Raise an error for a linear mixed model that the data cannot determine.
+def check_identifiable(design: Design, *, residual: bool = True) -> None:
+    """Raise an error for a mixed model that the data cannot determine.
 
-    With a residual variance to estimate, a term needs fewer effects than there are observations
-    (so that levels, too, are fewer), no effect may stand in two terms of one grouping factor, and
+    No effect may stand in two terms of one grouping factor. With a residual variance to estimate,
+    a term needs fewer effects than there are observations (so that levels, too, are fewer), and
     the response must vary.
 
     Parameters
     ----------
     design : Design
+    residual : bool
+        Whether the model has a residual variance.
 
     Raises
     ------
@@ -651,7 +653,8 @@ def check_identifiable(design: Design) -> None:
     """
     seen: set[tuple[str, str]] = set()
     for term in design.random:
-        _check_term_size(term, design.n_obs)
+        if residual:
+            _check_term_size(term, design.n_obs)
         for name in term.names:
             if (term.group, name) in seen:
                 raise ValueError(
@@ -661,7 +664,8 @@ def check_identifiable(design: Design) -> None:
                 )
             seen.add((term.group, name))
     if (
-        design.random
+        residual
+        and design.random
         and design.y is not None
         and design.y.size
         and np.ptp(design.y, axis=0).max() == 0
