@@ -1,6 +1,7 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
+from skmixed.estimators.generalized import MixedGLMRegressor, MixedLogisticClassifier
 from skmixed.estimators.ginverse import GeneralizedInverseRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
@@ -15,7 +16,9 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "GeneralizedInverseRegressor",
+    "MixedGLMRegressor",
     "MixedLinearRegressor",
+    "MixedLogisticClassifier",
     "NotEstimableError",
     "RankDeficiencyTransformer",
     "RankDeficiencyWarning",

@@ -56,6 +56,13 @@ class Link:
     mean: object
     power: float | None = None
 
+    def __reduce__(self):
+        return _link, (self.name,)
+
+
+def _link(name):
+    return LINKS[name]
+
 
 def _exp(eta):
     return np.exp(np.clip(eta, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
