@@ -27,6 +27,7 @@ from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.ginverse import minimum_norm
+from skmixed.models.lmm import NO_RESIDUAL
 
 GROUPS = "groups"
 
@@ -106,6 +107,11 @@ class MixedModelBase(BaseEstimator):
                 "fit(X, y), or name the response in the formula, as in 'y ~ x + (1 | g)'"
             )
         table, y = self._training_table(X, y)
+        mixed = groups is not None if terms is None else bool(terms.random)
+        if mixed and _n_rows(table) == 1:
+            raise ValueError(
+                f"{type(self).__name__}: random effects cannot be estimated from 1 sample"
+            )
         if groups is not None:
             table = _with_groups(table, groups)
         design = build_design(
@@ -143,6 +149,8 @@ class MixedModelBase(BaseEstimator):
             if reset or self.formula is None:
                 validate_data(self, X, reset=reset, skip_check_array=True)
         else:
+            if self.formula is not None and isinstance(X, list | tuple):
+                X = np.array(X, dtype=object)  # else one text among numbers makes all of them text
             # missing values are the design's to report: it names columns and counts
             kind = {"dtype": None if self._may_hold_text(X) else "numeric"}
             X = validate_data(self, X, reset=reset, ensure_all_finite=False, **kind)
@@ -246,29 +254,37 @@ class MixedModelBase(BaseEstimator):
         warnings.warn(f"{message} ({action})", RankDeficiencyWarning, stacklevel=stacklevel)
 
     def _tell_convergence(self, stacklevel):
-        fit = self.result_
+        fit, who = self.result_, type(self).__name__
         if not fit.optimum.converged:
+            remedy = "Raise max_iter, or simplify the random effects"
+            if fit.optimum.message == NO_RESIDUAL:
+                remedy = "Leave out the random-effects terms that reproduce the response"
             warnings.warn(
-                f"{type(self).__name__} has not converged: {fit.optimum.message}. Raise max_iter, "
-                "or simplify the random effects",
+                f"{who} has not converged: {fit.optimum.message}. {remedy}",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )
         if fit.is_singular:
-            groups = ", ".join(
-                dict.fromkeys(
-                    f"({' + '.join(term.names)} | {term.group})"
-                    for term, singular in zip(self.labels_.terms, fit.singular_terms, strict=True)
-                    if singular
-                )
-            )
             warnings.warn(
-                f"{type(self).__name__}: the fit is singular: the data support fewer variance "
-                f"components than {groups} has (a variance of zero or a correlation of 1 or -1). "
-                "Estimates and predictions are valid; consider a simpler term",
+                f"{who}: the fit is singular: {self._why_singular()}. Estimates and predictions "
+                "are valid; consider a simpler model",
                 SingularFitWarning,
                 stacklevel=stacklevel,
             )
+
+    def _why_singular(self):
+        fit = self.result_
+        terms = dict.fromkeys(
+            f"({' + '.join(term.names)} | {term.group})"
+            for term, singular in zip(self.labels_.terms, fit.singular_terms, strict=True)
+            if singular
+        )
+        if not fit.sigma > 0:
+            return f"{fit.optimum.message}, so there is no variance for {', '.join(terms)}"
+        return (
+            f"the data support fewer variance components than {', '.join(terms)} has (a variance "
+            "of zero or a correlation of 1 or -1)"
+        )
 
     # Fixed effects
 
@@ -599,6 +615,11 @@ class MixedModelBase(BaseEstimator):
         return read_prior_weights(self.prior_weights, table)
 
 
+def _n_rows(table):
+    """Number of rows of a frame or of a dict of columns."""
+    return len(table) if is_frame(table) else len(next(iter(table.values()), ()))
+
+
 def _with_groups(table, groups):
     """The table with one more column, ``groups``."""
     groups = np.asarray(groups)
@@ -608,7 +629,7 @@ def _with_groups(table, groups):
             "groups= was given, but the data have a column named 'groups' too: use the column in "
             "the formula, or rename it"
         )
-    n = len(table) if is_frame(table) else len(table[names[0]])
+    n = _n_rows(table)
     if groups.shape != (n,):
         raise ValueError(f"groups must have shape ({n},), got {groups.shape}")
     if not is_frame(table):

@@ -161,14 +161,12 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         design = self._design(X, y, groups, sample_weight)
         check_identifiable(design)
         objective = ProfiledDeviance.from_design(design, reml=self.reml)
-        check_variance_left(objective, design)
         fit = fit_lmm(
             objective,
             max_iter=self.max_iter,
             tol=self.tol,
             callback=self._print_step(objective) if self.verbose else None,
         )
-        check_residual_variance(fit)
         return self._publish(design, fit)
 
     def _print_step(self, objective):
@@ -240,41 +238,3 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         """Estimates as lme4 prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
         return linear_summary(self)
-
-
-# Residual standard deviations below this share of the spread about X beta are mostly rounding:
-# the cross-products hold their squares.
-_NO_RESIDUAL = 3e-7
-# Below this share a fit is asked whether the criterion has a minimum at all.
-_SMALL_RESIDUAL = 1e-3
-
-
-def check_variance_left(objective, design):
-    """Raise an error where the fixed effects leave random effects nothing to explain."""
-    if not design.random:
-        return
-    if objective.n_obs <= objective.rank:
-        raise ValueError(
-            f"the fixed effects have rank {objective.rank} for {objective.n_obs:g} observations: "
-            "nothing is left to estimate variances from. Take columns out, or add observations"
-        )
-    size = np.abs(design.y).max() + (0.0 if design.offset is None else np.abs(design.offset).max())
-    if objective.y_scale <= 32 * np.finfo(float).eps * size:
-        raise ValueError(
-            "the fixed effects explain the response exactly: no variance is left for random "
-            "effects. Is a column of X a copy or a transform of the response?"
-        )
-
-
-def check_residual_variance(fit):
-    """Raise an error where random effects explain the response exactly."""
-    objective, share = fit.objective, fit.sigma / fit.unit
-    if not fit.layout.terms or (fit.optimum.converged and share > _SMALL_RESIDUAL):
-        return
-    further = min(objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3))
-    if share <= _NO_RESIDUAL or further < fit.deviance - 1.0:
-        raise ValueError(
-            "fixed and random effects together explain the response exactly, up to rounding: the "
-            "residual variance is zero and the criterion has no minimum. Take out the "
-            "random-effects terms that reproduce the response, or make them fixed effects"
-        )

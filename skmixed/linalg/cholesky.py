@@ -237,8 +237,8 @@ def factor(products, T):
         _scale_rows(core[rows.start :].T, rows, factor_k)
     core.ravel()[: plan.q_core * len(core) : len(core) + 1] += 1.0
     L, info = lapack.dpotrf(core.T, lower=0, clean=0, overwrite_a=1)
-    if info == len(core) and not plan.groups:
-        L[-1, -1] = 0.0  # least squares that fits exactly; all other pivots are there
+    if info == len(core):
+        L[-1, -1] = 0.0  # the response is explained exactly; all other pivots are there
     elif info != 0:
         raise NotPositiveDefinite(info)
     L = L.T

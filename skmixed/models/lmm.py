@@ -13,7 +13,20 @@ from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
-from skmixed.models.optimize import minimize_theta
+from skmixed.models.optimize import Optimum, minimize_theta
+
+# A residual below this share of the response is rounding.
+_ROUNDING = 32 * np.finfo(float).eps
+# Residual standard deviations below this share of the spread about X beta are mostly rounding:
+# the cross-products hold their squares.
+_NO_RESIDUAL = 3e-7
+# Below this share a fit is asked whether the criterion has a minimum at all.
+_SMALL_RESIDUAL = 1e-3
+NO_RESIDUAL = (
+    "fixed and random effects together explain the response exactly, up to rounding, so that the "
+    "residual variance is zero and the criterion has no minimum"
+)
+
 
 @dataclass(frozen=True)
 class ProfiledDeviance:
@@ -38,6 +51,8 @@ class ProfiledDeviance:
         Sum of log prior weights.
     response_id : int
         Checksum of the response: only fits to the same response are compared.
+    exact : bool
+        Whether X explains the response up to rounding, so that there is no variance to divide.
     """
 
     products: CrossProducts
@@ -49,6 +64,7 @@ class ProfiledDeviance:
     n_obs: float
     log_weights: float
     response_id: int
+    exact: bool = False
 
     @classmethod
     def from_design(cls, design, *, reml=True):
@@ -57,15 +73,18 @@ class ProfiledDeviance:
         Q = basis.orthonormal(design.X)
         y = design.y if design.offset is None else design.y - design.offset
         gamma, residual = _least_squares(Q, y, weights)
+        frequencies = design.frequencies
+        n_obs = float(len(y) if frequencies is None else frequencies.sum())
         y_scale = _root_mean_square(residual, weights)
+        exact = n_obs <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
+        if exact:
+            y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights)
         plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
         products = plan.assemble(weights, np.column_stack([Q, residual / y_scale]))
-        frequencies = design.frequencies
-        n_obs = float(len(y) if frequencies is None else frequencies.sum())
         log_weights = _sum_log(design.weights, frequencies)
         return cls(products.without_rows(), layout.without_rows(), basis, gamma, y_scale, reml, n_obs, log_weights,
-                   crc32(np.ascontiguousarray(design.y)))  # fmt: skip
+                   crc32(np.ascontiguousarray(design.y)), bool(exact))  # fmt: skip
 
     def with_reml(self, reml):
         """The same cross-products under the other criterion."""
@@ -83,9 +102,10 @@ class ProfiledDeviance:
     def evaluate(self, theta):
         """Evaluation at theta: value, and on demand its derivatives."""
         try:
-            return Evaluation(self, theta, factor(self.products, self.plan_factors(theta)))
+            L = factor(self.products, self.plan_factors(theta))
         except NotPositiveDefinite:
             return Impossible()
+        return Evaluation(self, theta, L) if L.pwrss > 0 or self.exact else Impossible()
 
     def __call__(self, theta):
         return self.evaluate(theta).value
@@ -272,6 +292,8 @@ class LMMFit(MixedFit):
 
 def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
+    if objective.exact:
+        return LMMFit.at(objective, _without_variances(objective))
     start = objective.layout.initial() if start is None else start
     optimum = minimize_theta(
         objective.evaluate,
@@ -281,7 +303,27 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
         callback=callback,
         rechart=Evaluation.recharted,
     )
-    return LMMFit.at(objective, _settle(objective, optimum))
+    fit = LMMFit.at(objective, _settle(objective, optimum))
+    if _has_no_minimum(fit):
+        fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=NO_RESIDUAL))
+    return fit
+
+
+def _without_variances(objective):
+    """The optimum where the fixed effects leave nothing to random ones: theta = 0."""
+    theta = np.zeros(objective.layout.n_theta)
+    state = objective.evaluate(theta)
+    message = "the fixed effects explain the response exactly"
+    return Optimum(theta, state.value, state, 0, 1, True, message, ((state.value, theta),))
+
+
+def _has_no_minimum(fit):
+    """Whether the criterion falls without bound as the residual variance goes to zero."""
+    share = fit.sigma / fit.unit
+    if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
+        return False
+    further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
+    return share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0
 
 
 def _settle(objective, optimum):
@@ -316,7 +358,7 @@ def _least_squares(Q, y, weights):
 def _root_mean_square(residual, weights):
     peak = np.abs(residual).max(initial=0.0)
     if peak == 0:
-        return 1.0
+        return 0.0
     return float(peak * np.sqrt(np.average((residual / peak) ** 2, weights=weights)))
 
 

@@ -115,16 +115,17 @@ def test_conditional_blocks(system, blocked):
         np.testing.assert_allclose(block.transpose(2, 0, 1), expected, atol=1e-9)
 
 
-def test_no_factor_of_an_exact_response(system):
-    """A response in the span of X leaves no pivot for y beside random effects."""
+def test_exact_response_leaves_no_residual(system):
     tail = system.tail.copy()
     tail[:, -1] = 0.0
-    products = system.plan.assemble(system.weights, tail)
-    if system.plan.groups:
-        with pytest.raises(NotPositiveDefinite):
-            factor(products, system.T)
-    else:
-        assert factor(products, system.T).pwrss == 0.0
+    assert factor(system.plan.assemble(system.weights, tail), system.T).pwrss == 0.0
+
+
+def test_dependent_columns_have_no_factor(system):
+    tail = system.tail.copy()
+    tail[:, 1] = 0.0
+    with pytest.raises(NotPositiveDefinite):
+        factor(system.plan.assemble(system.weights, tail), system.T)
 
 
 def test_compact_factor_keeps_nothing_of_the_rows(system, blocked):
