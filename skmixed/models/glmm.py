@@ -16,6 +16,7 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance
 from skmixed.models.optimize import minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
+from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-3
@@ -57,8 +58,29 @@ def approximation(design, y, w, family: Family, n_agq):
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
-    objective = LaplaceDeviance(rows, layout.without_rows(), joint)
+    if joint or n_agq == 1:
+        objective = LaplaceDeviance(rows, layout.without_rows(), joint)
+    else:
+        rule = _rule(n_agq, plan)
+        objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
     return Approximation(objective, basis, n_obs, crc32(np.stack([y, w])), n_agq)
+
+
+def _rule(n_agq, plan):
+    """The product rule for the effects of a single grouping factor."""
+    if len(plan.groups) > 1:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
+            f"{len(plan.groups)}: use the Laplace approximation, n_agq=1"
+        )
+    s = plan.groups[0].n_columns
+    if n_agq**s > MAX_NODES:
+        most = int(np.floor(MAX_NODES ** (1 / s) + 1e-9))
+        raise ValueError(
+            f"n_agq={n_agq} makes {n_agq}^{s} nodes for {s} effects per level, more than "
+            f"{MAX_NODES}: use n_agq <= {most}"
+        )
+    return Rule.product(n_agq, s)
 
 
 @dataclass(frozen=True)

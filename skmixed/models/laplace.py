@@ -134,12 +134,8 @@ class Evaluation:
     def value(self):
         return self.mode.penalised + self.objective.rows.constant + self.factor.log_det_u
 
-    # What a quadrature changes: averages over the nodes take the place of values at the mode.
-
-    @property
-    def spread(self):
-        """Blocks E of every group, or None: H^-1 is what log |H| puts weight on."""
-        return None
+    # In a quadrature averages over its nodes take the place of values at the mode: there leverages
+    # and the methods up to _pull are others.
 
     @cached_property
     def _inverse(self):
@@ -172,8 +168,8 @@ class Evaluation:
     def _direct_dispersion(self):
         return -2.0 * float(np.sum(self._dispersion_curve.loglik))
 
-    def _mode_pull(self):
-        """Further derivative by b of the deviance at the mode, list of (s, l); None if zero."""
+    def _pull(self):
+        """Derivative p of the penalised deviance by u, and T H^-1 p; None at a mode, where p = 0."""
         return None
 
     @cached_property
@@ -187,18 +183,21 @@ class Evaluation:
         plan = rows.plan
         v = self.leverages * self._curve.slope
         pulled = rows.level_sums(v)
-        pull = self._mode_pull()
-        if pull is not None:
-            pulled = [x + y for x, y in zip(pulled, pull, strict=True)]
         fixed = rows.Q.T @ v
         alpha = self.factor.solve(to_parts(plan, pulled, fixed if joint else None), fixed=joint)
+        pull = self._pull()
+        if pull is not None:
+            alpha = [x + y for x, y in zip(alpha, to_parts(plan, pull[1]), strict=True)]
         image = multiply(self.factor.products, alpha)
         rest = [x - y for x, y in zip(pulled, from_parts(plan, image), strict=True)]
+        a = [t.T @ r for t, r in zip(self.T, rest, strict=True)]
+        if pull is not None:
+            a = [x + y for x, y in zip(a, pull[0], strict=True)]
         by_gamma, by_factor = self._direct()
         by_factor = [
-            direct + log_det + r @ (t.T @ c).T + c @ (t.T @ r).T
-            for direct, log_det, r, c, t in zip(
-                by_factor, self._log_det_by_factors(), rest, self._scores, self.T, strict=True
+            direct + log_det + r @ (t.T @ c).T + c @ own.T
+            for direct, log_det, r, c, own, t in zip(
+                by_factor, self._log_det_by_factors(), rest, self._scores, a, self.T, strict=True
             )
         ]
         by_gamma = by_gamma + fixed - fixed_rows(plan, image)
@@ -294,10 +293,15 @@ def leverages(plan, inverse):
     """z_i' M z_i (n,) with z_i a row of Z and M given on the pattern of Z'Z (SelectedInverse)."""
     total = np.zeros(len(plan.groups[0].codes)) if plan.groups else 0.0
     for g, group in enumerate(plan.groups):
-        total = total + _quadratic(group, group, _own_block(plan, inverse, g)[..., group.codes])
+        total = total + leverages_of_blocks(group, _own_block(plan, inverse, g))
         for h in range(g + 1, len(plan.groups)):
             total = total + 2.0 * _quadratic(group, plan.groups[h], _cross(plan, inverse, g, h))
     return total
+
+
+def leverages_of_blocks(group, blocks):
+    """z_i' M_l z_i (n,) for one group with blocks M (s, s, l)."""
+    return _quadratic(group, group, blocks[..., group.codes])
 
 
 def _quadratic(left, right, block):
