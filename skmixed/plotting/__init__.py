@@ -1,0 +1,17 @@
+"""Plots of fitted mixed models: Display classes, as in scikit-learn; they need matplotlib."""
+
+from skmixed.plotting.caterpillar import CaterpillarDisplay
+from skmixed.plotting.effects import RandomEffectsDisplay
+from skmixed.plotting.quantile import NormalQuantileDisplay
+from skmixed.plotting.shrinkage import ShrinkageDisplay
+from skmixed.plotting.sparsity import SparsityDisplay
+from skmixed.plotting.trellis import TrellisDisplay
+
+__all__ = [
+    "CaterpillarDisplay",
+    "NormalQuantileDisplay",
+    "RandomEffectsDisplay",
+    "ShrinkageDisplay",
+    "SparsityDisplay",
+    "TrellisDisplay",
+]

@@ -1,0 +1,135 @@
+"""What the displays share: figures and panels, labels, and the choice of a grouping factor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from skmixed.design.formula import parse_formula
+
+# Colours that stay apart for colour-blind readers (Okabe and Ito).
+DATA, POPULATION, WITHIN, MIXED = "#555555", "#999999", "#D55E00", "#0072B2"
+# More levels than this are drawn without a label each.
+MAX_LABELS = 40
+
+
+def pyplot():
+    """matplotlib.pyplot, or an error that says how to get it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "skmixed.plotting needs matplotlib: pip install 'skmixed[plot]'"
+        ) from error
+    return plt
+
+
+def panels(ax, shape, size, *, sharex=False, sharey=False):
+    """(figure, axes of the given shape).
+
+    ``ax`` may be None (a new figure), one Axes (divided where there are several panels), or an
+    array of as many Axes as there are panels.
+    """
+    rows, columns = shape
+    if ax is None:
+        figure, axes = pyplot().subplots(
+            rows, columns, figsize=size, squeeze=False, sharex=sharex, sharey=sharey,
+            layout="constrained",
+        )  # fmt: skip
+        return figure, axes
+    axes = np.asarray(ax, dtype=object)
+    if axes.size == rows * columns:
+        axes = axes.reshape(rows, columns)
+        return axes[0, 0].figure, axes
+    if axes.size != 1:
+        raise ValueError(f"the display has {rows * columns} panels, ax holds {axes.size} Axes")
+    return axes.item().figure, _divided(axes.item(), shape, sharex, sharey)
+
+
+def _divided(ax, shape, sharex, sharey):
+    """Panels in the place of one Axes, which itself becomes invisible."""
+    ax.set_axis_off()
+    spec = ax.get_subplotspec()
+    if spec is None:  # an Axes at a position of its own
+        box = ax.get_position()
+        edges = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+        grid = ax.figure.add_gridspec(*shape, **edges)
+    else:
+        grid = spec.subgridspec(*shape)
+    axes = np.empty(shape, dtype=object)
+    for place in np.ndindex(shape):
+        shared = {
+            "sharex": axes[0, 0] if sharex else None,
+            "sharey": axes[0, 0] if sharey else None,
+        }
+        axes[place] = ax.figure.add_subplot(grid[place], **shared)
+        if sharex and place[0] < shape[0] - 1:
+            axes[place].tick_params(labelbottom=False)
+        if sharey and place[1]:
+            axes[place].tick_params(labelleft=False)
+    return axes
+
+
+def choose_group(estimator, group):
+    """The grouping factor: the one asked for, or the first of the model."""
+    if not hasattr(estimator, "result_"):
+        raise ValueError(f"{type(estimator).__name__} is not fitted: call fit before plotting it")
+    groups = list(dict.fromkeys(term.group for term in estimator.random_terms_))
+    if not groups:
+        raise ValueError("the model has no random effects to plot: its formula has no (... | g)")
+    if group is None:
+        return groups[0]
+    if group not in groups:
+        raise ValueError(f"the model has no grouping factor {group!r}, only {groups}")
+    return group
+
+
+def choose_effects(names, effects):
+    """The effects asked for, or all of them."""
+    names = list(names)
+    if effects is None:
+        return names
+    effects = [effects] if isinstance(effects, str) else list(effects)
+    unknown = [name for name in effects if name not in names]
+    if unknown or not effects:
+        raise ValueError(f"the grouping factor has no effect {unknown}, only {names}")
+    return effects
+
+
+def response_name(estimator, y=None):
+    """The response as the formula or y names it."""
+    response = None if estimator.formula is None else parse_formula(estimator.formula).response
+    return str(response or getattr(y, "name", None) or "response")
+
+
+def effect_label(effect, response):
+    """Name and units of an effect: those of the response, for a slope per unit of the covariate."""
+    if effect == "Intercept" or "[" in effect:
+        return f"{effect}  ({response})"
+    return f"{effect}  ({response} per unit)"
+
+
+def as_pandas(X, who):
+    """Rows as a pandas DataFrame."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    if hasattr(X, "to_pandas"):
+        return X.to_pandas()
+    raise TypeError(
+        f"{who} needs the rows as a DataFrame with named columns, got {type(X).__name__}"
+    )
+
+
+def response_of(estimator, X, y):
+    """The response (n,): y, or the one that the formula names."""
+    return np.asarray(estimator._response_of(X) if y is None else y, dtype=float)
+
+
+def level_ticks(ax, labels, group):
+    """One tick per level, or the number of levels where there are too many to read."""
+    if len(labels) > MAX_LABELS:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(labels):,} levels of {group}")
+        return
+    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
+    ax.set_ylabel(group)

@@ -1,0 +1,151 @@
+"""Conditional modes of one effect against those of another."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2
+
+from skmixed.plotting._panels import (
+    DATA,
+    MAX_LABELS,
+    MIXED,
+    choose_effects,
+    choose_group,
+    effect_label,
+    panels,
+    response_name,
+)
+
+
+class RandomEffectsDisplay:
+    """Scatter plots of the conditional modes of a grouping factor, effect against effect.
+
+    The ellipses hold the given share of a normal distribution with the estimated covariance of
+    the effects. Conditional modes are shrunk towards 0, so more of them lie inside.
+
+    It is recommended to use :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    modes : DataFrame of shape (levels, effects)
+    covariance : DataFrame of shape (effects, effects)
+    response : str
+        Name of the response, for the labels.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of matplotlib Axes of shape (effects - 1, effects - 1)
+        The panels below the diagonal; ``ax_`` is the first.
+    lines_ : list of Line2D
+        The points, one entry per panel.
+
+    Examples
+    --------
+    >>> from skmixed import MixedLinearRegressor
+    >>> from skmixed.datasets import load_machines
+    >>> from skmixed.plotting import RandomEffectsDisplay
+    >>> df = load_machines().frame
+    >>> model = MixedLinearRegressor("score ~ Machine + (0 + Machine | Worker)").fit(df)
+    >>> display = RandomEffectsDisplay.from_estimator(model)
+    >>> display.axes_.shape, len(display.lines_)
+    ((2, 2), 3)
+    """
+
+    def __init__(self, modes, covariance, *, response="response"):
+        self.modes = modes
+        self.covariance = covariance
+        self.response = response
+
+    @classmethod
+    def from_estimator(cls, estimator, *, group=None, effects=None, ax=None, **kwargs):
+        """Plot the conditional modes of a fitted mixed model.
+
+        Parameters
+        ----------
+        estimator : fitted mixed model
+        group : str, optional
+            Grouping factor with two effects or more; the first of these by default.
+        effects : list of str, optional
+            Effects to show; all by default.
+        ax : Axes or array of Axes, optional
+        **kwargs
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        RandomEffectsDisplay
+        """
+        choose_group(estimator, group)
+        tables = estimator.random_effects_
+        if group is None:
+            group = max(tables, key=lambda name: tables[name].shape[1] > 1)
+        effects = choose_effects(tables[group].columns, effects)
+        if len(effects) < 2:
+            raise ValueError(
+                f"{group!r} has one effect, {effects[0]!r}: there is nothing to plot it against. "
+                "CaterpillarDisplay and NormalQuantileDisplay show a single effect"
+            )
+        covariance = estimator.covariances_[group].loc[effects, effects]
+        display = cls(tables[group][effects], covariance, response=response_name(estimator))
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, coverage=(0.5, 0.95), labels=None, color=MIXED):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        ax : Axes or array of Axes, optional
+        coverage : sequence of float
+            Shares of the distribution that the ellipses hold.
+        labels : bool, optional
+            Write the level beside each point; by default for up to 40 levels in one panel.
+        color : color
+
+        Returns
+        -------
+        self
+        """
+        effects, n = list(self.modes), self.modes.shape[1] - 1
+        labels = n == 1 and len(self.modes) <= MAX_LABELS if labels is None else labels
+        self.figure_, self.axes_ = panels(ax, (n, n), (2.2 + 2.6 * n, 1.9 + 2.6 * n))
+        self.ax_ = self.axes_[0, 0]
+        self.lines_ = []
+        for i, j in np.ndindex(n, n):
+            panel = self.axes_[i, j]
+            if j > i:
+                panel.set_axis_off()
+                continue
+            self.lines_.append(
+                self._draw(panel, effects[j], effects[i + 1], coverage, labels, color)
+            )
+            if i == n - 1:
+                panel.set_xlabel(effect_label(effects[j], self.response))
+            if j == 0:
+                panel.set_ylabel(effect_label(effects[i + 1], self.response))
+        return self
+
+    def _draw(self, panel, across, up, coverage, labels, color):
+        x, y = self.modes[across].to_numpy(), self.modes[up].to_numpy()
+        panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
+        panel.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
+        for share in coverage:
+            panel.plot(*self._ellipse(across, up, share), color=DATA, linewidth=0.8, zorder=1)
+        many = len(x) > 200
+        (points,) = panel.plot(
+            x, y, ".", color=color, markersize=3 if many else 7, alpha=0.5 if many else 1.0
+        )
+        if labels:
+            for level, *place in zip(self.modes.index, x, y, strict=True):
+                panel.annotate(
+                    str(level), place, xytext=(3, 3), textcoords="offset points", fontsize=7
+                )
+        return points
+
+    def _ellipse(self, across, up, share):
+        """Points (2, 200) of the contour that holds a share of N(0, covariance)."""
+        covariance = self.covariance.loc[[across, up], [across, up]].to_numpy()
+        values, vectors = np.linalg.eigh(covariance)
+        angle = np.linspace(0, 2 * np.pi, 200)
+        circle = np.sqrt(chi2.ppf(share, 2)) * np.array([np.cos(angle), np.sin(angle)])
+        return vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * circle)

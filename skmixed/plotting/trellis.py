@@ -1,0 +1,283 @@
+"""The response against a covariate, one panel per level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from skmixed.plotting._panels import (
+    DATA,
+    MIXED,
+    POPULATION,
+    WITHIN,
+    as_pandas,
+    choose_group,
+    panels,
+    response_name,
+    response_of,
+)
+
+_STYLES = {
+    "population": {"color": POPULATION, "linestyle": "--"},
+    "within": {"color": WITHIN, "linestyle": ":"},
+    "mixed": {"color": MIXED, "linestyle": "-"},
+}
+_LEGEND = {
+    "population": "population",
+    "within": "least squares within the panel",
+    "mixed": "mixed model",
+}
+
+
+class TrellisDisplay:
+    """Data of every level with three lines: within the level, population, and mixed model.
+
+    The line within a level is that of least squares in its rows alone; the population's uses fixed
+    effects only; the mixed model's lies between them, closer to the former the more rows there are.
+
+    It is recommended to use :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    points : DataFrame with columns level, x, y
+    curves : DataFrame with columns level, x, population, mixed and within
+        Values of the three lines on a grid of x.
+    x, response, group : str
+        Names, for the labels.
+    n_levels : int
+        Levels of the grouping factor, of which the display may show a part.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of matplotlib Axes
+        One per level; ``ax_`` is the first.
+    lines_ : list of dict
+        The Line2D of every panel, by name: population, within, mixed.
+
+    Examples
+    --------
+    >>> from skmixed import MixedLinearRegressor
+    >>> from skmixed.datasets import load_sleepstudy
+    >>> from skmixed.plotting import TrellisDisplay
+    >>> df = load_sleepstudy().frame
+    >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(df)
+    >>> display = TrellisDisplay.from_estimator(model, df, x="Days")
+    >>> len(display.axes_)
+    18
+    """
+
+    def __init__(self, points, curves, *, x, response, group, n_levels):
+        self.points = points
+        self.curves = curves
+        self.x = x
+        self.response = response
+        self.group = group
+        self.n_levels = n_levels
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y=None,
+        *,
+        x=None,
+        group=None,
+        levels=None,
+        max_panels=24,
+        ax=None,
+        **kwargs,
+    ):
+        """Plot rows and the model's lines level by level.
+
+        Parameters
+        ----------
+        estimator : fitted mixed model
+        X : DataFrame of n rows
+        y : (n,), optional
+            Their response, for a model whose formula does not name it.
+        x : str, optional
+            Covariate along the axis: a numeric column of X. By default the first one that is the
+            name of a random or fixed effect.
+        group : str, optional
+            Grouping factor, a column of X; the first of the model by default.
+        levels : list, optional
+            Levels to show, in this order. By default all, ordered by their first conditional
+            mode; of more than ``max_panels`` an even selection.
+        max_panels : int, default 24
+        ax : Axes or array of Axes, optional
+        **kwargs
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        TrellisDisplay
+
+        Notes
+        -----
+        Covariates other than x have, along the lines, the values of the level's first row.
+        """
+        group = choose_group(estimator, group)
+        X = as_pandas(X, cls.__name__)
+        x = _covariate(estimator, X, x)
+        if group not in X:
+            raise ValueError(
+                f"TrellisDisplay needs a column for {group!r}; X has {list(X.columns)}"
+            )
+        modes = estimator.random_effects_[group]
+        chosen = _levels(modes, X[group], levels, max_panels)
+        y = response_of(estimator, X, y)
+        rows = [np.flatnonzero(_equal(X[group], level)) for level in chosen]
+        points = pd.concat(
+            [
+                pd.DataFrame({"level": level, "x": X[x].to_numpy()[at], "y": y[at]})
+                for level, at in zip(chosen, rows, strict=True)
+            ]
+        )
+        firsts = X.iloc[[at[0] for at in rows]]
+        curves = _curves(estimator, firsts, chosen, points, x)
+        display = cls(
+            points, curves, x=x, response=response_name(estimator), group=group, n_levels=len(modes)
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, columns=None):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        ax : Axes or array of Axes, optional
+        columns : int, optional
+            Panels side by side.
+
+        Returns
+        -------
+        self
+        """
+        levels = list(dict.fromkeys(self.points["level"]))
+        n = len(levels)
+        columns = _columns(n) if columns is None else columns
+        shape = (-(-n // columns), columns)
+        size = (1.0 + 1.5 * shape[1], 1.3 + 1.5 * shape[0])
+        if ax is not None and np.size(ax) == n:
+            shape = (1, n)
+        self.figure_, axes = panels(ax, shape, size, sharex=True, sharey=True)
+        self.axes_ = axes.ravel()[:n]
+        self.ax_ = self.axes_[0]
+        for panel in axes.ravel()[n:]:
+            panel.set_axis_off()
+        self.lines_ = [
+            self._draw(panel, level) for panel, level in zip(self.axes_, levels, strict=True)
+        ]
+        self._label(axes, n)
+        return self
+
+    def _draw(self, panel, level):
+        points = self.points[self.points["level"] == level]
+        curve = self.curves[self.curves["level"] == level]
+        panel.plot(points["x"], points["y"], ".", color=DATA, markersize=4)
+        lines = {
+            name: panel.plot(curve["x"], curve[name], linewidth=1.4, **style)[0]
+            for name, style in _STYLES.items()
+        }
+        panel.set_ylim(self._limits())
+        panel.set_title(str(level), fontsize=8, pad=2)
+        panel.tick_params(labelsize=7)
+        return lines
+
+    def _label(self, axes, n):
+        """Names of the axes and the legend, once for the whole figure."""
+        rows, columns = axes.shape
+        shown = f" ({n} of {self.n_levels:,})" if n < self.n_levels else ""
+        for place in range(n):
+            if place + columns >= n:
+                axes.ravel()[place].tick_params(labelbottom=True)
+        axes[-1, 0].set_xlabel(
+            f"{self.x}; one panel per {self.group}{shown}", fontsize=9, loc="left"
+        )
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=9)
+        lines, names = zip(
+            *((line, _LEGEND[name]) for name, line in self.lines_[0].items()), strict=True
+        )
+        if _constrained(self.figure_):
+            style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
+            self.figure_.legend(lines, names, **style)
+        else:
+            self.ax_.legend(lines, names, fontsize=6)
+
+    def _limits(self):
+        """Range of y for the data and the model's lines; lines within a level may leave it."""
+        shown = np.concatenate([self.points["y"], self.curves["population"], self.curves["mixed"]])
+        low, high = np.nanmin(shown), np.nanmax(shown)
+        margin = 0.05 * (high - low) or 1.0
+        return low - margin, high + margin
+
+
+def _columns(n):
+    """Panels side by side: about 1.6 times as many as in a column, with few places left empty."""
+    ideal = np.sqrt(1.6 * n)
+    return min(range(1, n + 1), key=lambda c: 0.5 * (-n % c) + abs(c - ideal))
+
+
+def _constrained(figure):
+    """Whether the figure makes room for a legend outside its axes."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+
+
+def _covariate(estimator, X, x):
+    """The numeric column along the axis."""
+    numeric = [name for name in X if pd.api.types.is_numeric_dtype(X[name])]
+    if x is None:
+        random = [name for term in estimator.random_terms_ for name in term.names]
+        candidates = [*random, *estimator.fixed_effects_.index]
+        x = next((name for name in candidates if name in numeric), None)
+        if x is None:
+            raise ValueError("no effect of the model is a numeric column of X: name one as x=")
+    if x not in numeric:
+        raise ValueError(f"x must be a numeric column of X, one of {numeric}, got {x!r}")
+    return x
+
+
+def _levels(modes, column, levels, max_panels):
+    """The levels shown: those asked for, or an even selection in the order of their modes."""
+    present = [level for level in modes.index if _equal(column, level).any()]
+    if levels is not None:
+        unknown = [level for level in levels if level not in present]
+        if unknown:
+            raise ValueError(f"X has no rows of the levels {unknown} of {column.name!r}")
+        return list(levels)
+    ordered = modes.loc[present].iloc[:, 0].sort_values().index
+    if len(ordered) > max_panels:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, max_panels).round().astype(int)]
+    return list(ordered)
+
+
+def _equal(column, level):
+    """(n,) bool: rows of one level; numbers and their text are the same level."""
+    return (column == level).to_numpy() | (column.astype(str) == str(level)).to_numpy()
+
+
+def _curves(estimator, firsts, levels, points, x):
+    """The three lines of every level on a grid over the range of x."""
+    grid = np.linspace(points["x"].min(), points["x"].max(), 25)
+    table = firsts.iloc[np.repeat(np.arange(len(firsts)), len(grid))]
+    table = table.assign(**{x: np.tile(grid, len(levels))})
+    labels = np.repeat(np.array(levels, dtype=object), len(grid))
+    curves = pd.DataFrame({"level": labels, "x": table[x].to_numpy()})
+    curves["population"] = estimator.predict(table, random_effects=False)
+    curves["mixed"] = estimator.predict(table)
+    curves["within"] = np.concatenate([_straight_line(points, level, grid) for level in levels])
+    return curves
+
+
+def _straight_line(points, level, grid):
+    """The least-squares line in the rows of one level; NaN where they share one x."""
+    own = points[points["level"] == level]
+    spread = own["x"] - own["x"].mean()
+    if not (spread**2).sum() > 0:
+        return np.full(len(grid), np.nan)
+    slope = (spread * own["y"]).sum() / (spread**2).sum()
+    return own["y"].mean() + slope * (grid - own["x"].mean())
