@@ -85,3 +85,16 @@ def test_slides_notice(tmp_path, table, row, altered):
 )
 def test_judgement(slides_page, text, reference, remark, ours, judgement):
     assert slides_page.Printed("slides", text, reference, remark).judge(ours) == judgement
+
+
+def test_pipeline():
+    result = _run(EXAMPLES / "pipeline_mixed_model.py")
+    assert result.returncode == 0, result.stderr
+    row = r"verbal \+ sex \+ social {}+(0\.\d+) +(0\.\d+)\n"
+    plain = re.search(row.format(" "), result.stdout).groups()
+    mixed = re.search(row.format(r"\+ \(1 \| primary\) "), result.stdout).groups()
+    assert float(mixed[0]) > float(plain[0]) + 0.01  # known schools: random effects help
+    assert abs(float(mixed[1]) - float(plain[1])) < 0.01  # new schools: they are zero
+    held = float(re.search(r"hold (\d+\.\d) % of the pupils", result.stdout).group(1))
+    assert held == pytest.approx(95, abs=1.5)
+    assert "same predictions: True" in result.stdout
