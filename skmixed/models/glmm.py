@@ -13,13 +13,15 @@ from skmixed.linalg.crossproducts import GramPlan
 from skmixed.linalg.rank import independent_columns
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
-from skmixed.models.laplace import LaplaceDeviance
+from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.optimize import minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
-_DIFFERENCE = 1e-3
+_DIFFERENCE = 3e-4
+# Newton decrement that is near enough for a start.
+_START_STEP = 1e-2
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
@@ -187,19 +189,11 @@ def starting_values(objective):
     T = objective.plan_factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
     start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
-    mode = find_mode(rows, start, T, log_disp, joint=True) if u else start
+    mode = find_mode(rows, start, T, log_disp, joint=True, last_step=_START_STEP) if u else start
     objective.near.n_steps += mode.n_steps
-    objective.near.state = _Start(mode)
+    objective.near.state = Start(mode)
     gamma = mode.gamma[: objective.n_gamma]
     return np.concatenate([gamma, theta, [log_disp] * objective.n_dispersion])
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Stands for an evaluation before the first one."""
-
-    mode: object
-    value: float = np.inf
 
 
 def _without_random_effects(rows):
@@ -212,7 +206,7 @@ def _without_random_effects(rows):
     log_disp = family.initial_log_dispersion(rows.y, weight, np.full(len(rows.y), center))
     start = _constant_start(plain, center, log_disp)
     for _ in range(2 if family.dispersion else 1):
-        mode = find_mode(plain, start, [], log_disp, joint=True)
+        mode = find_mode(plain, start, [], log_disp, joint=True, last_step=_START_STEP)
         if family.dispersion:
             log_disp = family.initial_log_dispersion(rows.y, weight, family.mean(mode.eta))
             start = mode_at(plain, mode.gamma, [], [], log_disp, mode.eta)
@@ -285,7 +279,7 @@ def hessian_by_differences(objective, state):
         for sign in (1.0, -1.0):
             parameters = state.parameters.copy()
             parameters[j] += sign * h
-            ends.append(objective.evaluate(parameters).gradient)
+            ends.append(objective.evaluate_along(state, parameters).gradient)
         H[j] = (ends[0] - ends[1]) / (2 * h)
     return (H + H.T) / 2
 

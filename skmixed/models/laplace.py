@@ -83,30 +83,42 @@ class LaplaceDeviance:
         gamma, theta, log_disp = self.split(parameters)
         T = self.plan_factors(theta)
         try:
-            mode = self._mode(gamma, T, log_disp)
+            mode = self._mode(parameters, gamma, T, log_disp)
             self.near.n_steps += mode.n_steps
             return self._evaluation(parameters, mode, T, log_disp)
         except (NoMode, NotPositiveDefinite) as error:
             self.near.reason = str(error)
             return Impossible()
 
-    def _mode(self, gamma, T, log_disp):
-        """The mode, sought from the best one known and, should that fail, from zero."""
-        near = self.near.state.mode
-        gamma = near.gamma if self.joint else gamma
-        try:
-            start = mode_at(self.rows, gamma, near.u, T, log_disp)
-            return find_mode(self.rows, start, T, log_disp, joint=self.joint)
-        except NoMode:
-            start = mode_at(self.rows, gamma, [0 * x for x in near.u], T, log_disp)
-            return find_mode(self.rows, start, T, log_disp, joint=self.joint)
+    def _mode(self, parameters, gamma, T, log_disp):
+        """The mode, sought from where the best one known points, or failing that from zero."""
+        near = self.near.state
+        for gamma_0, u in near.expected_modes(parameters):
+            start = mode_at(self.rows, gamma_0 if self.joint else gamma, u, T, log_disp)
+            try:
+                return find_mode(self.rows, start, T, log_disp, joint=self.joint)
+            except NoMode as error:
+                reason = error
+        raise reason
+
+    def evaluate_along(self, state, parameters):
+        """Evaluation at parameters close to a state's, at the mode's tangent instead of the mode.
+
+        Differences of its gradient over opposite steps h are exact to order h^2.
+        """
+        gamma, theta, log_disp = self.split(parameters)
+        T = self.plan_factors(theta)
+        expected, u = next(iter(state.expected_modes(parameters)))
+        mode = mode_at(self.rows, expected if self.joint else gamma, u, T, log_disp)
+        f = self.rows.factor(mode.curve.weight, T)
+        return self.approximation(self, parameters, mode, T, log_disp, f)
 
     def _evaluation(self, parameters, mode, T, log_disp):
         f = self.rows.factor(mode.curve.weight, T)
         state = self.approximation(self, parameters, mode, T, log_disp, f)
         if not np.isfinite(state.value):
             raise NoMode("the deviance is not finite")
-        if self.near.state is None or not state.value > self.near.state.value:
+        if not state.value > self.near.state.value:
             self.near.state = state
         return state
 
@@ -114,6 +126,19 @@ class LaplaceDeviance:
     def approximation(self):
         """The class of the evaluations."""
         return Evaluation
+
+
+@dataclass(frozen=True)
+class Start:
+    """A mode in the place of an evaluation, for the first one to start from."""
+
+    mode: Mode
+    value: float = np.inf
+
+    def expected_modes(self, parameters):
+        """gamma and u to start from, in the order in which to try them."""
+        yield self.mode.gamma, self.mode.u
+        yield self.mode.gamma, [0 * x for x in self.mode.u]
 
 
 @dataclass(frozen=True)
@@ -257,24 +282,68 @@ class Evaluation:
     @cached_property
     def _average_information(self):
         """a_j' Z'V^-1 Z a_k with a_j = dLambda_j u + Lambda dLambda_j' c."""
-        a = self._directions()
-        image = multiply(self.factor.products, a)
+        t = slice(0, self.objective.n_theta)
+        a, image = ([x[:, t] for x in parts] for parts in self._directions)
         return self.factor.quadratic_forms(a, image, fixed=self.objective.joint)
 
+    @cached_property
     def _directions(self):
+        """a_j by theta, then unit vectors by gamma (parts), and their products with Z'WZ."""
         objective, plan = self.objective, self.objective.rows.plan
-        parts, core = [], np.zeros((len(self.factor.core), objective.n_theta))
+        t, width = objective.n_theta, objective.n_theta + objective.n_gamma
+        parts, core = [], np.zeros((len(self.factor.core), width), order="F")
         for g, (at, T, c) in enumerate(zip(plan.order, self.T, self._scores, strict=True)):
             j, i, k = objective.layout.entries[at]
-            part = np.zeros((len(T), objective.n_theta, c.shape[1]))
+            part = np.zeros((len(T), width, c.shape[1]))
             part[i, j] = (T.T @ c)[k]
             part[:, j] += T[:, k, None] * c[i]
             if g < plan.n_chain:
                 parts.append(part)
             else:
                 rows = plan.core_groups[g - plan.n_chain][1]
-                core[rows] = part.transpose(2, 0, 1).reshape(-1, objective.n_theta)
-        return [*parts, core]
+                core[rows] = part.transpose(2, 0, 1).reshape(-1, width)
+        core[plan.q_core + np.arange(width - t), t + np.arange(width - t)] = 1.0
+        parts = [*parts, core]
+        return parts, multiply(self.factor.products, parts)
+
+    @cached_property
+    def _tangent(self):
+        """Derivatives of the mode by (theta, gamma, log dispersion): of gamma, and of every u.
+
+        With b = Lambda Lambda' c and c = Z's, db = a - Lambda H^-1 Lambda' Z'WZ a along theta;
+        the same holds along gamma with a = 0 and Z'WQ, along the dispersion with Z' ds.
+        """
+        objective, plan = self.objective, self.objective.rows.plan
+        joint, t = objective.joint, objective.n_theta
+        a, image = self._directions
+        if objective.n_dispersion:
+            force = objective.rows.level_sums(self._dispersion_curve.score)
+            fixed = objective.rows.Q.T @ self._dispersion_curve.score if joint else None
+            force = to_parts(plan, force, fixed)
+            a = [np.concatenate([x, 0 * y], axis=1) for x, y in zip(a, force, strict=True)]
+            image = [np.concatenate([x, -y], axis=1) for x, y in zip(image, force, strict=True)]
+        moved = self.factor.solve(image, fixed=joint)
+        dc = multiply(self.factor.products, moved)
+        dc = [x - y for x, y in zip(dc, image, strict=True)]
+        dgamma = -moved[-1][plan.q_core : -1] if joint else None
+        du = []
+        for g, (at, T, c) in enumerate(zip(plan.order, self.T, self._scores, strict=True)):
+            j, i, k = objective.layout.entries[at]
+            own = np.einsum("ji,jpl->ipl", T, _group_part(plan, dc, g))
+            np.add.at(own, (k, j), c[i])
+            du.append(own)
+        return dgamma, du
+
+    def expected_modes(self, parameters):
+        """gamma and u to start a search from, in the order in which to try them."""
+        gamma, theta, log_disp = self.objective.split(parameters - self.parameters)
+        step = np.concatenate([theta, gamma, [log_disp] * self.objective.n_dispersion])
+        dgamma, du = self._tangent
+        mode = self.mode
+        along = mode.gamma if dgamma is None else mode.gamma + dgamma @ step
+        yield along, [u + np.einsum("ipl,p->il", d, step) for u, d in zip(mode.u, du, strict=True)]
+        yield mode.gamma, mode.u
+        yield mode.gamma, [0 * x for x in mode.u]
 
     def _curvature(self):
         """2 [k == k'] (Z'V^-1Z - c c') summed over levels, within each group."""
@@ -287,6 +356,15 @@ class Evaluation:
             G = G - c @ c.T
             H[np.ix_(j, j)] = 2.0 * (k[:, None] == k) * G[np.ix_(i, i)]
         return H
+
+
+def _group_part(plan, parts, g):
+    """Part of group g as (s, k, l)."""
+    if g < plan.n_chain:
+        return parts[g]
+    group, rows = plan.core_groups[g - plan.n_chain]
+    values = parts[-1][rows]
+    return values.reshape(group.n_levels, group.n_columns, -1).transpose(1, 2, 0)
 
 
 def leverages(plan, inverse):

@@ -178,7 +178,7 @@ def mode_at(rows, gamma, u, T, log_disp, eta=None):
     return Mode(gamma, u, eta, curve, penalised if np.isfinite(penalised) else np.inf)
 
 
-def find_mode(rows, start, T, log_disp, *, joint=False):
+def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     """The mode of u, or with ``joint`` of (gamma, u), by Newton's method with step halving.
 
     Parameters
@@ -190,6 +190,8 @@ def find_mode(rows, start, T, log_disp, *, joint=False):
         In the order of elimination.
     log_disp : float
     joint : bool
+    last_step : float
+        Newton decrement, in units of the deviance, at which a step is the last one.
 
     Raises
     ------
@@ -202,7 +204,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False):
     for step in range(1, _MAX_STEPS + 1):
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
-        if decrement <= _LAST_STEP and length in (0.0, 1.0):
+        if decrement <= last_step and length in (0.0, 1.0):
             return replace(at, n_steps=start.n_steps + step)
     raise NoMode("the penalised likelihood has no mode")
 
