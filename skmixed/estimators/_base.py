@@ -517,11 +517,10 @@ class MixedModelBase(BaseEstimator):
             eta = eta + design.offset
         if not random_effects:
             return eta
-        for term, effects in zip(design.random, self.result_.effects, strict=True):
-            b = np.vstack([effects, np.zeros(effects.shape[1])])[term.codes]
-            if self.unseen_groups == "nan":
-                b[term.codes < 0] = np.nan
-            eta = eta + np.einsum("ns,ns->n", term.z, b)
+        eta = eta + fit.random_part(design.random)
+        if self.unseen_groups == "nan":
+            for term in design.random:
+                eta[term.codes < 0] = np.nan
         return eta
 
     def _check_unseen(self, design: Design):
@@ -548,7 +547,8 @@ class MixedModelBase(BaseEstimator):
             return eta, None
         X = self._estimable(design.X)
         variance = self.result_.mean_variance(X, design.random if random else None)
-        return eta, _spread(np.sqrt(np.maximum(variance, 0.0)), design)
+        std = _spread(np.sqrt(np.maximum(variance, 0.0)), design)
+        return eta, np.where(np.isnan(eta), np.nan, std)
 
     def predict_interval(self, X, *, level=0.95, kind="mean", groups=None) -> np.ndarray:
         """Interval for the mean or for a new observation of every row.

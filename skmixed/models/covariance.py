@@ -27,10 +27,12 @@ _SINGULAR = 1e-7
 
 @dataclass(frozen=True)
 class TermScale:
-    """z = (z_user - center) R^-1: M (s, s) maps effects back, b_user = M b."""
+    """z = (z_user - center) scale: M (s, s) maps effects back, b_user = M b."""
 
     z: np.ndarray
     M: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,19 @@ class TermLayout:
     columns: slice
     theta: slice
     M: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
 
     @property
     def size(self):
         return len(self.M)
+
+    def covariates(self, z):
+        """The engine's covariates of rows with covariates z (n, s) in the user's units.
+
+        The centre goes first: z M would cancel where a covariate is 1e12 plus something.
+        """
+        return (z - self.center) @ self.scale
 
     @cached_property
     def triangle(self):
@@ -81,7 +92,8 @@ class CovarianceLayout:
             k, i = np.triu_indices(s)  # column-major lower triangle
             entries[g].append((n_theta + np.arange(len(i)), first + i, first + k))
             layouts.append(TermLayout(g, slice(first, first + s),
-                                      slice(n_theta, n_theta + len(i)), scale.M))  # fmt: skip
+                                      slice(n_theta, n_theta + len(i)), scale.M,
+                                      scale.center, scale.scale))  # fmt: skip
             columns[g].append(scale.z)
             n_theta, widths[g] = n_theta + len(i), first + s
         groups = []
@@ -251,31 +263,31 @@ def _semidefinite_factor(covariance, negligible):
 
 def standardise(term, weights=None):
     """TermScale of one term's covariates."""
-    z = term.z
+    z, center = term.z, np.zeros(term.z.shape[1])
     if z.shape[1] == 1:
         if z.strides[0] == 0:
-            return TermScale(z, np.eye(1))
-        size = _rms(z, weights)
-        return TermScale(z / size, np.diag(1 / size))
+            return TermScale(z, np.eye(1), center, np.eye(1))
+        scale = np.diag(1 / _rms(z, weights))
+        return TermScale(z * scale, scale, center, scale)
     constant = np.flatnonzero((z == z[0]).all(axis=0))
-    center = np.zeros(z.shape[1])
     if term.correlated and len(constant):
         center = np.average(z, axis=0, weights=weights)
         center[constant] = 0.0
         z = z - center
     size = _rms(z, weights)
     z = z / size
-    M = np.diag(1 / size)
+    scale = np.diag(1 / size)
     if term.correlated:
         R = _triangle(z, weights)
         if R is not None:
             inverse = np.linalg.inv(R)
-            z, M = z @ inverse, M @ inverse
-        if len(constant):
-            shift = np.eye(len(M))
-            shift[constant[0]] -= center / term.z[0, constant[0]]
-            M = shift @ M
-    return TermScale(z, M)
+            z, scale = z @ inverse, scale @ inverse
+    M = scale
+    if center.any():
+        shift = np.eye(len(M))
+        shift[constant[0]] -= center / term.z[0, constant[0]]
+        M = shift @ scale
+    return TermScale(z, M, center, scale)
 
 
 def _triangle(z, weights):

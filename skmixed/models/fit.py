@@ -95,20 +95,28 @@ class MixedFit:
         return tuple(self.sigma**2 * T @ T.T for T in self.term_factors)
 
     @cached_property
-    def effects(self):
-        """Conditional modes (l, s) of every term, levels as in the design."""
+    def modes(self):
+        """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        modes = self._modes()
-        groups = [modes[self._place(g)] for g in range(len(self.layout.groups))]
+        mode = self.factor.mode
+        groups = [self.factor.level_part(mode, self._place(g)) for g in range(len(self.layout.groups))]
         return tuple(
-            self.unit * self._in_order(groups[t.group][t.columns], t).T @ t.M.T
-            for t in self.layout.terms
+            self.unit * self._in_order(groups[t.group][t.columns], t).T for t in self.layout.terms
         )
 
-    def _modes(self):
-        """Conditional modes (s, l) of every group, in the order of elimination."""
-        return [self.factor.level_part(self.factor.mode, g) for g in range(len(self.layout.groups))]
+    @property
+    def effects(self):
+        """Conditional modes (l, s) of every term, levels as in the design."""
+        return tuple(b @ t.M.T for b, t in zip(self.modes, self.layout.terms, strict=True))
+
+    def random_part(self, random):
+        """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing."""
+        total = 0.0
+        for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
+            b = np.vstack([modes, np.zeros(at.size)])[term.codes]
+            total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
+        return total
 
     @cached_property
     def effects_variance(self):
@@ -175,22 +183,23 @@ class MixedFit:
             )
         plan = self.factor.plan
         codes, z = [None] * len(plan.order), [[] for _ in plan.order]
-        variance = np.zeros(len(X))
-        for term, at, cov in zip(random, self.layout.terms, self.covariances, strict=True):
+        variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
+        for term, at in zip(random, self.layout.terms, strict=True):
             place = self._place(at.group)
             position = plan.positions[place]
-            code = term.codes if position is None else np.append(position, -1)[term.codes]
-            codes[place] = code
-            z[place].append(term.z @ at.M)
-            unseen = code < 0
-            variance[unseen] += np.einsum("ni,ij,nj->n", term.z[unseen], cov, term.z[unseen])
+            codes[place] = term.codes if position is None else np.append(position, -1)[term.codes]
+            own = at.covariates(term.z)
+            z[place].append(own)
+            unseen = term.codes < 0
+            spread = own[unseen] @ T[at.group][at.columns, at.columns]
+            variance[unseen] += self.sigma**2 * np.einsum("ns,ns->n", spread, spread)
         z = [np.hstack(part) for part in z]
         norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
         return variance + self.sigma**2 * norms
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
-        for name in ("beta", "vcov", "effects", "effects_variance"):
+        for name in ("beta", "vcov", "modes", "effects_variance"):
             getattr(self, name)
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)

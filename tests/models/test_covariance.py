@@ -26,6 +26,13 @@ def test_standardised_covariates_span_the_same_effects(terms):
         np.testing.assert_allclose(term.z @ (scale.M @ b), scale.z @ b, rtol=1e-9, atol=1e-9)
 
 
+def test_covariates_of_new_rows(terms, layout):
+    """New rows get the covariates that the engine made for the same rows of the fit."""
+    for term, at in zip(terms, layout.terms, strict=True):
+        z = layout.groups[at.group].z[:, at.columns]
+        np.testing.assert_allclose(at.covariates(term.z), z, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("weights", [None, "w"])
 def test_covariates_of_a_correlated_term_are_orthonormal(data, terms, weights):
     weights = None if weights is None else data[weights].to_numpy()

@@ -1,0 +1,337 @@
+"""Prediction, intervals and simulation, against the joint covariance of responses and effects."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from skmixed import MixedLinearRegressor
+from skmixed.datasets import load_machines, load_pastes, load_penicillin, load_sleepstudy
+from skmixed.design import build_design
+
+# data, formula, and columns that get unseen levels in the new rows
+MODELS = {
+    "single": (load_sleepstudy, "Reaction ~ Days + (Days | Subject)", ["Subject"]),
+    "uncorrelated": (load_sleepstudy, "Reaction ~ Days + (Days || Subject)", ["Subject"]),
+    "nested": (load_pastes, "strength ~ 1 + (1 | batch / cask)", ["cask"]),
+    "new parent": (load_pastes, "strength ~ 1 + (1 | batch / cask)", ["batch"]),
+    "crossed": (load_penicillin, "diameter ~ 1 + (1 | plate) + (1 | sample)", ["plate"]),
+    "factor slopes": (load_machines, "score ~ Machine + (Machine | Worker)", ["Worker"]),
+}
+
+
+def _sleep():
+    return load_sleepstudy().frame
+
+
+@pytest.fixture(scope="module")
+def sleep_model():
+    return MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(_sleep())
+
+
+def _new_rows(frame, columns):
+    """Rows of the training data, half of them with levels that it did not have."""
+    new = frame.iloc[::4].copy()
+    for name in columns:
+        new[name] = new[name].astype(str)
+        new.iloc[::2, new.columns.get_loc(name)] = "new"
+    return new
+
+
+def _joint(model, frame, new):
+    """X, V of the training rows; X, cov(b'z, y) and var(b'z) of the new ones, from covariances_."""
+    old_design, new_design = build_design(model.formula, frame), model.design_spec_.new(new)
+    V = model.sigma_**2 * np.eye(len(frame))
+    cross, prior = np.zeros((len(new), len(frame))), np.zeros(len(new))
+    covariances = iter(model.result_.covariances)
+    for old, term in zip(old_design.random, new_design.random, strict=True):
+        G = next(covariances)
+        V += (old.codes[:, None] == old.codes) * (old.z @ G @ old.z.T)
+        cross += (term.codes[:, None] == old.codes) * (term.z @ G @ old.z.T)
+        prior += np.einsum("ni,ij,nj->n", term.z, G, term.z)
+    return old_design, V, new_design, cross, prior
+
+
+@pytest.mark.parametrize(("load", "formula", "columns"), MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("reml", [True, False])
+def test_mean_and_std(load, formula, columns, reml):
+    """Best linear unbiased predictor and the variance of its error."""
+    frame = load().frame
+    model = MixedLinearRegressor(formula, reml=reml).fit(frame)
+    new = _new_rows(frame, columns)
+    old, V, design, cross, prior = _joint(model, frame, new)
+    inverse = np.linalg.inv(V)
+    info = old.X.T @ inverse @ old.X
+    beta = np.linalg.solve(info, old.X.T @ inverse @ old.y)
+    mean = design.X @ beta + cross @ inverse @ (old.y - old.X @ beta)
+    rest = design.X - cross @ inverse @ old.X
+    variance = prior - np.einsum("nm,mk,nk->n", cross, inverse, cross)
+    variance += np.einsum("np,np->n", rest, np.linalg.solve(info, rest.T).T)
+
+    found, std = model.predict(new, return_std=True)
+    np.testing.assert_allclose(found, mean, rtol=1e-7)
+    np.testing.assert_allclose(std, np.sqrt(variance), rtol=1e-6)
+
+    fixed, fixed_std = model.predict(new, random_effects=False, return_std=True)
+    np.testing.assert_allclose(fixed, design.X @ beta, rtol=1e-7)
+    np.testing.assert_allclose(
+        fixed_std**2,
+        np.einsum("np,np->n", design.X, np.linalg.solve(info, design.X.T).T),
+        rtol=1e-6,
+    )
+
+
+def test_an_unseen_level_has_the_variance_between_levels(sleep_model):
+    new = pd.DataFrame({"Days": [0.0, 4.0], "Subject": ["new", "new"]})
+    _, std = sleep_model.predict(new, return_std=True)
+    _, fixed = sleep_model.predict(new, random_effects=False, return_std=True)
+    Z = np.column_stack([np.ones(2), new["Days"]])
+    between = np.einsum("ni,ij,nj->n", Z, sleep_model.covariances_["Subject"].to_numpy(), Z)
+    np.testing.assert_allclose(std**2, fixed**2 + between)
+
+
+def test_one_level_of_a_nested_pair_is_known():
+    """A new cask of a known batch is predicted with the batch's effect."""
+    frame = load_pastes().frame
+    model = MixedLinearRegressor("strength ~ 1 + (1 | batch / cask)").fit(frame)
+    new = pd.DataFrame({"batch": ["A", "new"], "cask": ["new", "a"]})
+    expected = model.intercept_ + np.array([model.random_effects_["batch"].loc["A"].iloc[0], 0.0])
+    np.testing.assert_allclose(model.predict(new), expected)
+
+
+def test_unseen_groups_population_nan_and_raise():
+    frame = _sleep()
+    new = pd.DataFrame({"Days": [1.0, 2.0, 3.0], "Subject": ["308", "new", None]})
+    formula = "Reaction ~ Days + (Days | Subject)"
+    population = MixedLinearRegressor(formula).fit(frame)
+    predicted = population.predict(new)
+    np.testing.assert_allclose(predicted[1:], population.predict(new, random_effects=False)[1:])
+    assert predicted[0] == population.predict(new[:1])[0]
+
+    mean, std = (
+        MixedLinearRegressor(formula, unseen_groups="nan").fit(frame).predict(new, return_std=True)
+    )
+    assert np.isnan(mean).tolist() == [False, True, True]
+    assert np.isnan(std).tolist() == [False, True, True]
+
+    strict = MixedLinearRegressor(formula, unseen_groups="raise").fit(frame)
+    with pytest.raises(ValueError, match=r"2 rows have a level of 'Subject' .*'population'"):
+        strict.predict(new)
+    np.testing.assert_allclose(strict.predict(new[:1]), predicted[:1])
+    np.testing.assert_allclose(
+        strict.predict(new, random_effects=False), population.predict(new, random_effects=False)
+    )
+
+
+def test_fixed_effects_do_not_need_the_groups(sleep_model):
+    expected = sleep_model.predict(_sleep(), random_effects=False)
+    only_days = _sleep()[["Days"]]
+    np.testing.assert_allclose(sleep_model.predict(only_days, random_effects=False), expected)
+
+
+def test_offset_is_added():
+    frame = _sleep().assign(known=np.arange(180.0))
+    model = MixedLinearRegressor("Reaction ~ Days + offset(known) + (1 | Subject)").fit(frame)
+    shifted = frame.assign(known=frame["known"] + 7)
+    np.testing.assert_allclose(model.predict(shifted), model.predict(frame) + 7)
+    by_hand = MixedLinearRegressor("Days + (1 | Subject)").fit(
+        frame, frame["Reaction"] - frame["known"]
+    )
+    np.testing.assert_allclose(model.predict(frame), by_hand.predict(frame) + frame["known"])
+
+
+def test_missing_rows_are_predicted_as_nan():
+    frame = _sleep()
+    frame.loc[[3, 50], "Days"] = np.nan
+    model = MixedLinearRegressor("Days + (1 | Subject)", missing="drop")
+    model.fit(frame, frame["Reaction"])
+    assert model.n_obs_ == 178
+    mean, std = model.predict(frame, return_std=True)
+    assert np.flatnonzero(np.isnan(mean)).tolist() == [3, 50]
+    assert np.flatnonzero(np.isnan(std)).tolist() == [3, 50]
+    complete = frame.drop([3, 50])
+    same = MixedLinearRegressor("Days + (1 | Subject)").fit(complete, complete["Reaction"])
+    np.testing.assert_allclose(mean[~np.isnan(mean)], same.predict(complete))
+    assert model.score(frame, frame["Reaction"]) == pytest.approx(
+        same.score(complete, complete["Reaction"])
+    )
+    assert np.isnan(model.simulate(frame, random_state=0)).sum() == 2
+    assert np.isnan(model.predict_interval(frame)).any(axis=1).sum() == 2
+
+
+def test_missing_response_and_group():
+    frame = _sleep()
+    frame.loc[[0, 1], "Reaction"] = np.nan
+    frame["Subject"] = frame["Subject"].astype(object)
+    frame.loc[[2], "Subject"] = None
+    model = MixedLinearRegressor("Days + (1 | Subject)", missing="drop")
+    assert model.fit(frame, frame["Reaction"]).n_obs_ == 177
+    assert np.isfinite(model.predict(frame)).all()
+
+
+def test_two_sided_score_drops_rows_without_response():
+    frame = _sleep()
+    frame.loc[[0, 1], "Reaction"] = np.nan
+    model = MixedLinearRegressor("log(Reaction) ~ Days + (1 | Subject)", missing="drop").fit(frame)
+    complete = frame.iloc[2:]
+    assert model.score(frame) == pytest.approx(
+        model.score(complete[["Days", "Subject"]], np.log(complete["Reaction"]))
+    )
+
+
+def test_score_replays_a_transform_of_the_response():
+    """The centre of the training responses, not of the new ones."""
+    frame = _sleep()
+    model = MixedLinearRegressor("center(Reaction) ~ Days + (1 | Subject)").fit(frame)
+    plain = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(frame)
+    assert model.score(frame[:50]) == pytest.approx(plain.score(frame[:50]))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_intervals(sleep_model, level):
+    new = _new_rows(_sleep(), ["Subject"])
+    mean, std = sleep_model.predict(new, return_std=True)
+    half = norm.ppf(0.5 + level / 2) * std
+    found = sleep_model.predict_interval(new, level=level)
+    np.testing.assert_allclose(found, np.column_stack([mean - half, mean + half]))
+    half = norm.ppf(0.5 + level / 2) * np.sqrt(std**2 + sleep_model.sigma_**2)
+    found = sleep_model.predict_interval(new, level=level, kind="observation")
+    np.testing.assert_allclose(found, np.column_stack([mean - half, mean + half]))
+
+
+def test_interval_of_an_observation_uses_its_prior_weight():
+    frame = _sleep().assign(w=np.tile([1.0, 4.0], 90))
+    model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", prior_weights="w").fit(frame)
+    _, std = model.predict(frame, return_std=True)
+    lower, upper = model.predict_interval(frame, level=0.9, kind="observation").T
+    half = norm.ppf(0.95) * np.sqrt(std**2 + model.sigma_**2 / frame["w"])
+    np.testing.assert_allclose(upper - lower, 2 * half)
+    with pytest.raises(ValueError, match=r"depends on its prior weight: the data need .*'w'"):
+        model.predict_interval(frame.drop(columns="w"), kind="observation")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": 1.0}, "level must lie between 0 and 1, got 1.0"),
+        ({"level": 95}, "got 95"),
+        ({"kind": "new"}, "kind must be 'mean' or 'observation', got 'new'"),
+    ],
+)
+def test_interval_arguments(sleep_model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        sleep_model.predict_interval(_sleep(), **settings)
+
+
+def test_coverage_of_intervals():
+    """95 % intervals of new observations hold about 95 % of them."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(60), 6)
+    x = rng.normal(size=len(g))
+
+    def responses(b):
+        return 1 + x + b[g] + rng.normal(size=len(g))
+
+    b = rng.normal(size=60)
+    data = pd.DataFrame({"x": x, "g": g})
+    model = MixedLinearRegressor("x + (1 | g)").fit(data, responses(b))
+    lower, upper = model.predict_interval(data, kind="observation").T
+    fresh = responses(b)
+    assert 0.92 < np.mean((lower < fresh) & (fresh < upper)) < 0.98
+    lower, upper = model.predict_interval(data.assign(g=g + 100), kind="observation").T
+    other = responses(rng.normal(size=60))
+    assert 0.92 < np.mean((lower < other) & (other < upper)) < 0.98
+
+
+def test_predictions_of_shifted_covariates_keep_their_digits():
+    """x + 1e12 leaves an intercept near -1e13, which must not cancel in the prediction."""
+    frame = _sleep()
+    model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(frame)
+    shifted = frame.assign(Days=frame["Days"] + 2.0**40)
+    other = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(shifted)
+    np.testing.assert_allclose(other.predict(shifted), model.predict(frame), rtol=1e-6)
+    np.testing.assert_allclose(
+        other.predict(shifted, return_std=True)[1],
+        model.predict(frame, return_std=True)[1],
+        rtol=1e-4,
+    )
+    np.testing.assert_allclose(
+        other.predict(shifted, random_effects=False, return_std=True)[1],
+        model.predict(frame, random_effects=False, return_std=True)[1],
+        rtol=1e-4,
+    )
+
+
+# Simulation
+
+
+def _simulated_covariance(model, rows, n=40_000):
+    samples = model.simulate(rows, n_samples=n, random_state=0)
+    assert samples.shape == (len(rows), n)
+    return samples.mean(axis=1), np.cov(samples)
+
+
+@pytest.mark.parametrize(("load", "formula", "columns"), MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("unseen", [False, True])
+def test_moments_of_simulated_responses(load, formula, columns, unseen):
+    """Mean x'beta; covariance between rows that share a level, seen in the fit or not."""
+    frame = load().frame
+    model = MixedLinearRegressor(formula).fit(frame)
+    rows = frame.iloc[[0, 1, 2, 5, 11, 40]].copy()
+    if unseen:
+        for name in columns:
+            rows[name] = "new " + rows[name].astype(str)
+    mean, covariance = _simulated_covariance(model, rows)
+    expected = model.sigma_**2 * np.eye(len(rows))
+    design = model.design_spec_.new(rows, levels="own")
+    for term, G in zip(design.random, model.result_.covariances, strict=True):
+        expected += (term.codes[:, None] == term.codes) * (term.z @ G @ term.z.T)
+    size = np.sqrt(np.diag(expected))
+    tolerance = 5 / np.sqrt(40_000)  # of 72 sums of 40,000 draws, in standard errors
+    np.testing.assert_allclose(
+        (mean - model.predict(rows, random_effects=False)) / size, 0.0, atol=tolerance
+    )
+    np.testing.assert_allclose(
+        (covariance - expected) / np.outer(size, size), 0.0, atol=np.sqrt(2) * tolerance
+    )
+
+
+def test_unseen_levels_are_drawn_apart(sleep_model):
+    rows = pd.DataFrame({"Days": np.zeros(4), "Subject": ["a", "b", "a", None]})
+    _, covariance = _simulated_covariance(sleep_model, rows)
+    between = sleep_model.covariances_["Subject"].iloc[0, 0]
+    expected = between * np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]])
+    expected = expected + sleep_model.sigma_**2 * np.eye(4)
+    np.testing.assert_allclose(covariance, expected, atol=0.04 * expected[0, 0])
+
+
+def test_simulation_uses_prior_weights():
+    frame = _sleep().assign(w=np.tile([1.0, 25.0], 90))
+    model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", prior_weights="w").fit(frame)
+    rows = frame.iloc[:2]
+    _, covariance = _simulated_covariance(model, rows)
+    residual = np.diag(covariance) - covariance[0, 1]
+    np.testing.assert_allclose(residual, model.sigma_**2 / rows["w"], rtol=0.15)
+
+
+def test_simulation_is_reproducible(sleep_model):
+    one, other = (sleep_model.simulate(_sleep(), 3, random_state=1) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(one, sleep_model.simulate(_sleep(), 3, random_state=2))
+
+
+def test_simulation_without_random_effects():
+    frame = _sleep()
+    model = MixedLinearRegressor("Reaction ~ Days").fit(frame)
+    samples = model.simulate(frame, 2000, random_state=0)
+    np.testing.assert_allclose(samples.mean(axis=1), model.predict(frame), atol=5)
+
+
+def test_refit_to_simulated_responses_recovers_the_parameters(sleep_model):
+    """The mean of 40 estimates is within their scatter of what they estimate."""
+    frame = _sleep()
+    samples = sleep_model.simulate(frame, 40, random_state=0)
+    model = MixedLinearRegressor("Days + (1 | Subject)")
+    slopes = [model.fit(frame, y).fixed_effects_["Days"] for y in samples.T]
+    error = np.std(slopes) / np.sqrt(40)
+    assert abs(np.mean(slopes) - sleep_model.fixed_effects_["Days"]) < 4 * error
