@@ -42,42 +42,68 @@ def show(title, X, y, remark):
 
 def too_few_rows():
     X = pd.DataFrame(RNG.normal(size=(4, 6)), columns=list("abcdef"))
-    model = show("Too few rows: 4 rows, 6 columns and an intercept", X, RNG.normal(size=4),
-                 "At most as many coefficients as rows: the fit is exact, 0 degrees of freedom.")  # fmt: skip
+    model = show(
+        "Too few rows: 4 rows, 6 columns and an intercept",
+        X,
+        RNG.normal(size=4),
+        "At most as many coefficients as rows: the fit is exact, 0 degrees of freedom.",
+    )
     print(f"   residual df {model.df_resid_:g}, sigma {model.sigma_}")
 
 
 def replicates():
     x = np.repeat([1.0, 2.0], 5)
     X = pd.DataFrame({"x": x, "x squared": x**2})
-    show("Replicates: ten rows, but only two different values of x", X, RNG.normal(size=10),
-         "Two points carry a line and no curve. More rows at the same x do not help.")  # fmt: skip
+    show(
+        "Replicates: ten rows, but only two different values of x",
+        X,
+        RNG.normal(size=10),
+        "Two points carry a line and no curve. More rows at the same x do not help.",
+    )
 
 
 def points_on_a_line():
     height = RNG.normal(1.7, 0.1, 30)
     X = pd.DataFrame({"height": height, "weight": 90 * height - 85})
-    show("Points on a line: a covariate computed from another", X, RNG.normal(size=30),
-         "Only the sum of the two effects along the line is estimable. Drop one of them.")  # fmt: skip
+    show(
+        "Points on a line: a covariate computed from another",
+        X,
+        RNG.normal(size=30),
+        "Only the sum of the two effects along the line is estimable. Drop one of them.",
+    )
 
 
 def units():
-    X = pd.DataFrame({"height_nm": RNG.normal(1.7e9, 1e8, 30), "shoe_kpc": RNG.normal(8e-21, 1e-21, 30)})  # fmt: skip
+    X = pd.DataFrame(
+        {"height_nm": RNG.normal(1.7e9, 1e8, 30), "shoe_kpc": RNG.normal(8e-21, 1e-21, 30)}
+    )
     y = 1e-9 * X["height_nm"] + 2e20 * X["shoe_kpc"] + RNG.normal(0, 0.01, 30)
-    model = show("Units: nanometres beside kiloparsecs", X, y,
-                 "Full rank. Sizes of 1e9 and 1e-21 are units, not a deficiency.")  # fmt: skip
+    model = show(
+        "Units: nanometres beside kiloparsecs",
+        X,
+        y,
+        "Full rank. Sizes of 1e9 and 1e-21 are units, not a deficiency.",
+    )
     print("   coefficients:", [f"{b:.4g}" for b in model.coef_])
 
 
 def shifts():
     t = np.arange(20.0)
     y = 3 + 2 * t + RNG.normal(0, 0.1, 20)
-    model = show("Shift: a time stamp, t + 1e12", pd.DataFrame({"stamp": t + 1e12}), y,
-                 "Full rank: beside an intercept only the variation counts. R's lm drops it.")  # fmt: skip
+    model = show(
+        "Shift: a time stamp, t + 1e12",
+        pd.DataFrame({"stamp": t + 1e12}),
+        y,
+        "Full rank: beside an intercept only the variation counts. R's lm drops it.",
+    )
     print(f"   slope {model.coef_[0]:.6g} per unit of t")
     stamp = t + 1e12
-    show("Shift, then square", pd.DataFrame({"stamp": stamp, "squared": stamp**2}), y,
-         "The square needs 25 digits and a double stores 16. Centre first:")  # fmt: skip
+    show(
+        "Shift, then square",
+        pd.DataFrame({"stamp": stamp, "squared": stamp**2}),
+        y,
+        "The square needs 25 digits and a double stores 16. Centre first:",
+    )
     near = stamp - stamp.mean()
     show("Centred, then squared", pd.DataFrame({"near": near, "squared": near**2}), y, "Full rank.")
 
@@ -85,10 +111,18 @@ def shifts():
 def empty_categories():
     frame = pd.DataFrame({"city": pd.Categorical(list("aabbab"), categories=["a", "b", "closed"])})
     dummies = pd.get_dummies(frame).astype(float)
-    show("Empty category: get_dummies makes a column of zeros", dummies, np.arange(6.0),
-         "Give the DataFrame itself: levels without rows get no column.")  # fmt: skip
-    show("The same, from the DataFrame", frame, np.arange(6.0),
-         "The one dependency left is that the dummies sum to 1.")  # fmt: skip
+    show(
+        "Empty category: get_dummies makes a column of zeros",
+        dummies,
+        np.arange(6.0),
+        "Give the DataFrame itself: levels without rows get no column.",
+    )
+    show(
+        "The same, from the DataFrame",
+        frame,
+        np.arange(6.0),
+        "The one dependency left is that the dummies sum to 1.",
+    )
 
 
 def rare_and_other():
@@ -115,21 +149,33 @@ def draw_the_ladder(folder):
     ax.loglog(sizes, errors, "o-", label="standard error of the second coefficient")
     ax.axvline(1e-7, color="tab:orange", label="R's lm drops it from here down (tol = 1e-7)")
     ax.axvspan(1e-16, 1e-12, color="0.85", label="dependent within rounding: dropped here")
-    ax.set(xlabel="size of the difference between two columns, relative to their spread",
-           ylabel="standard error", title="Near-duplicates: kept as long as digits tell them apart")  # fmt: skip
+    ax.set(
+        xlabel="size of the difference between two columns, relative to their spread",
+        ylabel="standard error",
+        title="Near-duplicates: kept as long as digits tell them apart",
+    )
     ax.legend()
     path = folder / "rank_ladder.png"
     fig.savefig(path, dpi=120)
     lowest = sizes[np.array(ranks) == 3].min()
-    print(f"\nNear-duplicates: {path}\n   kept down to a difference of {lowest:.0e}; the standard "
-          "error, not the software, says whether the coefficient is worth anything.")  # fmt: skip
+    print(
+        f"\nNear-duplicates: {path}\n   kept down to a difference of {lowest:.0e}; the standard "
+        "error, not the software, says whether the coefficient is worth anything."
+    )
 
 
 def main():
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
     folder.mkdir(parents=True, exist_ok=True)
-    for case in (too_few_rows, replicates, points_on_a_line, units, shifts, empty_categories,
-                 rare_and_other):  # fmt: skip
+    for case in (
+        too_few_rows,
+        replicates,
+        points_on_a_line,
+        units,
+        shifts,
+        empty_categories,
+        rare_and_other,
+    ):
         case()
     draw_the_ladder(folder)
 

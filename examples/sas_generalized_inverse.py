@@ -31,13 +31,20 @@ def solve_a_singular_system():
     by_sweep, by_moore_penrose = g2_inverse(A) @ C, moore_penrose(A) @ C
     print("   sweep:          ", by_sweep.round(12))
     print("   Moore-Penrose:  ", by_moore_penrose.round(12))
-    print("   A b - c, both:  ", np.abs(A @ by_sweep - C).max().round(12),
-          np.abs(A @ by_moore_penrose - C).max().round(12))  # fmt: skip
+    print(
+        "   A b - c, both:  ",
+        np.abs(A @ by_sweep - C).max().round(12),
+        np.abs(A @ by_moore_penrose - C).max().round(12),
+    )
     print("   null vector * sqrt(5):", (null_space(A)[:, 0] * 5**0.5).round(12))
     print("   Read: b3 and b4 differ, 2 b3 + b4 does not (8 in both): only that is estimable.")
     for name, G in [("sweep", g2_inverse(A)), ("Moore-Penrose", moore_penrose(A))]:
-        holds = [np.allclose(A @ G @ A, A), np.allclose(G @ A @ G, G),
-                 np.allclose(A @ G, (A @ G).T), np.allclose(G @ A, (G @ A).T)]  # fmt: skip
+        holds = [
+            np.allclose(A @ G @ A, A),
+            np.allclose(G @ A @ G, G),
+            np.allclose(A @ G, (A @ G).T),
+            np.allclose(G @ A, (G @ A).T),
+        ]
         print(f"   Penrose conditions of {name}: AGA=A, GAG=G, AG and GA symmetric: {holds}")
 
 
@@ -48,18 +55,28 @@ def draw_the_line_of_solutions(folder):
     swept = (g2_inverse(A) @ C - b) @ null
     fig, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     ax.plot(alpha, norms, color="tab:blue")
-    for at, label in [(0.0, "Moore-Penrose"), (swept, "sweep (b4 = 0)")]:
+    for at, label, side in [(0.0, "Moore-Penrose", "left"), (swept, "sweep (b4 = 0)", "right")]:
         ax.axvline(at, color="0.6", linewidth=0.8)
         height = np.linalg.norm(b + at * null)
         ax.plot(at, height, "o", color="tab:red")
-        ax.annotate(f"{label}\nlength {height:.3f}", (at, height), (at + 0.1, height + 0.12))
-    ax.set(xlabel="alpha", ylabel="length of b + alpha * null vector",
-           title="Every point of the curve solves A b = c")  # fmt: skip
+        ax.annotate(
+            f"{label}\nlength {height:.3f}",
+            (at, height),
+            (at + (0.1 if side == "left" else -0.1), height + 0.06),
+            ha=side,
+        )
+    ax.set(
+        xlabel="alpha",
+        ylabel="length of b + alpha * null vector",
+        title="Every point of the curve solves A b = c",
+    )
     path = folder / "generalized_inverse_norms.png"
     fig.savefig(path, dpi=120)
     print(f"\n2. The line of solutions: {path}")
-    print(f"   Lengths: Moore-Penrose {norms.min():.5f} (the smallest), sweep at alpha = "
-          f"{abs(swept):.5f}: {np.linalg.norm(b + swept * null):.5f}")  # fmt: skip
+    print(
+        f"   Lengths: Moore-Penrose {norms.min():.5f} (the smallest), sweep at alpha = "
+        f"{abs(swept):.5f}: {np.linalg.norm(b + swept * null):.5f}"
+    )
 
 
 def diet_data():

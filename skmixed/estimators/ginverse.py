@@ -32,6 +32,7 @@ from skmixed.estimators._table import (
 )
 from skmixed.exceptions import NotEstimableError, RankDeficiencyWarning
 from skmixed.inference.hypotheses import combination_text
+from skmixed.linalg.rank import one_thread
 from skmixed.models.linear import METHODS, LinearFit, fit_linear
 
 
@@ -168,8 +169,9 @@ class GeneralizedInverseRegressor(
         X, y = self._read(X, y, design)
         intercept = self.fit_intercept and (design is None or design.intercept)
         Y = y.reshape(len(y), -1).astype(np.float64, copy=False)
-        fit = fit_linear(X, Y, weights, add_intercept=intercept, tol=self.tol)
-        return self._publish(fit, design, y.ndim)
+        with one_thread():
+            fit = fit_linear(X, Y, weights, add_intercept=intercept, tol=self.tol)
+            return self._publish(fit, design, y.ndim)
 
     def predict(self, X, return_std=False):
         """Predicted means.
@@ -275,6 +277,7 @@ class GeneralizedInverseRegressor(
         self._fit_has_intercept = int(fit.basis.intercept is not None)
         self._single = y_ndim == 1
         self._names = self._parameter_names()
+        self._index = pd.Index(self._names)
         solution = fit.solution(self.method)
         self._full_coef, self._unscaled_errors = solution.coef, solution.unscaled_errors
         coef = solution.coef[self._fit_has_intercept :].T
@@ -283,8 +286,8 @@ class GeneralizedInverseRegressor(
         self.intercept_ = float(constant[0]) if self._single else constant
         self.rank_ = fit.rank
         left_out = solution.left_out if self.method != "moore_penrose" else fit.basis.aliased
-        self.aliased_ = pd.Series(left_out, index=self._names)
-        self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._names)
+        self.aliased_ = pd.Series(left_out, index=self._index)
+        self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._index)
         self.ginverse_ = solution.ginverse
         self.null_space_ = fit.null_space
         self.linear_dependencies_ = self._dependencies()
@@ -301,12 +304,12 @@ class GeneralizedInverseRegressor(
         self.df_resid_ = fit.df_resid
         if self._single:
             self.sigma_, self.r_squared_ = float(sigma[0]), float(fit.r_squared[0])
-            self.standard_errors_ = pd.Series(errors[0], index=self._names)
+            self.standard_errors_ = pd.Series(errors[0], index=self._index)
             vcov = self.ginverse_ * sigma[0] ** 2
-            self.vcov_ = pd.DataFrame(vcov, index=self._names, columns=self._names)
+            self.vcov_ = pd.DataFrame(vcov, index=self._index, columns=self._index)
         else:
             self.sigma_, self.r_squared_ = sigma, fit.r_squared
-            self.standard_errors_ = pd.DataFrame(errors.T, index=self._names)
+            self.standard_errors_ = pd.DataFrame(errors.T, index=self._index)
             self.vcov_ = np.multiply.outer(sigma**2, self.ginverse_)
 
     def _parameter_names(self):

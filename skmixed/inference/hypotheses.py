@@ -58,7 +58,7 @@ class Hypothesis:
         kind = "t" if len(self.K) == 1 else "F"
         df = f"{self.df_den:g}" if kind == "t" else f"{self.df_num:g}, {self.df_den:g}"
         return (
-            f"estimate {self.estimate}, std. error {self.standard_error}, "
+            f"estimate {_short(self.estimate)}, std. error {_short(self.standard_error)}, "
             f"{kind}({df}) = {self.statistic:.6g}, p = {self.p_value:.4g}"
         )
 
@@ -111,6 +111,10 @@ def hypothesis_test(fit, K, *, response=0, name="", strict=True) -> Hypothesis:
     return Hypothesis(K, name, True, estimate, error, F, rank, df, p)
 
 
+def _short(values) -> str:
+    return f"{values:.6g}" if np.ndim(values) == 0 else np.array2string(values, precision=6)
+
+
 def f_test(ss, df_num, variance, df_den):
     """(F, p) of a sum of squares; NaN where there is nothing to test or to test it with."""
     if df_num == 0 or df_den <= 0:
@@ -134,8 +138,8 @@ def why_not_estimable(fit, K, row, name="", names=None) -> str:
     needed = null[worst] @ k[fit.basis.kept]
     return (
         f"{title}{where} is not estimable: in the data {label(aliased[worst])} = {combination}, so "
-        f"an estimable function needs the coefficient {needed:.6g} for "
-        f"{label(aliased[worst])}, got {k[aliased[worst]]:.6g}"
+        f"beside its other coefficients that of {label(aliased[worst])} must be {needed:.6g}, got "
+        f"{k[aliased[worst]]:.6g}"
     )
 
 

@@ -137,18 +137,25 @@ def independent_columns(X, weights=None, intercept=None, tol=None, *, add_interc
     """
     design = RowBlocks(X, weights, 0 if add_intercept else intercept, add_intercept)
     tol = TOLERANCE if tol is None else float(tol)
-    with design.one_thread():
+    with one_thread() if design.n > design.step else nullcontext():
         gram = _gram(design)
-        return (
-            _proved_full_rank(design, gram)
-            or _from_residuals(design, gram, tol)
-            or _from_rotations(design, tol)
-        )
+    found = _proved_full_rank(design, gram)
+    if found is not None:
+        return found
+    with one_thread():
+        return _from_residuals(design, gram, tol) or _from_rotations(design, tol)
 
 
 @cache
 def _blas():
     return ThreadpoolController().select(user_api="blas")
+
+
+def one_thread():
+    """BLAS on one thread inside this context: blocks of rows and small triangles are too little
+    to share, and threads that wait for each other on a busy machine cost ten times what they save.
+    """
+    return _blas().limit(limits=1)
 
 
 class RowBlocks:
@@ -229,11 +236,6 @@ class RowBlocks:
         if not self.ones:
             return block
         return sp.hstack([np.ones((block.shape[0], 1)), block], format="csr")
-
-    def one_thread(self):
-        """BLAS on one thread while blocks are read: they are too small to share, and threads that
-        wait for each other on a busy machine cost ten times what they save."""
-        return _blas().limit(limits=1) if self.n > self.step else nullcontext()
 
     def slices(self) -> Iterator[slice]:
         for start in range(0, self.n, self.step):

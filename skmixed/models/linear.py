@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
-from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns, one_thread
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
 # A row or contrast is estimable up to rounding: this share of a column's spread (rows) or of the
@@ -126,7 +126,7 @@ class LinearFit:
         rows = self._rows(X)
         spread = self.basis.size[self.basis.aliased]
         found = np.zeros((rows.n, spread.size))
-        with rows.one_thread():
+        with one_thread():
             for part in rows.slices() if spread.size else ():
                 gap, size = _outside(self.basis, rows.dense(part))
                 rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
@@ -142,7 +142,7 @@ class LinearFit:
             b[self.basis.kept] = solve_triangular(self.basis.factor, self.gamma)
         shift = self.basis.offset @ b[self.basis.kept]
         found = gap @ aliased_coef
-        with rows.one_thread():
+        with one_thread():
             for part in rows.slices():
                 found[part] += rows.block(part) @ b - shift
         return found
@@ -250,7 +250,7 @@ def fit_linear(X, y, weights=None, *, add_intercept=False, tol=None) -> LinearFi
     rows = RowBlocks(X, weights, 0 if add_intercept else None, add_intercept)
     rows.recenter(basis)
     middle = _weighted_mean(y, weights) if add_intercept else np.zeros(y.shape[1])
-    with rows.one_thread():
+    with one_thread():
         gamma, rss, tss = _corrected(rows, basis, y - middle)
     if add_intercept:
         gamma[0] += middle

@@ -437,7 +437,7 @@ class TestContrasts:
 
     def test_not_estimable_says_why(self):
         with pytest.raises(
-            NotEstimableError, match=r"x1 = 2 x0, so .* coefficient 2 for x1, got 0"
+            NotEstimableError, match=r"x1 = 2 x0, so .* that of x1 must be 2, got 0"
         ):
             self.model.contrast({"x0": 1})
 
