@@ -32,7 +32,7 @@ from skmixed.estimators._table import (
 )
 from skmixed.exceptions import NotEstimableError, RankDeficiencyWarning
 from skmixed.inference.hypotheses import combination_text
-from skmixed.linalg.rank import one_thread
+from skmixed.linalg.threads import one_thread
 from skmixed.models.linear import METHODS, LinearFit, fit_linear
 
 
@@ -273,7 +273,7 @@ class GeneralizedInverseRegressor(
         return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
     def _publish(self, fit: LinearFit, design, y_ndim):
-        self._fit, self._design = fit, design
+        self._fit, self._design, self._method = fit, design, self.method
         self._fit_has_intercept = int(fit.basis.intercept is not None)
         self._single = y_ndim == 1
         self._names = self._parameter_names()

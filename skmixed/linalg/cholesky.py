@@ -313,8 +313,11 @@ def _subtract_pairs(core, entries, at):
     d = len(core)
     for a, b in at.pairs:
         first, last = int(at.cols[a[0]]), int(at.cols[a[-1]]) + 1
-        products = sum(v[a] * v[b] for v in entries)
-        target = (at.cols[a] - first) * d + at.cols[b]
+        products = entries[0][a] * entries[0][b]
+        for v in entries[1:]:
+            products += v[a] * v[b]
+        target = at.cols[a]
+        target = (target - first) * d + at.cols[b]
         sums = np.bincount(target, products, (last - first) * d)
         core[first:last] -= sums.reshape(-1, d)
 
@@ -342,6 +345,8 @@ def _selected_inverse(f, weight_x, weight_y):
         group = f.chain[i]
         up, edge, entries = _times_inverse(plan, i, group.blocks, core, above, own, border)
         K = _quadratic(plan, i, group.blocks, up, edge, entries)
+        if i == 0 and entries is not None:
+            K = K + _pair_forms(core, group.blocks.entries, plan.entries[0])
         N, J = group.N, group.J
         JD = np.einsum("ikl,kjl->ij", J, group.blocks.own)
         information[i] = JD - np.einsum("ikl,jkl->ij", product(J, K), J)
@@ -463,18 +468,42 @@ def _times_inverse(plan, i, blocks, core, above, own, border):
         up[k] = up[k] + np.add.reduceat(
             blocks.entries[:, None] * shared, at.starts, axis=-1
         )
-    _add_pairs(on_entries, core, blocks.entries, at)
+    if i > 0:  # the first group has no descendants that would ask for its entries one by one
+        _add_pairs(on_entries, core, blocks.entries, at)
     return up, on_border, on_entries
+
+
+def _pair_values(core, at):
+    """(a, b, core[col a, col b]) by chunks, the value halved where a is b."""
+    flat, d = core.ravel(), len(core)
+    for a, b in at.pairs:
+        value = flat.take(at.cols[a] * d + at.cols[b])
+        value[a == b] *= 0.5
+        yield a, b, value
 
 
 def _add_pairs(result, core, entries, at):
     """result_a += sum of core[col a, col b] v_b over the entries b in a's level."""
     size = entries.shape[1]
-    for a, b in at.pairs:
-        value = core[at.cols[a], at.cols[b]]
+    for a, b, value in _pair_values(core, at):
         for s, v in enumerate(entries):
             result[s] += np.bincount(a, value * v[b], size)
-            result[s] += np.bincount(b, np.where(a == b, 0.0, value) * v[a], size)
+            result[s] += np.bincount(b, value * v[a], size)
+
+
+def _pair_forms(core, entries, at):
+    """Sum of v_a core[col a, col b] v_b' over all entries a, b of each level: (s, s, l)."""
+    s, n_levels = len(entries), len(at.starts)
+    forms = np.zeros((s, s, n_levels))
+    for a, b, value in _pair_values(core, at):
+        level = at.rows[a]
+        for i, v in enumerate(entries):
+            for j, w in enumerate(entries[: i + 1]):
+                both = v[a] * w[b] + w[a] * v[b] if i != j else 2.0 * v[a] * v[b]
+                forms[i, j] += np.bincount(level, value * both, n_levels)
+    for i in range(s):
+        forms[:i, i] = forms[i, :i]
+    return forms
 
 
 def _at_entries(N, entries, at):

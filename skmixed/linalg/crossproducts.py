@@ -18,7 +18,8 @@ from scipy import sparse
 # through BLAS. Only the ratio matters, and only to choose the cheaper of two exact routes.
 _PAIR_COST, _DENSE_COST = 1e-8, 4e-11
 _DENSE_BORDER_BYTES = 4e8
-_PAIR_CHUNK = 1 << 22
+# Pairs worked on at a time: what they read and write stays in cache.
+_PAIR_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ rows. None of them copies the matrix.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas, lapack, solve_triangular
-from threadpoolctl import ThreadpoolController
+
+from skmixed.linalg.threads import one_thread
 
 # Relative size of a residual below which a column is dependent whatever its digits say: rounding
 # accumulated over some thousand operations when the column was computed.
@@ -137,25 +136,13 @@ def independent_columns(X, weights=None, intercept=None, tol=None, *, add_interc
     """
     design = RowBlocks(X, weights, 0 if add_intercept else intercept, add_intercept)
     tol = TOLERANCE if tol is None else float(tol)
-    with one_thread() if design.n > design.step else nullcontext():
+    with one_thread(design.n > design.step):
         gram = _gram(design)
     found = _proved_full_rank(design, gram)
     if found is not None:
         return found
     with one_thread():
         return _from_residuals(design, gram, tol) or _from_rotations(design, tol)
-
-
-@cache
-def _blas():
-    return ThreadpoolController().select(user_api="blas")
-
-
-def one_thread():
-    """BLAS on one thread inside this context: blocks of rows and small triangles are too little
-    to share, and threads that wait for each other on a busy machine cost ten times what they save.
-    """
-    return _blas().limit(limits=1)
 
 
 class RowBlocks:
@@ -506,10 +493,14 @@ def _with_aliased(design, kept, R, moments, aliased, b, residual, tol) -> Column
 def _snapped(b, zero, rounding):
     """b with noise set to 0 and ten-digit decimals restored where only rounding hides them."""
     b = np.where(np.abs(b) <= zero, 0.0, b)
-    with np.errstate(divide="ignore"):
-        digits = np.floor(np.log10(np.abs(b), where=b != 0, out=np.zeros_like(b)))
-    decimal = np.array([float(f"{v:.9e}") for v in b.flat]).reshape(b.shape)
-    return np.where(np.abs(decimal - b) <= np.minimum(rounding, 10.0 ** (digits - 11)), decimal, b)
+    # Ten significant digits by powers of ten find the candidates, text gives their nearest double.
+    size = np.abs(b, where=b != 0, out=np.ones_like(b))
+    unit = 10.0 ** (np.floor(np.log10(size)) - 9)
+    near = np.minimum(rounding, 1e-2 * unit)
+    candidates = np.abs(np.round(b / unit) * unit - b) <= near + 4 * np.spacing(size)
+    decimal = b.copy()
+    decimal[candidates] = [float(f"{v:.9e}") for v in b[candidates]]
+    return np.where(np.abs(decimal - b) <= near, decimal, b)
 
 
 def _basis(design, kept, R, moments, aliased=(), b=None, lost=None) -> ColumnBasis:

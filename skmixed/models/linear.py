@@ -12,7 +12,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
-from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns, one_thread
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
+from skmixed.linalg.threads import one_thread
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
 # A row or contrast is estimable up to rounding: this share of a column's spread (rows) or of the

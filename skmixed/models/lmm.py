@@ -11,6 +11,7 @@ import numpy as np
 from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
 from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
+from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.optimize import Optimum, minimize_theta
@@ -26,6 +27,9 @@ NO_RESIDUAL = (
     "fixed and random effects together explain the response exactly, up to rounding, so that the "
     "residual variance is zero and the criterion has no minimum"
 )
+
+# Rows of the core from which a second BLAS thread pays.
+_WORTH_THREADS = 1000
 
 
 @dataclass(frozen=True)
