@@ -99,11 +99,14 @@ class MixedFit:
         """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        mode = self.factor.mode
-        groups = [self.factor.level_part(mode, self._place(g)) for g in range(len(self.layout.groups))]
+        groups = [self._group_mode(self._place(g)) for g in range(len(self.layout.groups))]
         return tuple(
             self.unit * self._in_order(groups[t.group][t.columns], t).T for t in self.layout.terms
         )
+
+    def _group_mode(self, place):
+        """Conditional modes (s, l) of the group eliminated at ``place``."""
+        return self.factor.level_part(self.factor.mode, place)
 
     @property
     def effects(self):
