@@ -32,7 +32,7 @@ def encode_labels(values, classes, who):
     codes = pd.Index(classes).get_indexer(values).astype(float)
     unknown = (codes < 0) & ~missing
     if unknown.any():
-        raise ValueError(f"{who}: y holds {values[unknown].iloc[0]!r}, which is none of the classes "
+        raise ValueError(f"{who}: y holds {values[unknown].tolist()[0]!r}, which is none of the classes "
                          f"{classes.tolist()}")  # fmt: skip
     return np.where(missing, np.nan, codes), classes
 
@@ -46,7 +46,7 @@ def _check_two(classes, who):
             "sklearn.multiclass.OneVsRestClassifier"
         )
     if len(classes) < 2:
-        only = f"only one class, {classes[0]!r}" if len(classes) else "no class at all"
+        only = f"only one class, {classes.tolist()[0]!r}" if len(classes) else "no class at all"
         raise ValueError(f"{who}: y holds {only}: a classifier needs rows of two classes")
 
 
@@ -92,9 +92,10 @@ def _fractions(y, weights, whole, who):
             f"{who}: the response holds proportions such as {y[first]:g} and no number of trials: "
             "name the column of trials in prior_weights"
         )
+    count = int(np.sum(~whole))
     return (
-        f"{who}: {np.sum(~whole)} proportion{'s' * (np.sum(~whole) > 1)} times trials are not "
-        f"whole, such as {y[first]:g} x {weights[first]:g}: check the response and prior_weights"
+        f"{who}: {count} proportion{'s' * (count > 1)} times trials {'are' if count > 1 else 'is'} "
+        f"not whole, such as {y[first]:g} x {weights[first]:g}: check the response and prior_weights"
     )
 
 

@@ -93,7 +93,7 @@ class GeneralizedMixedModel(MixedModelBase):
     def _separated(self, problem, fit, design):
         """Names of separating columns, and of groups in which every level has one outcome."""
         rows = problem.objective.rows
-        eta = rows.fixed_part(fit.gamma) + rows.random_part(fit.modes)
+        eta = rows.fixed_part(fit.gamma) + rows.random_part(fit.group_modes)
         at = separating_columns(rows, eta, fit.basis)
         names = list(dict.fromkeys(term.group for term in design.random))
         groups = [names[rows.plan.order[g]] for g in one_sided_groups(rows)]

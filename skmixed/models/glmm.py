@@ -24,6 +24,8 @@ _DIFFERENCE = 3e-4
 _START_STEP = 1e-2
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
+# Variance of fixed effects along such a direction, in units of what one parameter alone has.
+_UNKNOWN = 1e12
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 20.0
 
@@ -92,7 +94,7 @@ class GLMMFit(MixedFit):
     Attributes
     ----------
     family : Family
-    modes : tuple of (s, l) arrays
+    group_modes : tuple of (s, l) arrays
         Conditional modes of every group, in the order of elimination.
     coef_vcov : (r, r)
         Covariance of ``gamma``, from the Hessian over all parameters.
@@ -104,7 +106,7 @@ class GLMMFit(MixedFit):
     """
 
     family: Family | None = None
-    modes: tuple = ()
+    group_modes: tuple = ()
     coef_vcov: np.ndarray | None = None
     log_dispersion: float = 0.0
     n_steps: int = 0
@@ -121,8 +123,8 @@ class GLMMFit(MixedFit):
         """Covariance (r, r) of the coefficients."""
         return self.basis.to_coef @ self.coef_vcov @ self.basis.to_coef.T
 
-    def _modes(self):
-        return self.modes
+    def _group_mode(self, place):
+        return self.group_modes[place]
 
     def refit(self, *, reml):
         """This fit: it is by maximum likelihood."""
@@ -162,7 +164,7 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         n_obs=problem.n_obs,
         n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
         family=objective.rows.family,
-        modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
+        group_modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
         coef_vcov=_coef_vcov(objective, state),
         log_dispersion=log_disp,
         n_steps=n_steps,
@@ -206,7 +208,7 @@ def _without_random_effects(rows):
     log_disp = family.initial_log_dispersion(rows.y, weight, np.full(len(rows.y), center))
     start = _constant_start(plain, center, log_disp)
     for _ in range(2 if family.dispersion else 1):
-        mode = find_mode(plain, start, [], log_disp, joint=True, last_step=_START_STEP)
+        mode = find_mode(plain, start, [], log_disp, joint=True)
         if family.dispersion:
             log_disp = family.initial_log_dispersion(rows.y, weight, family.mean(mode.eta))
             start = mode_at(plain, mode.gamma, [], [], log_disp, mode.eta)
@@ -265,9 +267,12 @@ def _coef_vcov(objective, state):
         q = objective.rows.plan.q_core
         root = np.linalg.inv(np.tril(state.factor.core[q : q + r, q : q + r]))
         return root.T @ root
-    H = hessian_by_differences(objective, state)
+    with np.errstate(all="ignore"):
+        H = hessian_by_differences(objective, state)
+    if not np.isfinite(H).all():
+        H = state.hessian
     own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
-    return 2.0 * _inverse(own - cross @ _inverse(rest) @ cross.T)
+    return 2.0 * _inverse(own - cross @ _inverse(rest) @ cross.T, flat=_UNKNOWN)
 
 
 def hessian_by_differences(objective, state):
@@ -288,12 +293,16 @@ def _positive(metric):
     return np.maximum(metric, 1e-8 * max(metric.max(initial=0.0), 1e-300))
 
 
-def _inverse(A):
-    """Inverse of a symmetric matrix on the directions that carry information."""
+def _inverse(A, flat=0.0):
+    """Inverse of a symmetric matrix; directions without information have the variance ``flat``.
+
+    The variance is that of the matrix scaled to unit diagonal.
+    """
     if not A.size:
         return A
-    scale = np.sqrt(np.maximum(np.diag(A), 1e-300))
+    scale = np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-150))
     values, vectors = np.linalg.eigh(A / np.outer(scale, scale))
     known = values > _FLAT * max(values[-1], 0.0)
-    half = vectors[:, known] / np.sqrt(values[known]) / scale[:, None]
+    variance = np.where(known, 1.0 / np.where(known, values, 1.0), flat)
+    half = vectors * np.sqrt(variance) / scale[:, None]
     return half @ half.T

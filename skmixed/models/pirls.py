@@ -260,4 +260,4 @@ def _shortened(rows, at, gamma, u, change, T, log_disp, decrement):
         length /= 2
     if decrement <= 1e3 * noise:
         return at, 0.0
-    raise NoMode("no Newton step decreases the penalised deviance")
+    raise NoMode("the penalised likelihood is largest on the boundary of the mean's range")
