@@ -29,7 +29,7 @@ NO_RESIDUAL = (
 )
 
 # Rows of the core from which a second BLAS thread pays.
-_WORTH_THREADS = 1000
+_WORTH_THREADS = 2000
 
 
 @dataclass(frozen=True)
@@ -299,15 +299,16 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
     start = objective.layout.initial() if start is None else start
-    optimum = minimize_theta(
-        objective.evaluate,
-        start,
-        max_iter=max_iter,
-        tol=tol,
-        callback=callback,
-        rechart=Evaluation.recharted,
-    )
-    fit = LMMFit.at(objective, _settle(objective, optimum))
+    with one_thread(len(objective.products.core) < _WORTH_THREADS):
+        optimum = minimize_theta(
+            objective.evaluate,
+            start,
+            max_iter=max_iter,
+            tol=tol,
+            callback=callback,
+            rechart=Evaluation.recharted,
+        )
+        fit = LMMFit.at(objective, _settle(objective, optimum))
     if _has_no_minimum(fit):
         fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=NO_RESIDUAL))
     return fit
