@@ -124,11 +124,26 @@ class GLMDesign:
         table = data if isinstance(data, Table) else Table(data)
         columns = self.read(table)
         n = table.n_rows
-        made = {name: factor.columns(columns, n) for name, factor in self.factors.items()}
-        out = np.empty((n, self.slices[-1].stop if self.terms else 0), order="F")
+        out = np.zeros((n, self.slices[-1].stop if self.terms else 0), order="F")
         for term, where in zip(self.terms, self.slices, strict=True):
-            out[:, where] = row_product([made[f] for f in term])
+            self._fill(out[:, where], [self.factors[f] for f in term], columns)
         return out
+
+    def _fill(self, out, factors, columns):
+        """Write the columns of one term into zeros: a row has one cell, times its covariates."""
+        cell, known = 0, np.ones(len(out), dtype=bool)
+        for factor in (f for f in factors if f.levels is not None):
+            codes = factor.codes(columns[factor.variables[0]])
+            known &= codes >= 0
+            cell = cell * len(factor.levels) + codes
+        numeric = [f.columns(columns, len(out)) for f in factors if f.levels is None]
+        if len(numeric) == len(factors):
+            out[:] = row_product(numeric)
+        elif not numeric:
+            rows = np.flatnonzero(known)
+            out[rows, cell[rows]] = 1.0
+        else:
+            out[:] = row_product([f.columns(columns, len(out)) for f in factors])
 
     def read(self, table) -> dict[str, Column]:
         """Clean columns without missing values."""
@@ -207,7 +222,8 @@ def build_glm_design(data, *, formula=None, reference="last", weights=None) -> G
         terms, intercept, response = tuple((name,) for name in table.names), True, None
     else:
         terms, intercept, response = _read_formula(formula, table.names)
-    factors, variables = _make_factors(table, terms, reference)
+    counts = slice(None) if weights is None else np.asarray(weights) > 0
+    factors, variables = _make_factors(table, terms, reference, counts)
     if isinstance(reference, Mapping):
         known = [f.variables[0] for f in factors.values() if f.levels is not None]
         named = [n for n in reference if n not in known]
@@ -242,7 +258,7 @@ def _read_formula(formula, names):
     return tuple(terms), intercept, parsed.response
 
 
-def _make_factors(table, terms, reference):
+def _make_factors(table, terms, reference, counts):
     """(factors, clean columns) for all factors that occur in the terms."""
     factors, variables = {}, {}
     for name in dict.fromkeys(f for term in terms for f in term):
@@ -250,7 +266,7 @@ def _make_factors(table, terms, reference):
         variable = coded.group(1) if coded else name
         if variable in table.names:
             column = variables.setdefault(variable, complete(variable, table, bool(coded)))
-            levels = _levels(variable, column, reference, bool(coded))
+            levels = _levels(variable, column, reference, bool(coded), counts)
             factors[name] = Factor(name, levels, (variable,))
         else:
             unknown = [v for v in usage(name).names if v not in table.names]
@@ -261,12 +277,12 @@ def _make_factors(table, terms, reference):
     return factors, variables
 
 
-def _levels(name, column, reference, coded):
-    """Observed levels with the reference level last; None for a numeric column."""
+def _levels(name, column, reference, coded, counts):
+    """Levels in the rows that count, the reference level last; None for a numeric column."""
     if column.kind == "category":
-        levels = [column.values.categories[k] for k in np.unique(column.values.codes)]
+        levels = [column.values.categories[k] for k in np.unique(column.values.codes[counts])]
     elif coded:
-        levels = np.unique(column.values).tolist()
+        levels = np.unique(column.values[counts]).tolist()
     else:
         return None
     wanted = reference.get(name, "last") if isinstance(reference, Mapping) else reference

@@ -193,9 +193,9 @@ class EstimableFunctionsMixin:
         check_is_fitted(self)
         k = self._one_output(output)
         fit = self._fit
-        aliased = self.aliased_.to_numpy() & (self.method != "moore_penrose")
+        aliased = self.aliased_.to_numpy() & (self._method != "moore_penrose")
         coef = self._full_coef[:, k]
-        if self.method == "qr":
+        if self._method == "qr":
             coef = np.where(aliased, np.nan, coef)
         table = parameter_table(
             self._names,
@@ -206,7 +206,7 @@ class EstimableFunctionsMixin:
             fit.df_resid,
         )
         facts = (
-            ("Method", _METHOD_TEXT[self.method]),
+            ("Method", _METHOD_TEXT[self._method]),
             ("Observations", f"{fit.total:g}"),
             ("Columns, rank", f"{len(self._names)}, {fit.rank}"),
             ("Residual df", f"{fit.df_resid:g}"),
@@ -219,7 +219,7 @@ class EstimableFunctionsMixin:
         if not self.linear_dependencies_:
             return ()
         note = B_NOTE.format(
-            n=len(self.linear_dependencies_), p=len(self._names), method=self.method
+            n=len(self.linear_dependencies_), p=len(self._names), method=self._method
         )
         found = [
             f"{name} = {combination_text(row.values(), row.keys())}"

@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.linalg import qr
 
 from skmixed.exceptions import NotEstimableError
+from skmixed.linalg.threads import one_thread
 
 # Directions of scaled integer-like matrices count as present above this singular value.
 RANK_TOLERANCE = 1e-9
@@ -178,7 +179,8 @@ def _orthonormal_rows(L):
 
 def anova_sums(fit, effects, type, response=0):
     """[(name, SS, df)] for every effect: its sum of squares of type 1, 2 or 3."""
-    rows = {1: _type_1, 2: _type_2, 3: _type_3}[type](fit, effects)
+    with one_thread():
+        rows = {1: _type_1, 2: _type_2, 3: _type_3}[type](fit, effects)
     gamma = fit.gamma[:, response]
     return [
         (effect.name, fit.total * float(((q @ gamma) ** 2).sum()), len(q))

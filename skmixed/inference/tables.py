@@ -13,8 +13,8 @@ from skmixed.inference.hypotheses import anova_sums, f_test, hypothesis_test
 
 B_NOTE = (
     "X'X has no inverse: {n} of {p} columns can be computed from the others, so the normal "
-    "equations have infinitely many solutions. Estimates marked B depend on which solution is shown "
-    "({method}); they are not estimable on their own. Fitted values, residuals and every "
+    "equations have infinitely many solutions. Estimates marked B depend on which solution is "
+    "shown ({method}); they are not estimable on their own. Fitted values, residuals and every "
     "estimable contrast are the same for all of them."
 )
 
