@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from skmixed.families import Family
+from skmixed.linalg.cholesky import NotPositiveDefinite
 from skmixed.linalg.crossproducts import GramPlan
 from skmixed.linalg.rank import independent_columns
 from skmixed.models.covariance import CovarianceLayout
@@ -267,10 +268,12 @@ def _coef_vcov(objective, state):
         q = objective.rows.plan.q_core
         root = np.linalg.inv(np.tril(state.factor.core[q : q + r, q : q + r]))
         return root.T @ root
-    with np.errstate(all="ignore"):
-        H = hessian_by_differences(objective, state)
-    if not np.isfinite(H).all():
+    try:
+        with np.errstate(all="ignore"):
+            H = hessian_by_differences(objective, state)
+    except NotPositiveDefinite:  # differences in units of a standard error that has no bound
         H = state.hessian
+    H = H if np.isfinite(H).all() else state.hessian
     own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
     return 2.0 * _inverse(own - cross @ _inverse(rest) @ cross.T, flat=_UNKNOWN)
 
