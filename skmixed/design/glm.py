@@ -63,11 +63,12 @@ class Factor:
 
     def evaluate(self, values) -> np.ndarray:
         """Columns of an expression for a mapping of its variables' values."""
+        assert self.part is not None
         return np.asarray(self.part.new(values, need=("fixed",)).X, dtype=float)
 
     def codes(self, column) -> np.ndarray:
         """Position of every row's level, -1 for levels the fit has not seen."""
-        place = {level: k for k, level in enumerate(self.levels)}
+        place = {level: k for k, level in enumerate(self.levels or ())}
         if column.kind == "category":
             own = np.array([place.get(level, -1) for level in column.values.categories] + [-1])
             return own[column.values.codes]

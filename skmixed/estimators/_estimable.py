@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from skmixed.design.glm import row_product
+from skmixed.design.glm import GLMDesign, row_product
 from skmixed.exceptions import NotEstimableError
 from skmixed.inference.hypotheses import (
     Effect,
@@ -26,6 +26,7 @@ from skmixed.inference.tables import (
     means_table,
     parameter_table,
 )
+from skmixed.models.linear import LinearFit
 
 _METHOD_TEXT = {
     "sweep": "sequential sweep: later dependent columns are set to 0",
@@ -41,6 +42,18 @@ class EstimableFunctionsMixin:
     Expects ``_fit`` (LinearFit), ``_design`` (GLMDesign or None), ``_names`` and the published
     attributes of the estimator.
     """
+
+    _fit: LinearFit
+    _design: GLMDesign | None
+    _names: list[str]
+    _method: str
+    _full_coef: np.ndarray
+    _unscaled_errors: np.ndarray
+    _fit_has_intercept: int
+    aliased_: pd.Series
+    estimable_: pd.Series
+    linear_dependencies_: dict[str, dict[str, float]]
+    null_space_: np.ndarray
 
     def solutions(self, alpha):
         """Other solutions of the normal equations, ``b + null_space_ @ alpha``.

@@ -31,7 +31,7 @@ class Hypothesis:
     name : str
     estimable : bool
         Whether the data determine every row; if not, the numbers are NaN.
-    estimate, standard_error : (d,)
+    estimate, standard_error : (d,), or floats if K was given as one row
         K beta and its standard errors.
     statistic : float
         F, or t for a single row.
@@ -42,8 +42,8 @@ class Hypothesis:
     K: np.ndarray
     name: str
     estimable: bool
-    estimate: np.ndarray
-    standard_error: np.ndarray
+    estimate: np.ndarray | float
+    standard_error: np.ndarray | float
     statistic: float
     df_num: float
     df_den: float
@@ -52,7 +52,9 @@ class Hypothesis:
     def scalar(self) -> Hypothesis:
         """The same with numbers instead of arrays of length 1."""
         return replace(
-            self, estimate=float(self.estimate[0]), standard_error=float(self.standard_error[0])
+            self,
+            estimate=float(np.ravel(self.estimate)[0]),
+            standard_error=float(np.ravel(self.standard_error)[0]),
         )
 
     def __str__(self) -> str:

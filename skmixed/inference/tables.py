@@ -83,8 +83,8 @@ def means_table(fit, K, index, response=0, level=0.95) -> pd.DataFrame:
     tests = [hypothesis_test(fit, k[None, :], response=response, strict=False) for k in K]
     table = pd.DataFrame(
         {
-            "estimate": [h.estimate[0] for h in tests],
-            "std_error": [h.standard_error[0] for h in tests],
+            "estimate": [h.scalar().estimate for h in tests],
+            "std_error": [h.scalar().standard_error for h in tests],
             "df": [h.df_den for h in tests],
             "t": [h.statistic for h in tests],
             "p_value": [h.p_value for h in tests],
