@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -11,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from skmixed.design import check_identifiable
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._summary import MixedSummary, linear_summary
+from skmixed.inference.hypotheses import combination_text
+from skmixed.linalg.rank import independent_columns
 from skmixed.models.lmm import ProfiledDeviance, fit_lmm
 
 
@@ -160,7 +164,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         self._validate_params()
         design = self._design(X, y, groups, sample_weight)
         check_identifiable(design)
+        _check_effects(design)
         objective = ProfiledDeviance.from_design(design, reml=self.reml)
+        _check_not_absorbed(design, objective)
         fit = fit_lmm(
             objective,
             max_iter=self.max_iter,
@@ -231,6 +237,8 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         ndarray of shape (n, n_samples)
         """
         check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
         rng = check_random_state(random_state)
         return self._simulate_eta(X, groups, n_samples, rng, residual=True)
 
@@ -238,3 +246,61 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         """Estimates as lme4 prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
         return linear_summary(self)
+
+
+def _check_effects(design):
+    """Raise an error for effects whose covariance no data could tell."""
+    if design.y.ndim == 2:
+        raise ValueError(
+            "the response has two columns, as cbind(successes, failures) for a binomial one: "
+            "a linear model has one, see MixedLogisticClassifier and MixedGLMRegressor"
+        )
+    for term in design.random:
+        if term.z.shape[1] == 1:
+            dependent = [] if term.z.any() else [f"{term.names[0]} = 0"]
+        else:
+            dependent = _dependent(term)
+        if dependent:
+            raise ValueError(
+                f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
+                f"{'; '.join(dependent)}, so their variances cannot be told apart: leave the "
+                "dependent ones out of the term"
+            )
+
+
+def _dependent(term):
+    """The columns of a term that depend on earlier ones, with their combinations."""
+    names = list(term.names)
+    intercept = names.index("Intercept") if "Intercept" in names else None
+    basis = independent_columns(term.z, intercept=intercept)
+    kept = [names[j] for j in basis.kept]
+    return [
+        f"{names[j]} = {combination_text(basis.combinations[j], kept)}"
+        for j in np.flatnonzero(basis.aliased)
+    ]
+
+
+def _check_not_absorbed(design, objective):
+    """Raise an error where X holds every level's effect: REML then knows nothing of its variance.
+
+    Such an effect Z u lies in the span of X for every u, so a random u finds it.
+    """
+    if not objective.reml or objective.exact:
+        return
+    rng = np.random.default_rng(0)
+    for term in design.random:
+        if objective.rank < term.n_levels:
+            continue
+        rows = term.z * rng.standard_normal(term.n_levels)[term.codes, None]
+        weights = np.ones(len(rows)) if design.weights is None else design.weights
+        weights = weights if design.frequencies is None else weights * design.frequencies
+        Q = objective.basis.orthonormal(design.X)
+        left = rows - Q @ (Q.T @ (rows * weights[:, None]) / weights.sum())
+        absorbed = np.abs(left).max(axis=0) <= 1e-8 * np.abs(rows).max(axis=0)
+        if absorbed.any():
+            names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
+            raise ValueError(
+                f"the fixed effects hold a coefficient of {names} for every level of "
+                f"{term.group!r}, so REML cannot estimate its variance: leave it out of the fixed "
+                "or out of the random effects"
+            )
