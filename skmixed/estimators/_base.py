@@ -146,8 +146,11 @@ class MixedModelBase(BaseEstimator):
         if is_frame(X):
             column_names(X)
             X = X if self.formula is None else as_text_columns(X)
-            if reset or self.formula is None:
+            if self.formula is None:
                 validate_data(self, X, reset=reset, skip_check_array=True)
+            elif reset:  # a formula finds its columns by name; their order and number are free
+                self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+                self.n_features_in_ = len(X.columns)
         else:
             if self.formula is not None and isinstance(X, list | tuple):
                 X = np.array(X, dtype=object)  # else one text among numbers makes all of them text
@@ -206,6 +209,7 @@ class MixedModelBase(BaseEstimator):
 
     def _publish(self, design: Design, fit):
         """Attributes of a fitted model; those that cost something are computed when read."""
+        self._tell_rank(fit.basis, design.names, stacklevel=4)
         self.design_spec_ = design.spec
         self.labels_ = Labels(
             columns=design.names,
@@ -215,7 +219,6 @@ class MixedModelBase(BaseEstimator):
             formula=self._shown_formula(design),
         )
         self.result_ = fit
-        self._tell_rank(stacklevel=4)
         self._tell_convergence(stacklevel=4)
         return self
 
@@ -225,8 +228,7 @@ class MixedModelBase(BaseEstimator):
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}"
 
-    def _tell_rank(self, stacklevel):
-        basis, names = self.result_.basis, self.labels_.columns
+    def _tell_rank(self, basis, names, stacklevel):
         aliased = np.flatnonzero(basis.aliased)
         if not len(aliased):
             return
