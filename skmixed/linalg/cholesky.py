@@ -199,9 +199,9 @@ class BlockedFactor:
             arrays += [] if blocks.entries is None else [blocks.entries]
         return small if sum(a.nbytes for a in arrays) <= limit else None
 
-    def selected_inverse(self, weight_x, weight_y):
+    def selected_inverse(self, weight_x, weight_y, *, entries=False):
         """SelectedInverse of S = L^-T diag(1, weight_x, weight_y) L^-1 on the pattern of A."""
-        return _selected_inverse(self, weight_x, weight_y)
+        return _selected_inverse(self, weight_x, weight_y, entries)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,8 @@ class SelectedInverse:
     """Blocks of Lt S Lt' on the pattern of A.
 
     core (d, d), in a sparse plan only its lower triangle; own[i] (s, s, l) and border[i] (s, w, l) of chain group i;
-    up[i] {later chain group: (s, s_k, l)} and entries[i] (s, nnz) or None likewise;
+    up[i] {later chain group: (s, s_k, l)} and entries[i] (s, nnz) or None likewise (entries[0]
+    only if they were asked for);
     information[g] (s, s): sum over levels of the blocks of Z' P Z, for every group.
     """
 
@@ -328,7 +329,7 @@ def _rows_matrix(values, at, plan):
     return sparse.csr_matrix((values, at.cols, indptr), shape=(len(at.starts), plan.q_core))
 
 
-def _selected_inverse(f, weight_x, weight_y):
+def _selected_inverse(f, weight_x, weight_y, every=False):
     plan = f.plan
     core = _core_inverse(plan, f.core, weight_x, weight_y)
     information = [None] * len(f.T)
@@ -343,9 +344,12 @@ def _selected_inverse(f, weight_x, weight_y):
     above = {}
     for i in range(plan.n_chain - 1, -1, -1):
         group = f.chain[i]
-        up, edge, entries = _times_inverse(plan, i, group.blocks, core, above, own, border)
+        # no group has the first one's levels above its own and would ask for its entries
+        every_entry = every or i > 0
+        up, edge, entries = _times_inverse(plan, i, group.blocks, core, above, own, border,
+                                           every_entry)  # fmt: skip
         K = _quadratic(plan, i, group.blocks, up, edge, entries)
-        if i == 0 and entries is not None:
+        if not every_entry and entries is not None:
             K = K + _pair_forms(core, group.blocks.entries, plan.entries[0])
         N, J = group.N, group.J
         JD = np.einsum("ikl,kjl->ij", J, group.blocks.own)
@@ -357,6 +361,8 @@ def _selected_inverse(f, weight_x, weight_y):
             None if entries is None else -_at_entries(N, entries, plan.entries[i]),
         )
     up, entries = ([above[i][j] for i in range(plan.n_chain)] for j in range(2))
+    if entries and not every:
+        entries[0] = None
     return SelectedInverse(core, tuple(own), tuple(border), tuple(information), tuple(up),
                            tuple(entries))  # fmt: skip
 
@@ -434,7 +440,7 @@ def _direct_information(f, rows, s, weights):
     return own - np.einsum("dls,dlt->st", x, x)
 
 
-def _times_inverse(plan, i, blocks, core, above, own, border):
+def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
     """Rows of chain group i times the scaled inverse of the rest, on the rows' own pattern.
 
     Returns {k: (s, s_k, l)}, (s, w, l) and (s, nnz) or None.
@@ -468,7 +474,7 @@ def _times_inverse(plan, i, blocks, core, above, own, border):
         up[k] = up[k] + np.add.reduceat(
             blocks.entries[:, None] * shared, at.starts, axis=-1
         )
-    if i > 0:  # the first group has no descendants that would ask for its entries one by one
+    if every_entry:
         _add_pairs(on_entries, core, blocks.entries, at)
     return up, on_border, on_entries
 

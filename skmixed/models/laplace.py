@@ -164,7 +164,7 @@ class Evaluation:
 
     @cached_property
     def _inverse(self):
-        return self.factor.selected_inverse(0.0, 0.0)
+        return self.factor.selected_inverse(0.0, 0.0, entries=True)
 
     @cached_property
     def leverages(self):
