@@ -238,33 +238,75 @@ def unknown_category(name: str, unknown: list, known: list) -> ValueError:
 
 
 @dataclass(frozen=True)
-class PlainPart:
-    """An intercept and numeric columns as they are; ``columns`` holds None for the intercept."""
+class PlainTerm:
+    """A column as it is, or the dummies of its categories (all but the first if ``reduced``)."""
 
-    columns: tuple[str | None, ...]
+    name: str
+    categories: tuple[Any, ...] | None = None
+    reduced: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns, spelt as formulaic does."""
+        if self.categories is None:
+            return (self.name,)
+        mark = "T." if self.reduced else ""
+        return tuple(f"{self.name}[{mark}{level}]" for level in self.categories[self.reduced :])
+
+    def write(self, values: Any, columns: np.ndarray) -> None:
+        """Fill the (n, k) columns of the term."""
+        if self.categories is None:
+            columns[:, 0] = values
+            return
+        codes = values.array.codes
+        for j in range(columns.shape[1]):
+            np.equal(codes, j + self.reduced, out=columns[:, j])
+
+
+@dataclass(frozen=True)
+class PlainPart:
+    """An intercept and the main effects of single columns; ``terms`` holds None for the intercept.
+
+    The common case, without the work that general formulas need.
+    """
+
+    terms: tuple[PlainTerm | None, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
-        return tuple("Intercept" if column is None else column for column in self.columns)
+        names: list[str] = []
+        for term in self.terms:
+            names += ("Intercept",) if term is None else term.names
+        return tuple(names)
 
     @property
     def term_slices(self) -> dict[str, slice]:
         """The columns of every term."""
-        return {name: slice(j, j + 1) for j, name in enumerate(self.names)}
+        slices, begin = {}, 0
+        for term in self.terms:
+            width = 1 if term is None else len(term.names)
+            slices["Intercept" if term is None else term.name] = slice(begin, begin + width)
+            begin += width
+        return slices
 
     @property
     def intercept(self) -> int | None:
-        """The place of the constant column."""
-        return self.columns.index(None) if None in self.columns else None
+        """The place of the constant column: the intercept is always the first term."""
+        return 0 if None in self.terms else None
 
     def matrix(self, rows: Materializer) -> np.ndarray:
         """The (n, p) matrix; a lone intercept is a view that takes no memory."""
-        if self.columns == (None,):
+        if self.terms == (None,):
             return np.broadcast_to(1.0, (rows.nrows, 1))
-        matrix = np.empty((rows.nrows, len(self.columns)), order="F")
-        for j, name in enumerate(self.columns):
-            matrix[:, j] = 1.0 if name is None else rows.data[name]
+        slices = self.term_slices.values()
+        width = max((where.stop for where in slices), default=0)
+        matrix = np.empty((rows.nrows, width), order="F")
+        for term, where in zip(self.terms, slices, strict=True):
+            if term is None:
+                matrix[:, where] = 1.0
+            else:
+                term.write(rows.data[term.name], matrix[:, where])
         return matrix
 
 
@@ -304,12 +346,33 @@ class PartBuilder:
 
     def _make(self, expr: str) -> tuple[Part, np.ndarray]:
         needs = usage(expr)
-        if needs.plain and all(self._kinds[name] == "number" for name in needs.bare):
-            part = plain_part(expr)
+        if needs.plain and all(self._is_plain(name) for name in needs.bare):
+            part = self._plain_part(expr)
             return part, part.matrix(self._rows)
         spec = ModelSpec(formulaic_formula(expr), na_action="ignore", output="numpy", **self._state)
         matrix, spec = _materialize(expr, self._rows, spec)
         return _formula_part(expr, spec), matrix
+
+    def _is_plain(self, name: str) -> bool:
+        if self._kinds[name] != "category":
+            return self._kinds[name] == "number"
+        return len(self._rows.data[name].array.categories) > 1
+
+    def _plain_part(self, expr: str) -> PlainPart:
+        """Main effects: once the constant is spanned, factors leave out their first category."""
+        terms: list[PlainTerm | None] = []
+        spanned = False
+        for name in plain_terms(expr):
+            if name is None:
+                spanned = True
+                terms.append(None)
+            elif self._kinds[name] == "number":
+                terms.append(PlainTerm(name))
+            else:
+                categories = tuple(self._rows.data[name].array.categories)
+                terms.append(PlainTerm(name, categories, spanned))
+                spanned = True
+        return PlainPart(tuple(terms))
 
     def make_vector(self, expr: str, what: str) -> tuple[Part, np.ndarray]:
         """The part and the one numeric column of a response or an offset."""
@@ -319,7 +382,7 @@ class PartBuilder:
         if kind == "category":
             raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers")
         if kind == "boolean":
-            part: Part = PlainPart(names[:1])
+            part: Part = PlainPart((PlainTerm(names[0]),))
             return part, part.matrix(self._rows)[:, 0]
         part, matrix = self.make(expr)
         if matrix.shape[1] != 1:
@@ -334,10 +397,11 @@ def canonical(expr: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def plain_part(expr: str) -> PlainPart:
-    """The part of an expression that is an intercept and single columns."""
+def plain_terms(expr: str) -> tuple[str | None, ...]:
+    """The columns of an expression that is an intercept (None, first) and single columns."""
     factors = [term.factors[0] for term in formulaic_formula(expr)]
-    return PlainPart(tuple(f.expr if f.eval_method.value == "lookup" else None for f in factors))
+    names = [f.expr if f.eval_method.value == "lookup" else None for f in factors]
+    return tuple(sorted(names, key=lambda name: name is not None))
 
 
 def _materialize(

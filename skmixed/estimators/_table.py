@@ -9,7 +9,8 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features
 
 def is_frame(X) -> bool:
     """Whether X is a pandas or polars DataFrame."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
+    # asked of the type: reading a frame's dtypes would build a Series
+    return hasattr(type(X), "columns") and hasattr(type(X), "dtypes")
 
 
 def column_names(X) -> list[str]:

@@ -58,7 +58,7 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, re
     trace = [(state.value, theta)]
     correction = np.zeros((len(theta), len(theta)))
     converged, message = len(theta) == 0, "no covariance parameter"
-    n_iter = 0
+    n_iter, before = 0, _TINY
     while not converged:
         if n_iter >= max_iter:
             message = f"stopped after max_iter={max_iter} iterations"
@@ -90,7 +90,9 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, re
             if moved is not None:
                 evaluate, state, upright = moved
                 theta, correction = state.theta, np.zeros_like(correction)
-            if promised <= 1e-2 * tol:
+            # what is left falls at least as fast as from the step before to this one
+            left, before = promised * max(1e-3, min(1.0, promised / before)), promised
+            if left <= 1e-3 * tol:
                 converged, message = True, "promised decrease below tol"
         radius = _next_radius(radius, length, gain, promised)
         if radius < _MIN_RADIUS:
