@@ -142,7 +142,8 @@ def draw_the_ladder(folder):
     y = z + RNG.normal(size=200)
     errors, ranks = [], []
     for size in sizes:
-        model = GeneralizedInverseRegressor().fit(np.column_stack([z, z + size * noise]), y)
+        X = np.column_stack([z, z + size * noise])
+        model, _ = told(lambda X=X: GeneralizedInverseRegressor().fit(X, y))
         ranks.append(model.rank_)
         errors.append(model.standard_errors_.iloc[2] if model.rank_ == 3 else np.nan)
     fig, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")

@@ -35,6 +35,10 @@ from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.threads import one_thread
 from skmixed.models.linear import METHODS, LinearFit, fit_linear
 
+# Share of a column's spread that earlier columns leave: below this half of the digits are gone,
+# and more often it is rounding from earlier computations than information.
+NEAR_DEPENDENCE = 1e-8
+
 
 class GeneralizedInverseRegressor(
     EstimableFunctionsMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
@@ -293,6 +297,7 @@ class GeneralizedInverseRegressor(
         self.linear_dependencies_ = self._dependencies()
         self._publish_errors()
         self._tell_lost_digits()
+        self._tell_near_dependence()
         return self
 
     def _publish_errors(self):
@@ -337,6 +342,20 @@ class GeneralizedInverseRegressor(
                 "hides what sets the column apart from the others, and it counts as redundant; "
                 "centre the variable before expanding it into powers or products, or store it "
                 "with a smaller shift",
+                RankDeficiencyWarning,
+                stacklevel=4,
+            )
+
+    def _tell_near_dependence(self):
+        basis = self._fit.basis
+        left = basis.factor.diagonal() / np.where(basis.size > 0, basis.size, 1.0)[basis.kept]
+        near = [f"{self._names[basis.kept[k]]} ({left[k]:.1e})" for k in
+                np.flatnonzero(np.abs(left) < NEAR_DEPENDENCE)]  # fmt: skip
+        if near:
+            warnings.warn(
+                f"{type(self).__name__}: almost combinations of earlier columns, with what is left "
+                f"as a share of their spread: {', '.join(near)}; they are kept, with standard "
+                "errors to match; set tol above these shares to count them as redundant",
                 RankDeficiencyWarning,
                 stacklevel=4,
             )

@@ -35,6 +35,8 @@ from skmixed.exceptions import RankDeficiencyWarning
 from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.rank import independent_columns
 
+# The other columns leave less than 1e-8 of the spread: half of the digits are gone.
+ALARMING_VIF = 1e16
 _REPORT = ["feature", "reason", "action", "combination"]
 
 
@@ -447,7 +449,7 @@ def _near_findings(matrix, names, basis, implicit):
     for j, value in zip(kept - implicit, inflation, strict=True):
         if value > LARGE_VIF:
             text = f"variance inflation {value:.3g} given the other columns"
-            yield Finding(names[j], "near dependence", "kept", text, False)
+            yield Finding(names[j], "near dependence", "kept", text, value > ALARMING_VIF)
     for j in _mostly_one_value(matrix):
         column = matrix[:, [j]].toarray() if sp.issparse(matrix) else matrix[:, [j]]
         row = near_zero_variance(column).iloc[0]

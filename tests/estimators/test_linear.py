@@ -150,6 +150,17 @@ def test_lost_digits_are_told_with_the_remedy():
     assert model.aliased_.tolist() == [False, False, True]
 
 
+def test_near_dependence_is_told_and_kept():
+    rng = np.random.default_rng(0)
+    z, noise = rng.normal(size=(2, 50))
+    X = np.column_stack([z, z + 1e-10 * noise])
+    with pytest.warns(RankDeficiencyWarning, match=r"share of their spread: x1 \(.*e-1[01]\).*tol"):
+        model = GeneralizedInverseRegressor().fit(X, noise)
+    assert model.rank_ == 3
+    assert model.predict(X) == pytest.approx(noise, abs=1e-4)
+    assert GeneralizedInverseRegressor(tol=1e-8).fit(X, noise).rank_ == 2
+
+
 @pytest.mark.parametrize(
     "name", ["twoway_A_B", "twoway_A_B_AB", "twoway_A_x", "emptycell_A_B", "emptycell_A_B_AB"]
 )
