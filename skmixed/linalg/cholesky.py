@@ -101,12 +101,13 @@ class BlockedFactor:
 
     @cached_property
     def scores(self):
-        """Parts of c = Z' W (y - X beta - Z b)."""
+        """Parts of c = Z' W (y - X beta - Z b); None for a core without groups."""
         parts = []
         for i, group in enumerate(self.chain):
             parts.append(-product(group.J, self._rest(i, group.blocks, self.mode)))
-        core = multiply(self.products, self.mode, rows="core")
-        return [*parts, -core]
+        if not self.plan.q_core:
+            return [*parts, None]
+        return [*parts, -multiply(self.products, self.mode, rows="core")]
 
     def level_part(self, parts, g):
         """Part of group g as (s, l), from parts with one column."""

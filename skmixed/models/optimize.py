@@ -91,7 +91,7 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, re
                 evaluate, state, upright = moved
                 theta, correction = state.theta, np.zeros_like(correction)
             # what is left falls at least as fast as from the step before to this one
-            left, before = promised * max(1e-3, min(1.0, promised / before)), promised
+            left, before = promised * max(1e-4, min(1.0, promised / before)), promised
             if left <= 1e-3 * tol:
                 converged, message = True, "promised decrease below tol"
         radius = _next_radius(radius, length, gain, promised)
