@@ -200,7 +200,7 @@ class Page:
             "criteria at given theta."
         )
         print(f"{off} of ours {'is' if off == 1 else 'are'} off.")
-        return int(bool(off) or slides.total() < total)
+        return int(bool(off) or len(self.found) < len(self.printed))
 
 
 BLANK = ("", "", " ")

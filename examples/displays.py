@@ -1,0 +1,55 @@
+"""The pictures of the documentation: one of every display.
+
+    python examples/displays.py [folder]
+
+writes PNG files to the folder, by default the current one.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from skmixed import MixedLinearRegressor
+from skmixed.datasets import load_penicillin, load_scotssec, load_sleepstudy
+from skmixed.plotting import (
+    CaterpillarDisplay,
+    NormalQuantileDisplay,
+    RandomEffectsDisplay,
+    ShrinkageDisplay,
+    SparsityDisplay,
+    TrellisDisplay,
+)
+
+
+def displays():
+    sleep = load_sleepstudy().frame
+    slopes = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(sleep)
+    yield "caterpillar", CaterpillarDisplay.from_estimator(slopes)
+    yield "trellis", TrellisDisplay.from_estimator(slopes, sleep)
+    yield "shrinkage", ShrinkageDisplay.from_estimator(slopes, sleep)
+    yield "effects", RandomEffectsDisplay.from_estimator(slopes)
+    yield "residuals", NormalQuantileDisplay.from_estimator(slopes, sleep)
+
+    penicillin = load_penicillin().frame
+    crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)
+    yield "sparsity", SparsityDisplay.from_estimator(crossed, penicillin)
+
+    pupils = load_scotssec().frame
+    schools = MixedLinearRegressor("attain ~ verbal + sex + (1 | primary)").fit(pupils)
+    yield "quantiles", NormalQuantileDisplay.from_estimator(schools)
+
+
+def main():
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, display in displays():
+        path = folder / f"{name}.png"
+        display.figure_.savefig(path, dpi=80)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
