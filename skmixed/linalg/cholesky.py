@@ -101,12 +101,12 @@ class BlockedFactor:
 
     @cached_property
     def scores(self):
-        """Parts of c = Z' W (y - X beta - Z b); None for a core without groups."""
+        """Parts of c = Z' W (y - X beta - Z b)."""
         parts = []
         for i, group in enumerate(self.chain):
             parts.append(-product(group.J, self._rest(i, group.blocks, self.mode)))
-        if not self.plan.q_core:
-            return [*parts, None]
+        if not self.plan.q_core:  # the rows of X and y have no score
+            return [*parts, np.zeros(self.mode[-1].shape)]
         return [*parts, -multiply(self.products, self.mode, rows="core")]
 
     def level_part(self, parts, g):
