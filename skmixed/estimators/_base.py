@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,7 @@ class Expansion:
 class MixedModelBase(BaseEstimator):
     """Formula, input and prediction of mixed models; sub-classes fit and publish."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "formula": [str, None],
         "rank_deficient": [StrOptions({"drop", "minimum_norm", "raise"})],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
@@ -673,8 +674,14 @@ def _numbers(values, who):
     )
 
 
-_KINDS = {"string": "text", "datetime64": "dates", "complex": "complex data", "mixed": "mixed types",
-          "mixed-integer": "mixed types", "empty": "nothing but missing values"}  # fmt: skip
+_KINDS = {
+    "string": "text",
+    "datetime64": "dates",
+    "complex": "complex data",
+    "mixed": "mixed types",
+    "mixed-integer": "mixed types",
+    "empty": "nothing but missing values",
+}
 
 
 def _check_finite(values, who, allow_nan):

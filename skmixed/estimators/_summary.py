@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-MAX_CORRELATIONS = 20
+# Fixed effects whose correlations are printed; the table itself has them all.
+MAX_CORRELATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -42,39 +43,41 @@ class MixedSummary:
     notes: tuple[str, ...]
 
     def __str__(self):
-        parts = [f"{self.title}\nFormula: {self.formula}", _criteria_text(self.criteria)]
+        parts = [f"{self.title}\nFormula: {self.formula}", _text(_criteria_table(self.criteria))]
         if len(self.variances):
-            text = _variance_text(self.variances).to_string(index=False, justify="left")
-            parts.append("Random effects:\n" + text + "\n" + self.counts)
+            table = _text(_variance_table(self.variances), n_left=2, indent=" ")
+            parts.append(f"Random effects:\n{table}\n{self.counts}")
         else:
             parts.append(self.counts)
         if len(self.fixed):
-            parts.append("Fixed effects:\n" + _fixed_text(self.fixed).to_string())
-        if self.correlation is not None and len(self.correlation) > 1:
-            parts.append("Correlation of fixed effects:\n" + _triangle_text(self.correlation))
+            parts.append("Fixed effects:\n" + _text(_fixed_table(self.fixed), n_left=1))
+        if self._shows_correlation:
+            triangle = _text(_triangle_table(self.correlation), n_left=1)
+            parts.append("Correlation of fixed effects:\n" + triangle)
         return "\n\n".join([*parts, *self.notes])
 
     __repr__ = __str__
 
+    @property
+    def _shows_correlation(self):
+        return self.correlation is not None and 1 < len(self.correlation) <= MAX_CORRELATIONS
+
     def _repr_html_(self):
-        facts = "".join(
-            f"<tr><th>{escape(str(name))}</th><td>{value:.6g}</td></tr>"
-            for name, value in self.criteria.items()
-        )
         parts = [
             f"<h4>{escape(self.title)}</h4><p><code>{escape(self.formula)}</code></p>",
-            f"<table>{facts}</table>",
+            _html(_criteria_table(self.criteria)),
         ]
         if len(self.variances):
             parts.append("<h5>Random effects</h5>")
-            parts.append(_variance_text(self.variances).to_html(index=False, border=0))
+            parts.append(_html(_variance_table(self.variances), n_left=2))
         parts.append(f"<p>{escape(self.counts)}</p>")
         if len(self.fixed):
-            parts.append("<h5>Fixed effects</h5>" + _fixed_text(self.fixed).to_html(border=0))
-        if self.correlation is not None and len(self.correlation) > 1:
+            parts.append("<h5>Fixed effects</h5>" + _html(_fixed_table(self.fixed), n_left=1))
+        if self._shows_correlation:
             parts.append("<h5>Correlation of fixed effects</h5>")
-            parts.append(self.correlation.round(3).to_html(border=0))
-        return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in self.notes)])
+            parts.append(_html(_triangle_table(self.correlation), n_left=1))
+        parts += [f"<p>{escape(note)}</p>" for note in self.notes]
+        return "<div>" + "".join(parts) + "</div>"
 
 
 def linear_summary(model) -> MixedSummary:
@@ -153,9 +156,9 @@ def _fixed(model, statistic):
 
 def _correlation(model):
     vcov = model.vcov_.dropna(how="all").dropna(how="all", axis=1)
-    if not 1 < len(vcov) <= MAX_CORRELATIONS:
-        return None
     se = np.sqrt(np.diag(vcov))
+    if not len(vcov) or not (se > 0).all():
+        return None
     return vcov / np.outer(se, se)
 
 
@@ -167,60 +170,99 @@ def _notes(model):
         notes.append(f"The optimiser did not converge: {model.result_.optimum.message}.")
     dropped = [n for n, out in zip(model.labels_.columns, model.aliased_, strict=True) if out]
     if dropped:
-        notes.append(f"Rank deficient: {', '.join(dropped)} depend on earlier columns.")
+        verb = "depend" if len(dropped) > 1 else "depends"
+        notes.append(f"Rank deficient: {', '.join(dropped)} {verb} on earlier columns.")
     return tuple(notes)
 
 
-def _criteria_text(criteria):
+# Tables as (header, rows of text), for the terminal and for HTML alike
+
+
+def _criteria_table(criteria):
     cells = [f"{value:.1f}" for value in criteria.iloc[:-1]] + [f"{criteria.iloc[-1]:g}"]
-    widths = [max(len(name), len(cell)) for name, cell in zip(criteria.index, cells, strict=True)]
-    return "\n".join(
-        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
-        for line in (criteria.index, cells)
-    )
+    return list(criteria.index), [cells]
+
+
+def _variance_table(table):
+    numbers = [_numbers(table[name], 5) for name in ("Variance", "Std.Dev.")]
+    correlations = [_numbers(table[name], decimals=2) for name in table.columns[4:]]
+    rows = zip(table["Groups"], table["Name"], *numbers, *correlations, strict=True)
+    blank = [""] * max(len(correlations) - 1, 0)
+    return [*table.columns[:4], *["Corr"] * bool(correlations), *blank], [list(row) for row in rows]
+
+
+def _fixed_table(table):
+    decimals = _decimals(table["Std. Error"], 4)
+    columns = []
+    for name, values in table.items():
+        if name in ("Estimate", "Std. Error"):
+            columns.append(_numbers(values, 5, decimals, missing="NaN"))
+        elif name.startswith("Pr"):
+            columns.append(["" if np.isnan(v) else f"{v:.3g}" for v in values])
+        else:
+            columns.append(_numbers(values, decimals=2))
+    rows = zip(map(str, table.index), *columns, strict=True)
+    return ["", *table.columns], [list(row) for row in rows]
+
+
+def _triangle_table(correlation):
+    """Lower triangle; long names of columns give way to the numbers of the rows."""
+    names = [str(name) for name in correlation.index]
+    if max(map(len, names)) > 9:
+        names = [f"{i}. {name}" for i, name in enumerate(names, 1)]
+    values = correlation.to_numpy()
+    rows = [
+        [name, *(f"{values[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1))]
+        for i, name in enumerate(names)
+    ]
+    numbered = [name.split(" ")[0] if name != correlation.index[j] else name
+                for j, name in enumerate(names)]  # fmt: skip
+    return ["", *numbered[:-1]], rows if numbered != names else rows[1:]
 
 
 def _decimals(values, digits):
-    """Decimals that show the largest value with at least that many significant digits."""
+    """Decimals that give the largest value so many digits, and the smallest two at least.
+
+    None where no number of decimals suits both.
+    """
     sizes = np.abs([v for v in values if np.isfinite(v) and v != 0])
     if not len(sizes):
         return 1
-    most, least = np.log10(sizes.max()), np.log10(sizes.min())
-    return int(np.clip(max(digits - 1 - np.floor(most), 2 - np.floor(least)), 0, 10))
+    most, least = np.floor(np.log10(sizes.max())), np.floor(np.log10(sizes.min()))
+    decimals = int(max(digits - 1 - most, 1 - least, 0))
+    return decimals if decimals <= 6 and most < 7 else None
 
 
-def _column_text(values, digits):
-    decimals = _decimals(values, digits)
-    return ["" if np.isnan(v) else f"{v:.{decimals}f}" for v in values]
+def _numbers(values, digits=5, decimals=None, missing=""):
+    """Text of numbers with common decimals, or with so many digits each where sizes differ."""
+    decimals = _decimals(values, digits) if decimals is None else decimals
+    style = f".{digits}g" if decimals is None else f".{decimals}f"
+    return [missing if np.isnan(v) else format(v, style) for v in values]
 
 
-def _variance_text(table):
-    shown = table.copy().astype(object)
-    for name in ("Variance", "Std.Dev."):
-        shown[name] = _column_text(table[name], 5)
-    for name in table.columns[4:]:
-        shown[name] = ["" if np.isnan(v) else f"{v:.2f}" for v in table[name].astype(float)]
-    return shown
+def _text(table, n_left=0, indent=""):
+    """A table for the terminal, its first columns to the left and its numbers to the right."""
+    lines = [table[0], *table[1]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        indent
+        + "  ".join(
+            cell.ljust(width) if at < n_left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
-def _fixed_text(table):
-    shown = pd.DataFrame(index=table.index)
-    decimals = _decimals(table["Std. Error"], 4)
-    for name, column in table.items():
-        if name in ("Estimate", "Std. Error"):
-            shown[name] = ["NaN" if np.isnan(v) else f"{v:.{decimals}f}" for v in column]
-        elif name.startswith("Pr"):
-            shown[name] = ["" if np.isnan(v) else f"{v:.3g}" for v in column]
-        else:
-            shown[name] = ["" if np.isnan(v) else f"{v:.2f}" for v in column]
-    return shown
+def _html(table, n_left=0):
+    header, rows = table
 
+    def line(cells, tag):
+        sides = ["left"] * n_left + ["right"] * (len(cells) - n_left)
+        return "".join(
+            f'<{tag} style="text-align: {side}">{escape(cell)}</{tag}>'
+            for cell, side in zip(cells, sides, strict=True)
+        )
 
-def _triangle_text(correlation):
-    names = [str(name) for name in correlation.index]
-    lower = [
-        [f"{correlation.iloc[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)]
-        for i in range(1, len(names))
-    ]
-    short = [name[:9] for name in names[:-1]]
-    return pd.DataFrame(lower, index=names[1:], columns=short).to_string()
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<table><thead><tr>{line(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"

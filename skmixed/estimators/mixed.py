@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -109,7 +110,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     array([253.66, 273.33])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
     }
