@@ -113,8 +113,8 @@ def as_pandas(X, who):
     """Rows as a pandas DataFrame."""
     if isinstance(X, pd.DataFrame):
         return X
-    if hasattr(X, "to_pandas"):
-        return X.to_pandas()
+    if hasattr(X, "columns"):  # polars, whose own conversion needs pyarrow
+        return pd.DataFrame({name: X[name].to_list() for name in X.columns})
     raise TypeError(
         f"{who} needs the rows as a DataFrame with named columns, got {type(X).__name__}"
     )
