@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from zlib import crc32
 
 import numpy as np
@@ -25,8 +24,8 @@ _DIFFERENCE = 3e-4
 _START_STEP = 1e-2
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
-# Variance of fixed effects along such a direction, in units of what one parameter alone has.
-_UNKNOWN = 1e12
+# Information on fixed effects along such a direction, in units of what one parameter alone has.
+_UNKNOWN = 1e-12
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 20.0
 
@@ -92,13 +91,15 @@ def _rule(n_agq, plan):
 class GLMMFit(MixedFit):
     """A fitted generalised linear mixed model.
 
+    In ``factor`` the rows of X hold the root of the information on the fixed effects from the
+    Hessian over all parameters, so that every variance that is read off it takes account of the
+    covariance parameters being estimated.
+
     Attributes
     ----------
     family : Family
     group_modes : tuple of (s, l) arrays
         Conditional modes of every group, in the order of elimination.
-    coef_vcov : (r, r)
-        Covariance of ``gamma``, from the Hessian over all parameters.
     log_dispersion : float
     n_steps : int
         Steps of the search for modes, over all evaluations.
@@ -108,7 +109,6 @@ class GLMMFit(MixedFit):
 
     family: Family | None = None
     group_modes: tuple = ()
-    coef_vcov: np.ndarray | None = None
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
@@ -118,11 +118,6 @@ class GLMMFit(MixedFit):
     def dispersion(self):
         """phi, or theta of the negative binomial; 1 for families without."""
         return float(np.exp(self.log_dispersion))
-
-    @cached_property
-    def vcov(self):
-        """Covariance (r, r) of the coefficients."""
-        return self.basis.to_coef @ self.coef_vcov @ self.basis.to_coef.T
 
     def _group_mode(self, place):
         return self.group_modes[place]
@@ -151,7 +146,11 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     state = optimum.state
     _, theta, log_disp = objective.split(optimum.theta)
     n_steps = objective.near.n_steps
-    factor = replace(state.factor, products=state.factor.products.without_rows())
+    factor = replace(
+        state.factor,
+        products=state.factor.products.without_rows(),
+        core=_core_with_information(objective, state),
+    )
     return GLMMFit(
         layout=objective.layout,
         basis=problem.basis,
@@ -166,7 +165,6 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
         family=objective.rows.family,
         group_modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
-        coef_vcov=_coef_vcov(objective, state),
         log_dispersion=log_disp,
         n_steps=n_steps,
         n_agq=problem.n_agq,
@@ -261,13 +259,11 @@ def _settled(objective, optimum):
                    n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
-def _coef_vcov(objective, state):
-    """Covariance of gamma: the block of 2 H^-1 for the Hessian H over all parameters."""
-    r = objective.rows.n_fixed
-    if objective.joint:
-        q = objective.rows.plan.q_core
-        root = np.linalg.inv(np.tril(state.factor.core[q : q + r, q : q + r]))
-        return root.T @ root
+def _core_with_information(objective, state):
+    """The factor's core with the root of half the Schur complement of the Hessian for gamma."""
+    core, r = state.factor.core, objective.rows.n_fixed
+    if objective.joint or not r:
+        return core
     try:
         with np.errstate(all="ignore"):
             H = hessian_by_differences(objective, state)
@@ -275,7 +271,10 @@ def _coef_vcov(objective, state):
         H = state.hessian
     H = H if np.isfinite(H).all() else state.hessian
     own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
-    return 2.0 * _inverse(own - cross @ _inverse(rest) @ cross.T, flat=_UNKNOWN)
+    core = core.copy()
+    rows = slice(objective.rows.plan.q_core, objective.rows.plan.q_core + r)
+    core[rows, rows] = _root(0.5 * (own - cross @ _inverse(rest) @ cross.T))
+    return core
 
 
 def hessian_by_differences(objective, state):
@@ -296,16 +295,24 @@ def _positive(metric):
     return np.maximum(metric, 1e-8 * max(metric.max(initial=0.0), 1e-300))
 
 
-def _inverse(A, flat=0.0):
-    """Inverse of a symmetric matrix; directions without information have the variance ``flat``.
-
-    The variance is that of the matrix scaled to unit diagonal.
-    """
+def _inverse(A):
+    """Inverse of a symmetric matrix on the directions that carry information."""
     if not A.size:
         return A
-    scale = np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-150))
-    values, vectors = np.linalg.eigh(A / np.outer(scale, scale))
+    scale, values, vectors = _scaled_eigen(A)
     known = values > _FLAT * max(values[-1], 0.0)
-    variance = np.where(known, 1.0 / np.where(known, values, 1.0), flat)
-    half = vectors * np.sqrt(variance) / scale[:, None]
+    half = vectors[:, known] / np.sqrt(values[known]) / scale[:, None]
     return half @ half.T
+
+
+def _root(A):
+    """Lower L with L L' = A, where directions without information get next to none."""
+    scale, values, vectors = _scaled_eigen(A)
+    half = scale[:, None] * vectors * np.sqrt(np.maximum(values, _UNKNOWN))
+    L = np.linalg.qr(half.T, mode="r").T
+    return L * np.where(np.diag(L) < 0, -1.0, 1.0)
+
+
+def _scaled_eigen(A):
+    scale = np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-150))
+    return scale, *np.linalg.eigh(A / np.outer(scale, scale))

@@ -1,0 +1,445 @@
+"""MixedLogisticClassifier and MixedGLMRegressor: responses, prediction, hard data."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
+
+from skmixed import (
+    MixedGLMRegressor,
+    MixedLinearRegressor,
+    MixedLogisticClassifier,
+    RankDeficiencyWarning,
+    SeparationWarning,
+    SingularFitWarning,
+)
+from skmixed.datasets import load_cbpp, load_grouseticks, load_sleepstudy, load_verbagg
+from skmixed.inference import likelihood_ratio_test
+
+FORMULA = "y ~ x + (1 | g)"
+
+
+def _table(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    g, x = rng.integers(0, 10, n), rng.normal(size=n)
+    eta = 0.3 + x + rng.normal(0, 1, 10)[g]
+    y = (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(float)
+    f = rng.choice(list("abc"), n)
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "f": f, "count": rng.poisson(np.exp(eta / 2))})
+
+
+@pytest.fixture(scope="module")
+def table():
+    return _table()
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return MixedLogisticClassifier(FORMULA).fit(table)
+
+
+# Responses
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("no", "yes"), (False, True), (1, 2), (-1.0, 1.0), (7, 9)],
+    ids=["text", "bool", "1/2", "-1/1", "7/9"],
+)
+def test_two_labels_of_any_kind(table, fitted, labels):
+    y = np.where(table["y"] > 0, labels[1], labels[0])
+    sides = (
+        MixedLogisticClassifier("x + (1 | g)").fit(table.drop(columns="y"), y),
+        MixedLogisticClassifier(FORMULA).fit(table.assign(y=y)),
+    )
+    for model in sides:
+        assert model.classes_.tolist() == list(labels)
+        assert model.deviance_ == pytest.approx(fitted.deviance_, abs=1e-9)
+        assert set(model.predict(table)) <= set(labels)
+        assert model.score(table, y) == fitted.score(table)
+    assert sides[1].score(table.assign(y=y)) == fitted.score(table)
+
+
+def test_a_categorical_response_has_its_own_order(table, fitted):
+    y = pd.Categorical(np.where(table["y"] > 0, "a", "b"), categories=["b", "a"])
+    model = MixedLogisticClassifier(FORMULA).fit(table.assign(y=y))
+    assert model.classes_.tolist() == ["b", "a"]
+    assert_allclose(model.coef_, fitted.coef_, rtol=1e-8)
+
+
+def test_text_labels_in_polars_and_for_the_regressor(table, fitted):
+    labelled = table.assign(y=np.where(table["y"] > 0, "yes", "no"))
+    model = MixedLogisticClassifier(FORMULA).fit(pl.from_pandas(labelled))
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.deviance_ == pytest.approx(fitted.deviance_, abs=1e-9)
+    regressor = MixedGLMRegressor(FORMULA, "binomial").fit(labelled)
+    assert_allclose(regressor.predict(table), fitted.predict_proba(table)[:, 1], rtol=1e-9)
+
+
+def test_proportions_counts_and_single_trials_are_one_model():
+    cbpp = load_cbpp().frame
+    cbpp["share"] = cbpp["incidence"] / cbpp["size"]
+    both = MixedGLMRegressor("cbind(incidence, size - incidence) ~ period + (1 | herd)", "binomial")
+    share = MixedLogisticClassifier("share ~ period + (1 | herd)", prior_weights="size")
+    one_sided = MixedLogisticClassifier("period + (1 | herd)", prior_weights="size")
+    both.fit(cbpp), share.fit(cbpp)
+    one_sided.fit(cbpp.drop(columns="share"), cbpp["share"])
+    for model in (share, one_sided):
+        assert model.deviance_ == pytest.approx(both.deviance_, abs=1e-9)
+        assert model.classes_.tolist() == [0, 1]
+    rows = cbpp.loc[cbpp.index.repeat(cbpp["size"])]
+    within = rows.groupby(level=0).cumcount().to_numpy()
+    rows = rows.assign(y=within < rows["incidence"].to_numpy())
+    single = MixedLogisticClassifier("y ~ period + (1 | herd)").fit(rows)
+    assert_allclose(single.fixed_effects_, both.fixed_effects_, rtol=1e-6)
+    assert_allclose(single.standard_errors_, both.standard_errors_, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "y", "message"),
+    [
+        ("binomial", 2.0, "between 0 and 1, got 2"),
+        ("binomial", 0.5, "proportions such as 0.5 and no number of trials"),
+        ("poisson", -1.0, "counts cannot be negative, and 1 row are|counts cannot be negative"),
+        ("gamma", 0.0, "must be positive"),
+        ("inverse_gaussian", -2.0, "must be positive"),
+    ],
+)
+def test_a_response_outside_the_range_is_an_error(table, family, y, message):
+    bad = table.assign(y=np.where(np.arange(len(table)) == 3, y, 1.0 + (table["x"] > 0) * (family != "binomial")))
+    with pytest.raises(ValueError, match=message):
+        MixedGLMRegressor(FORMULA, family).fit(bad)
+
+
+def test_fractional_counts_warn(table):
+    with pytest.warns(UserWarning, match="200 responses are not whole numbers"):
+        MixedGLMRegressor(FORMULA).fit(table.assign(y=table["count"] + 0.5))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_one_outcome_only_is_an_error(table, value):
+    constant = table.assign(y=value)
+    with pytest.raises(ValueError, match="one class"):
+        MixedLogisticClassifier(FORMULA).fit(constant)
+    with pytest.raises(ValueError, match="every outcome is a"):
+        MixedGLMRegressor(FORMULA, "binomial").fit(constant)
+
+
+def test_no_counts_at_all_are_an_error(table):
+    with pytest.raises(ValueError, match="every count is zero"):
+        MixedGLMRegressor(FORMULA).fit(table.assign(y=0))
+
+
+def test_three_classes_name_what_to_use(table):
+    with pytest.raises(ValueError, match="OneVsRestClassifier"):
+        MixedLogisticClassifier("x + (1 | g)").fit(table, table["f"])
+
+
+def test_trials_must_be_whole(table):
+    halves = MixedGLMRegressor(FORMULA, "binomial", prior_weights="w")
+    with pytest.raises(ValueError, match="not whole, such as 1 x 1.5"):
+        halves.fit(table.assign(w=1.5))
+    with pytest.raises(ValueError, match="prior_weights must be positive"):
+        halves.fit(table.assign(w=0.0))
+    both = MixedGLMRegressor("cbind(y, 1 - y) ~ x + (1 | g)", "binomial", prior_weights="w")
+    with pytest.raises(ValueError, match="leave prior_weights out"):
+        both.fit(table.assign(w=1.0))
+
+
+def test_a_variance_between_single_outcomes_is_an_error(table):
+    with pytest.raises(ValueError, match="'row' has one level per row"):
+        MixedLogisticClassifier("y ~ x + (1 | row)").fit(table.assign(row=np.arange(len(table))))
+
+
+def test_a_wrong_link_lists_the_right_ones(table):
+    with pytest.raises(ValueError, match="'log', 'sqrt', 'identity'"):
+        MixedGLMRegressor(FORMULA, "poisson", "probit").fit(table)
+
+
+def test_quadrature_needs_one_factor(table):
+    with pytest.raises(ValueError, match="one grouping factor"):
+        MixedLogisticClassifier("y ~ x + (1 | g) + (1 | f)", n_agq=5).fit(table)
+
+
+# Separation and other hard data
+
+
+def test_a_category_without_successes_is_named(table):
+    data = table.assign(y=np.where(table["f"] == "b", 0.0, table["y"]))
+    with pytest.warns(SeparationWarning, match=r"f\[T\.b\] separates"):
+        model = MixedLogisticClassifier("y ~ x + f + (1 | g)").fit(data)
+    assert model.predict_proba(data)[data["f"] == "b", 1].max() < 1e-6
+    # the other estimates are those of a fit without that category
+    rest = MixedLogisticClassifier("y ~ x + f + (1 | g)").fit(data[data["f"] != "b"])
+    both = rest.fixed_effects_.index
+    assert_allclose(model.fixed_effects_[both], rest.fixed_effects_, rtol=1e-4)
+    assert_allclose(model.standard_errors_[both], rest.standard_errors_, rtol=1e-3)
+    assert model.standard_errors_["f[T.b]"] > 1e3
+
+
+@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 | g)"])
+def test_perfect_separation_is_named_and_predicted(table, formula):
+    data = table.assign(y=table["x"] > 0.1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = MixedLogisticClassifier(formula).fit(data)
+    named = [str(w.message) for w in caught if w.category is SeparationWarning]
+    assert named and "x separates" in named[0]
+    assert model.score(data) == 1.0
+    assert model.deviance_ < 1e-4
+    assert np.all(np.isfinite(model.fixed_effects_)) and np.abs(model.fixed_effects_).max() < 1e5
+
+
+def test_counts_of_zero_in_a_category_are_separation_and_in_a_level_are_not(table):
+    data = table.assign(y=np.where(table["f"] == "c", 0, table["count"]))
+    with pytest.warns(SeparationWarning, match=r"f\[T\.c\] separates"):
+        MixedGLMRegressor("y ~ x + f + (1 | g)").fit(data)
+    data = table.assign(y=np.where(table["g"] == "4", 0, table["count"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MixedGLMRegressor(FORMULA).fit(data)
+    assert model.random_effects_["g"].loc["4", "Intercept"] < -0.5
+
+
+def test_groups_of_one_outcome_each(table):
+    data = table.assign(y=table["g"].astype(int) % 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        MixedLogisticClassifier(FORMULA).fit(data)
+    assert any(w.category is SeparationWarning and "every level of g" in str(w.message) for w in caught)
+
+
+def test_one_group_of_one_outcome_is_no_problem(table):
+    data = table.assign(y=np.where(table["g"] == "4", 1.0, table["y"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MixedLogisticClassifier(FORMULA).fit(data)
+    assert 0 < model.random_effects_["g"].loc["4", "Intercept"] < 10
+
+
+def test_no_variance_between_groups(table):
+    rng = np.random.default_rng(0)
+    data = table.assign(y=(rng.random(len(table)) < 0.5).astype(float))
+    with pytest.warns(SingularFitWarning, match=r"\(Intercept \| g\)"):
+        model = MixedLogisticClassifier(FORMULA).fit(data)
+    alone = MixedLogisticClassifier("y ~ x").fit(data)
+    assert model.covariances_["g"].to_numpy() == 0
+    assert model.deviance_ == pytest.approx(alone.deviance_, abs=1e-8)
+    assert_allclose(model.standard_errors_, alone.standard_errors_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [50.0, 500.0, 1e5])
+def test_large_offsets_only_move_the_intercept(table, fitted, size):
+    far = MixedLogisticClassifier("y ~ x + offset(o) + (1 | g)").fit(table.assign(o=size))
+    assert far.deviance_ == pytest.approx(fitted.deviance_, abs=1e-6)
+    assert far.intercept_ + size == pytest.approx(fitted.intercept_, abs=1e-4)
+
+
+def test_covariates_of_any_scale_and_shift(table, fitted):
+    sized = MixedLogisticClassifier("y ~ x + (x | g)").fit(table)
+    moved = MixedLogisticClassifier("y ~ x + (x | g)").fit(table.assign(x=1e-9 * table["x"]))
+    assert moved.deviance_ == pytest.approx(sized.deviance_, abs=1e-7)
+    assert moved.n_evaluations_ == sized.n_evaluations_
+    far = MixedLogisticClassifier(FORMULA).fit(table.assign(x=1e9 * table["x"] + 1e12))
+    assert far.deviance_ == pytest.approx(fitted.deviance_, abs=1e-6)
+
+
+def test_a_single_extreme_covariate(table):
+    data = table.assign(x=np.where(np.arange(len(table)) == 0, 1e6, table["x"]))
+    model = MixedLogisticClassifier(FORMULA).fit(data)
+    assert model.converged_
+    assert np.isfinite(model.deviance_)
+
+
+def test_aliased_columns_are_named(table, fitted):
+    with pytest.warns(RankDeficiencyWarning, match="x2 = 2 x"):
+        model = MixedLogisticClassifier("y ~ x + x2 + (1 | g)").fit(table.assign(x2=2 * table["x"]))
+    assert model.deviance_ == pytest.approx(fitted.deviance_, abs=1e-9)
+    assert np.isnan(model.fixed_effects_["x2"])
+    assert_allclose(model.coef_, [fitted.coef_[0], 0.0], rtol=1e-9)
+
+
+# Without random effects
+
+
+def test_without_random_effects_it_is_logistic_regression(table):
+    X = table[["x", "count"]].to_numpy(float)
+    ours = MixedLogisticClassifier().fit(X, table["y"])
+    theirs = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(X, table["y"])
+    assert_allclose(ours.coef_, theirs.coef_[0], rtol=1e-5)
+    assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-4)
+    assert_allclose(ours.decision_function(X), theirs.decision_function(X), rtol=1e-4, atol=1e-5)
+
+
+def test_without_random_effects_it_is_poisson_regression(table):
+    X = table[["x"]].to_numpy()
+    ours = MixedGLMRegressor().fit(X, table["count"])
+    theirs = PoissonRegressor(alpha=0, tol=1e-12, max_iter=1000).fit(X, table["count"])
+    assert_allclose(ours.coef_, theirs.coef_, rtol=1e-6)
+    assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-6)
+
+
+def test_a_gaussian_response_with_the_identity_is_the_linear_model():
+    sleep, formula = load_sleepstudy().frame, "Reaction ~ Days + (Days | Subject)"
+    general = MixedGLMRegressor(formula, "gaussian").fit(sleep)
+    linear = MixedLinearRegressor(formula, reml=False).fit(sleep)
+    assert general.deviance_ == pytest.approx(linear.deviance_, abs=1e-6)
+    assert_allclose(general.fixed_effects_, linear.fixed_effects_, rtol=1e-6)
+    assert_allclose(general.covariances_["Subject"], linear.covariances_["Subject"], rtol=1e-3)
+    assert general.dispersion_ == pytest.approx(linear.sigma_**2, rel=1e-4)
+
+
+# Prediction
+
+
+def test_unseen_levels(table, fitted):
+    new = table[:4].assign(g=["new", "0", "newer", "1"])
+    own = fitted.predict_proba(new)
+    population = fitted.predict_proba(new, random_effects=False)
+    assert_allclose(own[[0, 2]], population[[0, 2]])
+    assert np.all(own[[1, 3]] != population[[1, 3]])
+    nan = clone(fitted).set_params(unseen_groups="nan").fit(table)
+    assert np.isnan(nan.predict_proba(new)[:, 1]).tolist() == [True, False, True, False]
+    assert pd.isna(nan.predict(new)).tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match="2 rows have a level of 'g'"):
+        clone(fitted).set_params(unseen_groups="raise").fit(table).predict(new)
+
+
+def test_marginal_means_average_over_the_random_effects(table, fitted):
+    """Against Monte Carlo, and flatter than at random effects of zero."""
+    new = table[:5]
+    marginal = fitted.predict_proba(new, marginal=True)[:, 1]
+    sd = np.sqrt(fitted.covariances_["g"].to_numpy().item())
+    eta = fitted.decision_function(new, random_effects=False)
+    draws = eta[:, None] + sd * np.random.default_rng(0).standard_normal(400_000)
+    assert_allclose(marginal, (1 / (1 + np.exp(-draws))).mean(axis=1), atol=2e-3)
+    conditional = fitted.predict_proba(new, random_effects=False)[:, 1]
+    assert np.all(np.abs(marginal - 0.5) < np.abs(conditional - 0.5))
+
+
+def test_marginal_means_of_a_log_link_are_known():
+    ticks = load_grouseticks().frame
+    model = MixedGLMRegressor("TICKS ~ YEAR + cHEIGHT + (1 | BROOD) + (1 | LOCATION)").fit(ticks)
+    variance = sum(c.to_numpy().item() for c in model.covariances_.values())
+    expected = model.predict(ticks, random_effects=False) * np.exp(variance / 2)
+    assert_allclose(model.predict(ticks, marginal=True), expected, rtol=1e-8)
+
+
+def test_scales_and_standard_errors(table, fitted):
+    regressor = MixedGLMRegressor(FORMULA, "binomial").fit(table)
+    eta, std = regressor.predict(table, scale="link", return_std=True)
+    assert_allclose(eta, fitted.decision_function(table))
+    assert_allclose(regressor.predict(table), 1 / (1 + np.exp(-eta)))
+    assert np.all((std > 0.2) & (std < 1))
+    assert_allclose(regressor.predict(table, return_std=True)[1], std)
+    unseen = regressor.predict(table.assign(g="?"), scale="link", return_std=True)[1]
+    assert np.all(unseen > np.sqrt(regressor.covariances_["g"].to_numpy().item()))
+    fixed = regressor.predict(table, random_effects=False, scale="link", return_std=True)[1]
+    X = np.column_stack([np.ones(len(table)), table["x"]])
+    assert_allclose(fixed**2, np.einsum("ni,ij,nj->n", X, regressor.vcov_, X), rtol=1e-8)
+    low, high = regressor.predict_interval(table).T
+    assert np.all((0 < low) & (low < regressor.predict(table)) & (high < 1))
+    with pytest.raises(ValueError, match="scale must be one of 'response', 'link'"):
+        regressor.predict(table, scale="logit")
+    with pytest.raises(ValueError, match="no marginal linear predictor"):
+        regressor.predict(table, scale="link", marginal=True)
+    with pytest.raises(ValueError, match="simulate"):
+        regressor.predict_interval(table, kind="observation")
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
+def test_classes_probabilities_and_decisions_agree(table, link):
+    model = MixedLogisticClassifier(FORMULA, link=link).fit(table)
+    likelier = model.predict_proba(table)[:, 1] > 0.5
+    assert np.array_equal(model.decision_function(table) > 0, likelier)
+    assert np.array_equal(model.predict(table) == model.classes_[1], likelier)
+    assert_allclose(np.exp(model.predict_log_proba(table)), model.predict_proba(table))
+
+
+@pytest.mark.parametrize("missing", ["x", "g", "y"])
+def test_missing_values(table, missing):
+    holes = table.copy()
+    holes[missing] = holes[missing].where(np.arange(len(holes)) >= 5)
+    with pytest.raises(ValueError, match=rf"missing values .*in {missing} \(5\)"):
+        MixedLogisticClassifier(FORMULA).fit(holes)
+    dropped = MixedLogisticClassifier(FORMULA, missing="drop").fit(holes)
+    short = MixedLogisticClassifier(FORMULA).fit(table[5:])
+    assert dropped.deviance_ == pytest.approx(short.deviance_, abs=1e-9)
+    if missing == "x":
+        assert np.isnan(dropped.predict_proba(holes)[:5]).all()
+
+
+def test_text_labels_with_missing_ones(table):
+    y = np.where(table["y"] > 0, "yes", "no").astype(object)
+    y[:5] = None
+    model = MixedLogisticClassifier("x + (1 | g)", missing="drop").fit(table, y)
+    short = MixedLogisticClassifier(FORMULA).fit(table[5:])
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.deviance_ == pytest.approx(short.deviance_, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "gamma"])
+def test_simulated_responses_have_the_marginal_mean(table, family):
+    y = {"binomial": table["y"], "gamma": np.exp(table["x"] / 3) * (1 + table["y"])}
+    data = table.assign(y=y.get(family, table["count"]))
+    model = MixedGLMRegressor(FORMULA, family).fit(data)
+    draws = model.simulate(data[:3], 4000, random_state=0)
+    assert draws.shape == (3, 4000)
+    spread = draws.std(axis=1) / np.sqrt(4000)
+    assert np.all(np.abs(draws.mean(axis=1) - model.predict(data[:3], marginal=True)) < 5 * spread)
+
+
+# Reports
+
+
+def test_likelihood_ratio_test():
+    verbagg = load_verbagg().frame
+    small = MixedLogisticClassifier("r2 ~ Anger + btype + situ + (1 | id) + (1 | item)").fit(verbagg)
+    large = MixedLogisticClassifier("r2 ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)")
+    test = likelihood_ratio_test(small, large.fit(verbagg))
+    row = test.iloc[1]
+    assert row["Df"] == 1
+    assert row["Chisq"] == pytest.approx(small.deviance_ - large.deviance_)
+    assert 0.05 < row["p-value"] < 0.15
+
+
+def test_summary_and_trace(table):
+    model = MixedGLMRegressor("count ~ x + (1 | g)", "negative_binomial").fit(table)
+    text = str(model.summary())
+    assert "Laplace approximation" in text and "negative_binomial (link log), theta" in text
+    assert "Pr(>|z|)" in text and "z value" in text
+    trace = model.trace_
+    assert trace["objective"].iloc[-1] == pytest.approx(model.deviance_)
+    assert trace["theta[0]"].iloc[-1] == pytest.approx(model.theta_[0])
+    assert "<table" in model.summary()._repr_html_()
+
+
+def test_verbose_prints_the_path(table, capsys):
+    MixedLogisticClassifier(FORMULA, verbose=1).fit(table)
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize("n_agq", [0, 1, 5])
+def test_pickles_predict_and_hold_no_rows(table, n_agq):
+    many = pd.concat([_table(2000, seed) for seed in range(5)])
+    model = MixedLogisticClassifier("y ~ x + (x | g)", n_agq=n_agq).fit(many)
+    data = pickle.dumps(model)
+    assert len(data) < 20_000
+    loaded = pickle.loads(data)
+    assert_allclose(loaded.predict_proba(table), model.predict_proba(table))
+    assert_allclose(loaded.predict(table, scale="link", return_std=True)[1],
+                    model.predict(table, scale="link", return_std=True)[1])  # fmt: skip
+    assert_allclose(loaded.standard_errors_, model.standard_errors_)
+
+
+def test_all_three_approximations_are_close(table):
+    deviance = [MixedLogisticClassifier(FORMULA, n_agq=k).fit(table).deviance_ for k in (0, 1, 7, 25)]
+    assert deviance[0] >= deviance[1] - 1e-9
+    assert_allclose(deviance, deviance[1], atol=0.5)
+    assert deviance[2] == pytest.approx(deviance[3], abs=1e-3)
