@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binom, chi2
+
+COLUMNS = [
+    "npar",
+    "AIC",
+    "BIC",
+    "logLik",
+    "deviance",
+    "Chisq",
+    "Df",
+    "p-value",
+    "p-value (boundary)",
+]
+# Share of the criterion by which optimisers may miss the optimum.
+_UNDONE = 1e-7
 
 
 def likelihood_ratio_test(*models):
@@ -14,27 +32,34 @@ def likelihood_ratio_test(*models):
     chi-square with as many degrees of freedom as parameters were added. Fits by REML are refitted
     by maximum likelihood first, since REML criteria of different fixed effects are not comparable.
 
-    Where all that is added is variances of uncorrelated terms, the null hypothesis puts k
-    variances on the boundary of their range and the plain p-value is too large. ``p-value (boundary)``
-    then refers the statistic to the mixture sum_j C(k, j) 2^-k chi2_j; where one effect is added
-    to a correlated term (its variance and r covariances), to (chi2_r + chi2_(r+1)) / 2. It is
-    NaN for every other hypothesis.
+    Where all that is added is k variances of uncorrelated terms, the null hypothesis puts them on
+    the boundary of their range and the plain p-value is too large. ``p-value (boundary)`` then
+    refers the statistic to the mixture sum_j C(k, j) 2^-k chi2_j; where one effect is added to a
+    correlated term (its variance and r covariances), to (chi2_r + chi2_(r+1)) / 2. It is NaN for
+    every other hypothesis.
 
     Parameters
     ----------
     *models : fitted estimators
-        Two or more mixed models fitted to the same rows.
+        Two or more mixed models fitted to the same rows, in any order.
 
     Returns
     -------
     DataFrame
-        One row per model: npar, AIC, BIC, logLik, deviance, Chisq, Df, p-value, p-value (boundary).
+        One row per model, indexed by formula: npar, AIC, BIC, logLik, deviance, Chisq, Df,
+        p-value, p-value (boundary).
 
     Raises
     ------
     ValueError
-        For fewer than two models, or models with different numbers of observations or different
-        responses.
+        For fewer than two models, models that are not fitted, of different kinds, or fitted to
+        different numbers of observations or different responses.
+
+    Warns
+    -----
+    UserWarning
+        If a model with more parameters fits worse than the one before, so that it does not
+        contain it, or a refit has not converged. The test is NaN in the first case.
 
     References
     ----------
@@ -56,23 +81,55 @@ def likelihood_ratio_test(*models):
     """
     if len(models) < 2:
         raise ValueError(f"likelihood_ratio_test compares two or more models, got {len(models)}")
-    fits = sorted((model.result_.refit(reml=False) for model in models), key=lambda f: f.n_params)
-    models = sorted(models, key=lambda m: m.result_.n_params)
-    _check_comparable(fits)
-    rows = [_row(fit) for fit in fits]
-    for (small, one), (large, two), row in zip(
-        zip(models, fits, strict=True),
-        zip(models[1:], fits[1:], strict=True),
-        rows[1:],
-        strict=False,
-    ):
-        row.update(_test(small, one, large, two))
-    index = pd.Index([model.labels_.formula for model in models], name="model")
-    columns = ["npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "p-value", "p-value (boundary)"]
-    return pd.DataFrame(rows, index=index, columns=columns)
+    entries = [_Entry.of(model, at) for at, model in enumerate(models, 1)]
+    entries.sort(key=lambda entry: entry.fit.n_params)
+    _check_comparable([entry.fit for entry in entries])
+    rows = [_row(entry.fit) for entry in entries]
+    for small, large, row in zip(entries, entries[1:], rows[1:], strict=False):
+        row.update(_test(small, large))
+    index = pd.Index([entry.model.labels_.formula for entry in entries], name="model")
+    return pd.DataFrame(rows, index=index, columns=COLUMNS)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A model and its fit by maximum likelihood."""
+
+    model: Any
+    fit: Any
+
+    @classmethod
+    def of(cls, model, at):
+        if not hasattr(model, "result_"):
+            raise ValueError(
+                f"model {at} of likelihood_ratio_test is not a fitted mixed model: {model!r}"
+            )
+        fit = model.result_.refit(reml=False)
+        if not fit.optimum.converged:
+            _warn(f"the maximum likelihood fit of {model.labels_.formula!r} has not converged")
+        return cls(model, fit)
+
+    @property
+    def fixed(self):
+        """Names of the columns of X that were kept."""
+        return {self.model.labels_.columns[j] for j in self.fit.basis.kept}
+
+    @property
+    def effects(self):
+        """{(group, effects)} of the random-effects terms."""
+        return {(term.group, frozenset(term.names)) for term in self.model.labels_.terms}
+
+
+def _warn(message):
+    warnings.warn(f"likelihood_ratio_test: {message}", UserWarning, stacklevel=4)
 
 
 def _check_comparable(fits):
+    if len({(type(fit), getattr(fit, "n_agq", None)) for fit in fits}) > 1:
+        raise ValueError(
+            "the models are of different kinds (linear and generalised, or with different n_agq): "
+            "their likelihoods are not approximated alike and cannot be compared"
+        )
     if len({fit.n_obs for fit in fits}) > 1:
         counts = ", ".join(f"{fit.n_obs:g}" for fit in fits)
         raise ValueError(
@@ -97,30 +154,32 @@ def _row(fit):
     }
 
 
-def _test(small, one, large, two):
-    statistic = max(one.deviance - two.deviance, 0.0)
-    df = two.n_params - one.n_params
+def _test(small, large):
+    statistic = small.fit.deviance - large.fit.deviance
+    df = large.fit.n_params - small.fit.n_params
     if df == 0:
-        return {"Chisq": statistic, "Df": 0}
+        return {"Chisq": max(statistic, 0.0), "Df": 0}
+    if statistic < -_UNDONE * max(1.0, abs(small.fit.deviance)):
+        _warn(
+            f"{large.model.labels_.formula!r} has more parameters than "
+            f"{small.model.labels_.formula!r} and fits worse: it does not contain it"
+        )
+        return {"Chisq": statistic, "Df": df}
+    statistic = max(statistic, 0.0)
     return {
         "Chisq": statistic,
         "Df": df,
         "p-value": chi2.sf(statistic, df),
-        "p-value (boundary)": _boundary_p(statistic, _term_sizes(small), _term_sizes(large), one, two),
+        "p-value (boundary)": _boundary_p(statistic, small, large),
     }
 
 
-def _term_sizes(model):
-    """{(group, effects): number of effects} of the random-effects terms."""
-    return {(term.group, frozenset(term.names)) for term in model.random_terms_}
-
-
-def _boundary_p(statistic, small, large, one, two):
+def _boundary_p(statistic, small, large):
     """p-value for variances on the boundary; NaN where the hypothesis is another one."""
-    if one.rank != two.rank:
+    if small.fixed != large.fixed:
         return np.nan
-    added, gone = large - small, small - large
-    if not gone and all(len(effects) == 1 for _, effects in added):
+    added, gone = large.effects - small.effects, small.effects - large.effects
+    if added and not gone and all(len(effects) == 1 for _, effects in added):
         k = len(added)
         return float(sum(binom.pmf(j, k, 0.5) * _chi2_sf(statistic, j) for j in range(k + 1)))
     if len(added) == len(gone) == 1:

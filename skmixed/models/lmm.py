@@ -247,6 +247,7 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
+    response_id: int = 0
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -267,6 +268,7 @@ class LMMFit(MixedFit):
             reml=objective.reml,
             n_obs=objective.n_obs,
             n_params=objective.rank + objective.layout.n_theta + 1,
+            response_id=objective.response_id,
             objective=objective,
         )
 
@@ -280,10 +282,6 @@ class LMMFit(MixedFit):
                 "model again in this process"
             )
         return fit_lmm(self.objective.with_reml(reml), start=self.optimum.theta)
-
-    @property
-    def response_id(self):
-        return self.objective.response_id
 
     @property
     def other_criterion(self):
