@@ -14,8 +14,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln, digamma, erfcx, expit, gammaln, log_expit, log_ndtr, ndtr, ndtri
-from scipy.special import polygamma
+from scipy.special import (
+    betaln,
+    digamma,
+    erfcx,
+    expit,
+    gammaln,
+    log_expit,
+    log_ndtr,
+    ndtr,
+    ndtri,
+    polygamma,
+)
 
 # exp() of this is still finite, and so is its square times a count.
 _LARGEST_EXPONENT = 300.0

@@ -32,8 +32,10 @@ def encode_labels(values, classes, who):
     codes = pd.Index(classes).get_indexer(values).astype(float)
     unknown = (codes < 0) & ~missing
     if unknown.any():
-        raise ValueError(f"{who}: y holds {values[unknown].tolist()[0]!r}, which is none of the classes "
-                         f"{classes.tolist()}")  # fmt: skip
+        raise ValueError(
+            f"{who}: y holds {values[unknown].tolist()[0]!r}, which is none of the classes "
+            f"{classes.tolist()}"
+        )
     return np.where(missing, np.nan, codes), classes
 
 
@@ -95,7 +97,8 @@ def _fractions(y, weights, whole, who):
     count = int(np.sum(~whole))
     return (
         f"{who}: {count} proportion{'s' * (count > 1)} times trials {'are' if count > 1 else 'is'} "
-        f"not whole, such as {y[first]:g} x {weights[first]:g}: check the response and prior_weights"
+        f"not whole, such as {y[first]:g} x {weights[first]:g}: check the response and "
+        "prior_weights"
     )
 
 

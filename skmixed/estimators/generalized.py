@@ -515,7 +515,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
     -----
     Where a column separates the classes perfectly the likelihood has no maximum. The fit stops
     when it grows by no more than the tolerance, with a :class:`SeparationWarning` that names the
-    column: coefficients are finite (linear predictors of about 20 to 30), the predictions are
+    column: coefficients are finite (linear predictors of about 20 to 40), the predictions are
     those of the limit, standard errors carry no meaning.
 
     Examples
@@ -523,8 +523,8 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
     >>> from skmixed import MixedLogisticClassifier
     >>> from skmixed.datasets import load_verbagg
     >>> verbagg = load_verbagg().frame
-    >>> model = MixedLogisticClassifier("r2 ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)")
-    >>> model = model.fit(verbagg)
+    >>> formula = "r2 ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)"
+    >>> model = MixedLogisticClassifier(formula).fit(verbagg)
     >>> model.classes_.tolist(), round(model.deviance_, 4)
     (['N', 'Y'], 8151.3997)
     >>> model.predict_proba(verbagg[:1]).round(3)

@@ -236,7 +236,9 @@ def _moment_theta(objective, glm):
         j, i, k = objective.layout.entries[at]
         tau2 = (c**2 - D).sum(axis=1) / np.maximum((D**2).sum(axis=1), 1e-300)
         unit = 1 / np.sqrt(np.maximum(D.mean(axis=1), 1e-300))
-        tau = np.clip(np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit)
+        tau = np.clip(
+            np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit
+        )
         theta[j[i == k]] = tau[i[i == k]]
     return theta
 

@@ -194,7 +194,7 @@ class Evaluation:
         return -2.0 * float(np.sum(self._dispersion_curve.loglik))
 
     def _pull(self):
-        """Derivative p of the penalised deviance by u, and T H^-1 p; None at a mode, where p = 0."""
+        """Derivative p of the penalised deviance by u, and T H^-1 p; None where p = 0, a mode."""
         return None
 
     @cached_property
@@ -314,7 +314,7 @@ class Evaluation:
         the same holds along gamma with a = 0 and Z'WQ, along the dispersion with Z' ds.
         """
         objective, plan = self.objective, self.objective.rows.plan
-        joint, t = objective.joint, objective.n_theta
+        joint = objective.joint
         a, image = self._directions
         if objective.n_dispersion:
             force = objective.rows.level_sums(self._dispersion_curve.score)

@@ -87,10 +87,7 @@ class Rows:
         """Z' v: a list of (s, l)."""
         return [
             np.array(
-                [
-                    np.bincount(g.codes, v if z.strides[0] == 0 else v * z, g.n_levels)
-                    for z in g.z.T
-                ]
+                [np.bincount(g.codes, v if z.strides[0] == 0 else v * z, g.n_levels) for z in g.z.T]
             )
             for g in self.plan.groups
         ]

@@ -10,7 +10,7 @@ One node is the Laplace approximation. The gradient is that of the rule itself, 
 the mode and the factor: with posterior weights pi_k of the nodes, S = L^-1 dH L^-T,
 
     d(-2 log integral) = -2 sum_k pi_k dh(u_k) - 2 q'du + <I + M, S>,
-    q = sum_k pi_k grad h(u_k),   M = sum_k pi_k x_k (L^-1 grad h(u_k))', its lower triangle mirrored
+    q = sum_k pi_k grad h(u_k),   M = sum_k pi_k x_k (L^-1 grad h(u_k))', lower triangle mirrored
 
 (Pinheiro and Chao 2006, JCGS 15, 58-81, for the rule).
 """

@@ -78,11 +78,15 @@ def test_cross_validation(verbagg):
     model = MixedLogisticClassifier(FORMULA)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     mixed = cross_val_score(model, X, y, cv=folds, scoring="neg_log_loss")
-    fixed = cross_val_score(MixedLogisticClassifier("Anger + btype"), X, y, cv=folds, scoring="neg_log_loss")
+    fixed = cross_val_score(
+        MixedLogisticClassifier("Anger + btype"), X, y, cv=folds, scoring="neg_log_loss"
+    )
     assert np.all(mixed > fixed)
     p = cross_val_predict(model, X, y, cv=folds, method="predict_proba")
     assert p.shape == (len(y), 2) and np.allclose(p.sum(axis=1), 1)
-    new_people = cross_val_score(model, X, y, cv=GroupKFold(3), groups=X["id"], scoring="neg_log_loss")
+    new_people = cross_val_score(
+        model, X, y, cv=GroupKFold(3), groups=X["id"], scoring="neg_log_loss"
+    )
     assert np.all(new_people < 0)
 
 

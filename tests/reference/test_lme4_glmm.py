@@ -8,7 +8,7 @@ differences over steps of 0.001 in every unit, to about 2e-3.
 """
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ def _read(name):
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _frame(name):
     frame = getattr(datasets, f"load_{name.lower()}")().frame.copy()
     if name == "cbpp":
@@ -40,7 +40,10 @@ def _frame(name):
 def _fit(ref):
     formula, settings = ref["formula"], {}
     if ref.get("weights"):
-        formula, settings = formula.replace("incidence/size", "proportion"), {"prior_weights": "size"}
+        formula, settings = (
+            formula.replace("incidence/size", "proportion"),
+            {"prior_weights": "size"},
+        )
     family = FAMILIES.get(ref["family"], ref["family"])
     link = ref["link"] if family == "binomial" else None
     n_agq = ref.get("nAGQ", 1)
@@ -48,7 +51,7 @@ def _fit(ref):
     return model.fit(_frame(ref["data"]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _model(name):
     return _fit(_read(name))
 
