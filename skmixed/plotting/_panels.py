@@ -97,16 +97,29 @@ def choose_effects(names, effects):
 
 
 def response_name(estimator, y=None):
-    """The response as the formula or y names it."""
+    """The response as the formula or y names it; of two classes, the event that is predicted."""
     response = None if estimator.formula is None else parse_formula(estimator.formula).response
-    return str(response or getattr(y, "name", None) or "response")
+    name = str(response or getattr(y, "name", None) or "response")
+    classes = getattr(estimator, "classes_", None)
+    return name if classes is None else f"{name} = {classes[1]}"
 
 
-def effect_label(effect, response):
+def effect_units(estimator, y=None):
+    """Units of effects: the response's, or those of its link."""
+    name = response_name(estimator, y)
+    family = getattr(estimator, "family_", None)
+    return (
+        name
+        if family is None or family.link.name == "identity"
+        else f"{family.link.name} of {name}"
+    )
+
+
+def effect_label(effect, units):
     """Name and units of an effect: those of the response, for a slope per unit of the covariate."""
     if effect == "Intercept" or "[" in effect:
-        return f"{effect}  ({response})"
-    return f"{effect}  ({response} per unit)"
+        return f"{effect}  ({units})"
+    return f"{effect}  ({units} per unit)"
 
 
 def as_pandas(X, who):
@@ -121,8 +134,18 @@ def as_pandas(X, who):
 
 
 def response_of(estimator, X, y):
-    """The response (n,): y, or the one that the formula names."""
-    return np.asarray(estimator._response_of(X) if y is None else y, dtype=float)
+    """The response (n,) as numbers: y, or what the formula names; of two classes, 1 the second."""
+    classes = getattr(estimator, "classes_", None)
+    if y is None:
+        response = None if estimator.formula is None else parse_formula(estimator.formula).response
+        if response is None:
+            raise ValueError("the formula does not name the response: pass y")
+        labels = classes is not None and response in X
+        y = X[response] if labels else estimator._response_of(X)
+    y = np.asarray(y)
+    if classes is not None and np.isin(y, classes).all():
+        return (y == classes[1]).astype(float)
+    return y.astype(float)
 
 
 def level_ticks(ax, labels, group):

@@ -11,9 +11,9 @@ from skmixed.plotting._panels import (
     choose_effects,
     choose_group,
     effect_label,
+    effect_units,
     level_ticks,
     panels,
-    response_name,
 )
 
 
@@ -32,8 +32,8 @@ class CaterpillarDisplay:
         Conditional modes and standard deviations, the first level at the bottom.
     level : float
         Coverage of the intervals.
-    response : str
-        Name of the response, for the labels.
+    units : str
+        Units of the effects, for the labels.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class CaterpillarDisplay:
     ['Intercept  (Reaction)', 'Days  (Reaction per unit)']
     """
 
-    def __init__(self, modes, std, *, level=0.95, response="response"):
+    def __init__(self, modes, std, *, level=0.95, units="response"):
         self.modes = modes
         self.std = std
         self.level = level
-        self.response = response
+        self.units = units
 
     @classmethod
     def from_estimator(
@@ -95,7 +95,7 @@ class CaterpillarDisplay:
         place = np.argsort(modes[order].to_numpy(), kind="stable")
         modes = modes[effects].iloc[place]
         std = estimator.random_effects_std_[group][effects].iloc[place]
-        display = cls(modes, std, level=level, response=response_name(estimator))
+        display = cls(modes, std, level=level, units=effect_units(estimator))
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, color=MIXED):
@@ -137,5 +137,5 @@ class CaterpillarDisplay:
         )  # fmt: skip
         panel.plot(modes, rows, ".", color="black" if many else color, markersize=1 if many else 7)
         panel.set_ylim(-0.8, len(modes) - 0.2)
-        panel.set_xlabel(effect_label(effect, self.response))
+        panel.set_xlabel(effect_label(effect, self.units))
         return lines

@@ -12,8 +12,8 @@ from skmixed.plotting._panels import (
     choose_effects,
     choose_group,
     effect_label,
+    effect_units,
     panels,
-    response_name,
 )
 
 
@@ -29,8 +29,8 @@ class RandomEffectsDisplay:
     ----------
     modes : DataFrame of shape (levels, effects)
     covariance : DataFrame of shape (effects, effects)
-    response : str
-        Name of the response, for the labels.
+    units : str
+        Units of the effects, for the labels.
 
     Attributes
     ----------
@@ -52,10 +52,10 @@ class RandomEffectsDisplay:
     ((2, 2), 3)
     """
 
-    def __init__(self, modes, covariance, *, response="response"):
+    def __init__(self, modes, covariance, *, units="response"):
         self.modes = modes
         self.covariance = covariance
-        self.response = response
+        self.units = units
 
     @classmethod
     def from_estimator(cls, estimator, *, group=None, effects=None, ax=None, **kwargs):
@@ -87,7 +87,7 @@ class RandomEffectsDisplay:
                 "CaterpillarDisplay and NormalQuantileDisplay show a single effect"
             )
         covariance = estimator.covariances_[group].loc[effects, effects]
-        display = cls(tables[group][effects], covariance, response=response_name(estimator))
+        display = cls(tables[group][effects], covariance, units=effect_units(estimator))
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, coverage=(0.5, 0.95), labels=None, color=MIXED):
@@ -120,9 +120,9 @@ class RandomEffectsDisplay:
                 self._draw(panel, effects[j], effects[i + 1], coverage, labels, color)
             )
             if i == n - 1:
-                panel.set_xlabel(effect_label(effects[j], self.response))
+                panel.set_xlabel(effect_label(effects[j], self.units))
             if j == 0:
-                panel.set_ylabel(effect_label(effects[i + 1], self.response))
+                panel.set_ylabel(effect_label(effects[i + 1], self.units))
         return self
 
     def _draw(self, panel, across, up, coverage, labels, color):

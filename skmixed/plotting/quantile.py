@@ -14,8 +14,8 @@ from skmixed.plotting._panels import (
     choose_effects,
     choose_group,
     effect_label,
+    effect_units,
     panels,
-    response_name,
     response_of,
 )
 
@@ -97,11 +97,11 @@ class NormalQuantileDisplay:
         group = choose_group(estimator, group)
         modes = estimator.random_effects_[group]
         effects = choose_effects(modes.columns, effects)
-        response = response_name(estimator)
+        units = effect_units(estimator)
         display = cls(
             modes[effects],
             std=estimator.random_effects_std_[group][effects],
-            labels={effect: f"{group}: {effect_label(effect, response)}" for effect in effects},
+            labels={effect: f"{group}: {effect_label(effect, units)}" for effect in effects},
             level=level,
         )
         return display.plot(ax=ax, **kwargs)

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.plotting._panels import (
     MAX_LABELS,
     MIXED,
@@ -15,9 +16,9 @@ from skmixed.plotting._panels import (
     choose_effects,
     choose_group,
     effect_label,
+    effect_units,
     level_ticks,
     panels,
-    response_name,
     response_of,
 )
 
@@ -39,8 +40,8 @@ class ShrinkageDisplay:
         them), and fixed effect plus conditional mode.
     population : Series of shape (effects,)
         The fixed effects.
-    response : str
-        Name of the response, for the labels.
+    units : str
+        Units of the effects, for the labels.
 
     Attributes
     ----------
@@ -62,11 +63,11 @@ class ShrinkageDisplay:
     ([244.2, 21.8], [253.7, 19.7])
     """
 
-    def __init__(self, within, mixed, population, *, response="response"):
+    def __init__(self, within, mixed, population, *, units="response"):
         self.within = within
         self.mixed = mixed
         self.population = population
-        self.response = response
+        self.units = units
 
     @classmethod
     def from_estimator(cls, estimator, X, y=None, *, group=None, effects=None, ax=None, **kwargs):
@@ -92,6 +93,11 @@ class ShrinkageDisplay:
         ShrinkageDisplay
         """
         group = choose_group(estimator, group)
+        if not isinstance(estimator, MixedLinearRegressor):
+            raise ValueError(
+                "least squares within levels is for linear mixed models, the estimator is a "
+                f"{type(estimator).__name__}"
+            )
         modes = estimator.random_effects_[group]
         effects = choose_effects(modes.columns, effects)
         deviations = _within(estimator, X, response_of(estimator, X, y), group)
@@ -100,7 +106,7 @@ class ShrinkageDisplay:
             (deviations + fixed)[effects],
             (modes + fixed)[effects],
             fixed[effects],
-            response=response_name(estimator, y),
+            units=effect_units(estimator, y),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -164,7 +170,7 @@ class ShrinkageDisplay:
 
     def _label(self, effect):
         """Axis label; without a fixed effect of that name the axis shows deviations."""
-        label = effect_label(effect, self.response)
+        label = effect_label(effect, self.units)
         return label if self.population[effect] else f"{label}, deviation"
 
     def _draw_single(self, panel, effect):

@@ -41,7 +41,8 @@ class SparsityDisplay:
 
     Random effects stand in the order in which they are eliminated, ``expand().P``, which keeps
     the factor sparse: where the grouping factors are nested L has no entry that A has not, where
-    they are crossed it fills in.
+    they are crossed it fills in. The patterns of a generalised model are the same; its iterated
+    weights are left out.
 
     It is recommended to use :meth:`from_estimator`.
 

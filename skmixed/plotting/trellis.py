@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.plotting._panels import (
     DATA,
     MIXED,
@@ -34,6 +35,8 @@ class TrellisDisplay:
 
     The line within a level is that of least squares in its rows alone; the population's uses fixed
     effects only; the mixed model's lies between them, closer to the former the more rows there are.
+    For a generalised model the lines are means (of two classes, the probability of the second), and
+    there is none of least squares.
 
     It is recommended to use :meth:`from_estimator`.
 
@@ -138,7 +141,12 @@ class TrellisDisplay:
         firsts = X.iloc[[at[0] for at in rows]]
         curves = _curves(estimator, firsts, chosen, points, x)
         display = cls(
-            points, curves, x=x, response=response_name(estimator), group=group, n_levels=len(modes)
+            points,
+            curves,
+            x=x,
+            response=response_name(estimator, y),
+            group=group,
+            n_levels=len(modes),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -180,6 +188,7 @@ class TrellisDisplay:
         lines = {
             name: panel.plot(curve["x"], curve[name], linewidth=1.4, **style)[0]
             for name, style in _STYLES.items()
+            if name in curve
         }
         panel.set_ylim(self._limits())
         panel.set_title(str(level), fontsize=8, pad=2)
@@ -267,9 +276,12 @@ def _curves(estimator, firsts, levels, points, x):
     table = table.assign(**{x: np.tile(grid, len(levels))})
     labels = np.repeat(np.array(levels, dtype=object), len(grid))
     curves = pd.DataFrame({"level": labels, "x": table[x].to_numpy()})
-    curves["population"] = estimator.predict(table, random_effects=False)
-    curves["mixed"] = estimator.predict(table)
-    curves["within"] = np.concatenate([_straight_line(points, level, grid) for level in levels])
+    linear = isinstance(estimator, MixedLinearRegressor)
+    scale = {} if linear else {"scale": "response"}
+    curves["population"] = estimator.predict(table, random_effects=False, **scale)
+    curves["mixed"] = estimator.predict(table, **scale)
+    if linear:
+        curves["within"] = np.concatenate([_straight_line(points, level, grid) for level in levels])
     return curves
 
 

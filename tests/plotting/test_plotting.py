@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chi2, norm
 from sklearn.exceptions import NotFittedError
 
-from skmixed import MixedLinearRegressor
+from skmixed import MixedLinearRegressor, MixedLogisticClassifier
 from skmixed.datasets import (
     load_dyestuff,
     load_machines,
@@ -17,6 +17,7 @@ from skmixed.datasets import (
     load_penicillin,
     load_scotssec,
     load_sleepstudy,
+    load_verbagg,
 )
 from skmixed.plotting import (
     CaterpillarDisplay,
@@ -329,6 +330,35 @@ def test_trellis_with_polars_and_a_response_apart(sleep):
     assert len(display.points) == 180
 
 
+# Generalised models
+
+
+def test_displays_of_a_generalised_model():
+    df = load_verbagg().frame
+    df = df[df["id"].isin(df["id"].cat.categories[:60])]
+    model = MixedLogisticClassifier("r2 ~ Anger + btype + (1 | id) + (1 | item)").fit(df)
+    CaterpillarDisplay.from_estimator(model, group="item").figure_.canvas.draw()
+    quantiles = NormalQuantileDisplay.from_estimator(model)
+    assert quantiles.ax_.get_ylabel() == "id: Intercept  (logit of r2 = Y)"
+    sparsity = SparsityDisplay.from_estimator(model, df)
+    assert sparsity.patterns[0].matrix.shape == (84, len(df))
+
+    trellis = TrellisDisplay.from_estimator(model, df, x="Anger", group="item", max_panels=4)
+    assert set(trellis.points["y"]) == {0.0, 1.0}
+    assert trellis.curves[["population", "mixed"]].stack().between(0, 1).all()
+    assert set(trellis.lines_[0]) == {"population", "mixed"}
+    level = trellis.points["level"].iloc[0]
+    first = df[df["item"] == level].iloc[[0]]
+    at = np.linspace(df["Anger"].min(), df["Anger"].max(), 25)
+    probability = model.predict_proba(pd.concat([first] * 25).assign(Anger=at))[:, 1]
+    np.testing.assert_allclose(trellis.lines_[0]["mixed"].get_ydata(), probability)
+
+    with pytest.raises(ValueError, match="residuals of MixedLogisticClassifier are not normal"):
+        NormalQuantileDisplay.from_estimator(model, df)
+    with pytest.raises(ValueError, match="within levels is for linear mixed models"):
+        ShrinkageDisplay.from_estimator(model, df)
+
+
 # Bad input
 
 
@@ -361,6 +391,13 @@ def test_models_without_anything_to_plot(make, sleep):
 def test_unknown_names(slopes, kwargs, message):
     with pytest.raises(ValueError, match=message):
         CaterpillarDisplay.from_estimator(slopes, **kwargs)
+
+
+def test_a_response_that_the_formula_does_not_name_is_asked_for(sleep):
+    model = MixedLinearRegressor("Days + (Days | Subject)").fit(sleep, sleep["Reaction"])
+    for display in (ShrinkageDisplay, TrellisDisplay, NormalQuantileDisplay):
+        with pytest.raises(ValueError, match="does not name the response: pass y"):
+            display.from_estimator(model, sleep)
 
 
 def test_trellis_needs_named_numeric_columns(slopes, sleep, workers):
