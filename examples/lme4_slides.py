@@ -347,6 +347,8 @@ def compare(page, case, **models):
         tables = {"not refitted": as_they_are(models), "ML": refitted}
     formulas = {name: model.formula.partition("~")[2].strip() for name, model in models.items()}
     page.tests(case, formulas, tables)
+    if "not refitted" in tables:
+        page.note("The slides took likelihoods at the REML estimates; a test needs those of ML.")
 
 
 def as_they_are(models):
