@@ -86,7 +86,7 @@ def test_hessian_is_close_to_the_true_one_at_the_optimum(reml):
     b = rng.multivariate_normal([0, 0], [[1, 0.3], [0.3, 0.5]], 200)
     data = pd.DataFrame({"x": x, "g": g, "y": b[g, 0] + b[g, 1] * x + rng.normal(size=1600)})
     objective = ProfiledDeviance.from_design(build_design("y ~ x + (x | g)", data), reml=reml)
-    theta = fit_lmm(objective).optimum.theta
+    theta = fit_lmm(objective, tol=1e-13).optimum.theta
     state = objective.evaluate(theta)
     np.testing.assert_allclose(state.gradient, 0.0, atol=1e-4)
     exact = np.array(
