@@ -38,6 +38,21 @@ class Group:
     def size(self):
         return self.n_levels * self.n_columns
 
+    @cached_property
+    def transposed(self):
+        """Z' as a sparse (l s, n) matrix: each row of the data has s entries in its level's rows.
+
+        Kept for the next assembly with other weights.
+        """
+        n, s = self.z.shape
+        codes = self.codes.astype(np.int32 if n * s < 2**31 else np.int64)
+        indices = codes
+        if s > 1:
+            indices = (codes[:, None] * s + np.arange(s, dtype=codes.dtype)).ravel()
+        indptr = np.arange(0, n * s + 1, s, dtype=codes.dtype)
+        parts = np.ravel(self.z), indices, indptr
+        return sparse.csc_matrix(parts, shape=(self.size, n), copy=False)
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -163,23 +178,26 @@ class GramPlan:
         """CrossProducts for row weights (n,) or None and tail = [X y] (n, p + 1)."""
         d = self.q_core + self.n_tail
         core = np.zeros((d, d))
-        weighted_tail = tail if weights is None else tail * weights[:, None]
+        weighted_tail = _weighted(tail, weights)
         core[self.q_core :, self.q_core :] = tail.T @ weighted_tail
         for k, (group, rows) in enumerate(self.core_groups):
-            zt = _sparse_z(group, weights)
-            _add_diagonal_blocks(core, rows, _by_level(zt @ group.z, group))
-            core[self.q_core :, rows] = (zt @ tail).T
+            zt = group.transposed
+            own = zt @ _weighted(group.z, weights)
+            _add_diagonal_blocks(core, rows, _by_level(own, group))
+            core[self.q_core :, rows] = (zt @ weighted_tail).T
             for other, columns in self.core_groups[:k]:
                 core[rows, columns] = _table(group, other, weights)
-        chain = tuple(self._level_blocks(i, weights, tail) for i in range(self.n_chain))
+        chain = tuple(self._level_blocks(i, weights, weighted_tail) for i in range(self.n_chain))
         return CrossProducts(self, chain, core)
 
-    def _level_blocks(self, i, weights, tail):
+    def _level_blocks(self, i, weights, weighted_tail):
         group = self.groups[i]
-        zt = _sparse_z(group, weights)
-        own = _by_level(zt @ group.z, group)
-        up = {k: _by_level(zt @ self.groups[k].z, group) for k in self.parents[i]}
-        border = _by_level(zt @ tail, group)
+        zt = group.transposed
+        own = _by_level(zt @ _weighted(group.z, weights), group)
+        up = {
+            k: _by_level(zt @ _weighted(self.groups[k].z, weights), group) for k in self.parents[i]
+        }
+        border = _by_level(zt @ weighted_tail, group)
         if not self.q_core or self.entries[i] is not None:
             values = self._entry_values(i, weights) if self.q_core else None
             return LevelBlocks(own, up, border, values)
@@ -322,15 +340,8 @@ def _pairs(rows, cols, starts):
     return tuple(chunks)
 
 
-def _sparse_z(group, weights):
-    """Z' W as a sparse (l s, n) matrix: each row of the data has s entries in its level's rows."""
-    s = group.n_columns
-    z = group.z if weights is None else group.z * weights[:, None]
-    n = len(z)
-    codes = group.codes.astype(np.int32 if n * s < 2**31 else np.int64)
-    indices = codes if s == 1 else (codes[:, None] * s + np.arange(s, dtype=codes.dtype)).ravel()
-    indptr = np.arange(0, n * s + 1, s, dtype=codes.dtype)
-    return sparse.csc_matrix((np.ravel(z), indices, indptr), shape=(group.size, n), copy=False)
+def _weighted(columns, weights):
+    return columns if weights is None else columns * weights[:, None]
 
 
 def _by_level(blocks, group):
