@@ -72,7 +72,7 @@ def minimize_theta(evaluate, theta, *, max_iter=100, tol=1e-8, callback=None, re
         if not math.isfinite(promised):
             message = "the derivatives of the objective are not finite"
             break
-        if promised <= max(1e-3 * tol, noise):
+        if promised <= max(1e-3 * tol, noise / 4):
             converged, message = True, "model promises no further decrease"
             break
         trial = evaluate(theta + step / scale)
