@@ -40,8 +40,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         Restricted maximum likelihood (REML), or maximum likelihood (ML).
     rank_deficient : {"drop", "minimum_norm", "raise"}, default "drop"
         What to do with columns of X that depend on earlier ones: leave them out (coefficient NaN
-        in ``fixed_effects_``, 0 in ``coef_``), take the solution of smallest norm, or raise.
-        The first two warn.
+        in ``fixed_effects_``, 0 in ``coef_``), take the solution with the shortest vector of
+        slopes (as scikit-learn's LinearRegression does, the intercept being free), or raise. The
+        first two warn and predict alike on rows that obey the dependence.
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data: with a random effect of 0, not
         at all, or NaN.
@@ -257,16 +258,24 @@ def _check_effects(design):
             "a linear model has one, see MixedLogisticClassifier and MixedGLMRegressor"
         )
     for term in design.random:
-        if term.z.shape[1] == 1:
-            dependent = [] if term.z.any() else [f"{term.names[0]} = 0"]
-        else:
-            dependent = _dependent(term)
+        dependent = [] if _clearly_independent(term.z) else _dependent(term)
         if dependent:
             raise ValueError(
                 f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
                 f"{'; '.join(dependent)}, so their variances cannot be told apart: leave the "
                 "dependent ones out of the term"
             )
+
+
+def _clearly_independent(z):
+    """Whether the cross-products alone show it, as they do but for badly scaled columns."""
+    if not z.strides[0]:
+        return True
+    gram = z.T @ z
+    size = np.sqrt(np.diag(gram))
+    if not size.all() or not np.isfinite(size).all():
+        return False
+    return len(size) == 1 or np.linalg.eigvalsh(gram / np.outer(size, size))[0] > 1e-6
 
 
 def _dependent(term):
