@@ -104,7 +104,7 @@ class LaplaceDeviance:
     def evaluate_along(self, state, parameters):
         """Evaluation at parameters close to a state's, at the mode's tangent instead of the mode.
 
-        Differences of its gradient over opposite steps h are exact to order h^2.
+        Differences of its gradient over steps h are exact to order h, as at the mode itself.
         """
         gamma, theta, log_disp = self.split(parameters)
         T = self.plan_factors(theta)
@@ -171,9 +171,9 @@ class Evaluation:
         """z_i' Lambda H^-1 Lambda' z_i (n,)."""
         return leverages(self.objective.rows.plan, self._inverse)
 
-    @cached_property
+    @property
     def _curve(self):
-        return self.objective.rows.curve(self.mode.eta, self.log_disp, order=3)
+        return self.mode.curve
 
     @cached_property
     def _scores(self):

@@ -121,8 +121,7 @@ class Rows:
         plan = self.plan if fixed else self._plan_without_fixed
         products = plan.assemble(weight, self.tail if fixed else self.tail[:, -1:])
         products.core[-1, -1] = 1.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            f = factor(products, T)
+        f = factor(products, T)
         if not np.isfinite(f.log_det_u):
             raise NotPositiveDefinite
         return f
@@ -169,9 +168,8 @@ def mode_at(rows, gamma, u, T, log_disp, eta=None):
     if eta is None:
         b = [t @ x for t, x in zip(T, u, strict=True)]
         eta = rows.fixed_part(gamma) + rows.random_part(b)
-    with np.errstate(all="ignore"):
-        curve = rows.curve(eta, log_disp)
-        penalised = -2.0 * float(np.sum(curve.loglik)) + sum(float(np.vdot(x, x)) for x in u)
+    curve = rows.curve(eta, log_disp, order=3)
+    penalised = -2.0 * float(curve.loglik.sum()) + sum(float(np.vdot(x, x)) for x in u)
     return Mode(gamma, u, eta, curve, penalised if np.isfinite(penalised) else np.inf)
 
 
