@@ -11,7 +11,7 @@ cross-products B are never rescaled. What remains, the core, is scaled once and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -189,16 +189,34 @@ class BlockedFactor:
             blocks.append(np.ascontiguousarray(view.transpose(1, 2, 0)))
         return blocks
 
+    def __getstate__(self):
+        """Fields with the core as its lower triangle alone."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return state | {"core": self.core[np.tril_indices(len(self.core))]}
+
+    def __setstate__(self, state):
+        lower = state["core"]
+        d = int(np.sqrt(2 * len(lower)))  # of d (d + 1) / 2 entries
+        core = np.zeros((d, d))
+        core[np.tril_indices(d)] = lower
+        self.__dict__.update(state | {"core": core})
+
     def compact(self, limit):
-        """The factor without the cross-products it came from, or None if above limit bytes."""
+        """What row norms need of the factor, or None if that is above limit bytes."""
         small = replace(self.products, chain=(), core=self.products.core[:0, :0])
-        small = replace(self, products=replace(small, plan=small.plan.without_pairs()))
-        arrays = [self.core, *(g.H for g in self.chain)]
+        chain = tuple(
+            replace(group, blocks=replace(group.blocks, own=group.blocks.own[..., :0]))
+            for group in self.chain
+        )
+        products = replace(small, plan=small.plan.without_pairs())
+        small = replace(self, products=products, chain=chain)
+        arrays = [group.H for group in self.chain]
         for group in self.chain:
             blocks = group.blocks
             arrays += [blocks.border, *blocks.up.values()]
             arrays += [] if blocks.entries is None else [blocks.entries]
-        return small if sum(a.nbytes for a in arrays) <= limit else None
+        size = self.core.nbytes / 2 + sum(a.nbytes for a in arrays)
+        return small if size <= limit else None
 
     def selected_inverse(self, weight_x, weight_y, *, entries=False):
         """SelectedInverse of S = L^-T diag(1, weight_x, weight_y) L^-1 on the pattern of A."""

@@ -14,7 +14,7 @@ from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.optimize import Optimum
 
 # A factor larger than this stays out of pickles.
-_PICKLED_FACTOR_BYTES = 1 << 23
+_PICKLED_FACTOR_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -153,16 +153,25 @@ class MixedFit:
 
     def elimination_order(self):
         """Indices of the effects (term by term, effect by effect) in the order of elimination."""
+        plan = self._plan("the factors of expand()")
         sizes = [t.size * self.layout.groups[t.group].n_levels for t in self.layout.terms]
         begins = np.cumsum([0, *sizes])
         order = []
-        for g, position in zip(self.factor.plan.order, self.factor.plan.positions, strict=True):
+        for g, position in zip(plan.order, plan.positions, strict=True):
             n_levels = self.layout.groups[g].n_levels
             levels = np.arange(n_levels) if position is None else np.argsort(position)
             rows = [begin + s * n_levels + levels for t, begin in zip(self.layout.terms, begins, strict=False)
                     if t.group == g for s in range(t.size)]  # fmt: skip
             order.append(np.array(rows).T.ravel())
         return np.concatenate(order)
+
+    def _plan(self, what):
+        if self.factor is None:
+            raise ValueError(
+                f"{what} cannot be had from this copy of the model: they need its factor, which "
+                "was too large to be pickled. Fit the model again in this process"
+            )
+        return self.factor.plan
 
     def mean_variance(self, X, random):
         """Variance (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
@@ -179,12 +188,7 @@ class MixedFit:
         if random is None:
             half = self.basis.orthonormal(X) @ self._inverse_root
             return self.sigma**2 * np.einsum("nr,nr->n", half, half)
-        if self.factor is None:
-            raise ValueError(
-                "standard errors of predictions need the model's factor, which was too large to "
-                "be pickled: fit the model again in this process"
-            )
-        plan = self.factor.plan
+        plan = self._plan("standard errors of predictions")
         codes, z = [None] * len(plan.order), [[] for _ in plan.order]
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):

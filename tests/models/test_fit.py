@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skmixed.design import build_design
+from skmixed.models import fit as module
 from skmixed.models.lmm import LMMFit, ProfiledDeviance, fit_lmm
 
 NEW = slice(5, 40)
@@ -129,3 +130,19 @@ def test_units_of_a_covariate_are_not_a_singular_fit(data, factor):
     data = data.assign(x=factor * data["x"])
     fit = fit_lmm(ProfiledDeviance.from_design(build_design("y ~ x + (x | g)", data)))
     assert fit.singular_terms == (False,)
+
+
+def test_a_factor_too_large_to_pickle(monkeypatch, data):
+    monkeypatch.setattr(module, "_PICKLED_FACTOR_BYTES", 0)
+    design = build_design("y ~ x + (1 | g) + (1 | h)", data)
+    fit = fit_lmm(ProfiledDeviance.from_design(design))
+    copy = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(copy.modes[0], fit.modes[0])
+    np.testing.assert_array_equal(copy.effects_variance[1], fit.effects_variance[1])
+    np.testing.assert_allclose(
+        copy.mean_variance(design.X, None), fit.mean_variance(design.X, None)
+    )
+    with pytest.raises(ValueError, match="standard errors of predictions cannot be had"):
+        copy.mean_variance(design.X, design.random)
+    with pytest.raises(ValueError, match=r"factors of expand\(\) cannot be had"):
+        copy.elimination_order()
