@@ -19,13 +19,15 @@ from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
-_DIFFERENCE = 1e-6
+_DIFFERENCE = 1e-5
 # Newton decrement that is near enough for a start.
 _START_STEP = 1e-2
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
-# Information on fixed effects along such a direction, in units of what one parameter alone has.
-_UNKNOWN = 1e-12
+# Information along such a direction of the fixed effects, in the same units.
+_UNKNOWN = 1e-14
+# Least information on fixed effects, as a share of what the linear model at the mode has.
+_LEAST = 1e-4
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 20.0
 
@@ -267,56 +269,76 @@ def _core_with_information(objective, state):
     core, r = state.factor.core, objective.rows.n_fixed
     if objective.joint or not r:
         return core
+    at = slice(objective.rows.plan.q_core, objective.rows.plan.q_core + r)
+    scale, values, vectors = _scaled_eigen(np.tril(core[at, at]))
+    known = values > _FLAT * values[-1]
+    half = scale[:, None] * vectors * np.sqrt(np.where(known, values, _UNKNOWN))
+    steps = _unit_steps(state, vectors[:, known] / scale[:, None] / np.sqrt(2.0 * values[known]))
     try:
-        H = hessian_by_differences(objective, state)
-    except NotPositiveDefinite:  # differences in units of a standard error that has no bound
-        H = state.hessian
-    H = H if np.isfinite(H).all() else state.hessian
+        H = hessian_by_differences(objective, state, steps)
+    except NotPositiveDefinite:  # no likelihood there: the approximation has to do
+        return core
+    if not np.isfinite(H).all():
+        return core
+    r = int(known.sum())
     own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
+    half[:, known] @= _root(own - cross @ _inverse(rest) @ cross.T)
     core = core.copy()
-    rows = slice(objective.rows.plan.q_core, objective.rows.plan.q_core + r)
-    core[rows, rows] = _root(0.5 * (own - cross @ _inverse(rest) @ cross.T))
+    core[at, at] = _lower(half)
     return core
 
 
-def hessian_by_differences(objective, state):
-    """Hessian of the approximated deviance: differences of its exact gradient.
+def _scaled_eigen(root):
+    """Scale, and eigenvalues and vectors of root root' scaled to unit diagonal."""
+    scale = np.sqrt(np.einsum("ij,ij->i", root, root))
+    return scale, *np.linalg.eigh((root @ root.T) / np.outer(scale, scale))
+
+
+def _unit_steps(state, gamma_steps):
+    """Columns: changes of the parameters along which the Hessian is near the identity.
+
+    Directions of gamma along which nothing is known, as where a column separates the outcomes,
+    are left out: what is known of the others is as if those were given.
+    """
+    r, k = gamma_steps.shape
+    metric = state.metric[r:]
+    scale = np.sqrt(np.maximum(metric, 1e-8 * metric.max(initial=1e-300)))
+    steps = np.zeros((len(state.parameters), k + len(metric)))
+    steps[:r, :k] = gamma_steps
+    steps[r:, k:] = np.diag(1 / scale)
+    return steps
+
+
+def hessian_by_differences(objective, state, steps):
+    """steps' H steps for the Hessian H of the approximated deviance, by differences of its gradient.
 
     Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
-    noise: steps can be so short that differences to one side have seven digits.
+    noise: steps can be so short that differences to one side have six digits.
     """
-    step = _DIFFERENCE * np.sqrt(2.0 / _positive(state.metric))
-    H = np.empty((len(step),) * 2)
-    for j, h in enumerate(step):
-        parameters = state.parameters.copy()
-        parameters[j] += h
-        H[j] = objective.evaluate_along(state, parameters).gradient - state.gradient
-        H[j] /= parameters[j] - state.parameters[j]
+    H = np.empty((steps.shape[1],) * 2)
+    for j, step in enumerate(steps.T):
+        ahead = objective.evaluate_along(state, state.parameters + _DIFFERENCE * step)
+        H[j] = (ahead.gradient - state.gradient) @ steps / _DIFFERENCE
     return (H + H.T) / 2
-
-
-def _positive(metric):
-    return np.maximum(metric, 1e-8 * max(metric.max(initial=0.0), 1e-300))
 
 
 def _inverse(A):
     """Inverse of a symmetric matrix on the directions that carry information."""
     if not A.size:
         return A
-    scale, values, vectors = _scaled_eigen(A)
+    values, vectors = np.linalg.eigh(A)
     known = values > _FLAT * max(values[-1], 0.0)
-    half = vectors[:, known] / np.sqrt(values[known]) / scale[:, None]
+    half = vectors[:, known] / np.sqrt(values[known])
     return half @ half.T
 
 
 def _root(A):
-    """Lower L with L L' = A, where directions without information get next to none."""
-    scale, values, vectors = _scaled_eigen(A)
-    half = scale[:, None] * vectors * np.sqrt(np.maximum(values, _UNKNOWN))
+    """R with R R' = A, a matrix that would be the identity were the approximation exact."""
+    values, vectors = np.linalg.eigh(A)
+    return vectors * np.sqrt(np.maximum(values, _LEAST))
+
+
+def _lower(half):
+    """Lower L with L L' = half half' and positive diagonal."""
     L = np.linalg.qr(half.T, mode="r").T
     return L * np.where(np.diag(L) < 0, -1.0, 1.0)
-
-
-def _scaled_eigen(A):
-    scale = np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-150))
-    return scale, *np.linalg.eigh(A / np.outer(scale, scale))
