@@ -90,19 +90,18 @@ class GroupSpec:
     cells: np.ndarray | None
     levels: pd.Index
 
-    def codes(self, raw: Sequence[Any]) -> np.ndarray:
+    def codes(self, grouping: Grouping) -> np.ndarray:
         """The codes of new rows, -1 for levels and combinations that the fit did not have."""
         codes = [
-            _known_codes(name, values, levels)
-            for name, values, levels in zip(self.columns, raw, self.column_levels, strict=True)
+            _known_codes(name, *grouping[name], levels)
+            for name, levels in zip(self.columns, self.column_levels, strict=True)
         ]
         if self.cells is None:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
 
 
-def _known_codes(name: str, raw: Any, levels: pd.Index) -> np.ndarray:
-    codes, own = factorize(name, raw)
+def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
@@ -111,19 +110,13 @@ def _known_codes(name: str, raw: Any, levels: pd.Index) -> np.ndarray:
     return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
 
 
-def _own_codes(
-    columns: tuple[str, ...], raw: Sequence[Any], table: Table
-) -> tuple[np.ndarray, pd.Index]:
-    """Codes in the levels of the rows themselves; every missing value is a level of its own."""
-    found = {}
-    for name, values in zip(columns, raw, strict=True):
-        codes, own = factorize(name, values)
-        found[name] = observed(table.rows_of(codes), own)
-    codes, spec = _group_factor(columns, found)
+def _own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray, pd.Index]:
+    """Codes in the levels of the rows themselves; every unknown one is a level of its own."""
+    codes, spec = _group_factor(columns, {name: observed(*grouping[name]) for name in columns})
     unknown = np.flatnonzero(codes < 0)
     codes = codes.copy()
     codes[unknown] = len(spec.levels) + np.arange(len(unknown))
-    return codes, pd.Index([*spec.levels, *(f"missing {row}" for row in unknown)], dtype=object)
+    return codes, pd.Index([*spec.levels, *(f"unknown {row}" for row in unknown)], dtype=object)
 
 
 def _shown(levels: pd.Index) -> str:
@@ -177,6 +170,7 @@ class DesignSpec:
         need: Collection[str] = ("fixed", "random"),
         missing: str = "raise",
         levels: str = "fit",
+        absent: Collection[str] = (),
     ) -> Design:
         """Return the design of new rows, with the transforms and categories of the fit.
 
@@ -188,11 +182,13 @@ class DesignSpec:
             Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
             the offset. A part that is not built has no columns.
         missing : {"raise", "drop"}
-            Missing covariates are an error, or their rows are left out of the result, which
-            ``rows`` tells. A missing grouping factor is an unknown level, code -1.
+            Missing values are an error, or their rows are left out of the result, which ``rows``
+            tells.
         levels : {"fit", "own"}
             Codes in the levels of the fit, -1 for others, or in the levels of the new rows
-            themselves, where every missing one is a level of its own.
+            themselves, where every unknown one is a level of its own.
+        absent : names, optional
+            Grouping columns that the new rows need not have: their levels are unknown.
 
         Returns
         -------
@@ -211,12 +207,16 @@ class DesignSpec:
         groups = self.groups if random else {}
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
-        _check_present(table, (*names, *(name for g in groups.values() for name in g.columns)))
+        grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
+        _check_present(table, (*names, *(name for name in grouped if name not in absent)))
         cleaned = {
             name: self.columns[name].conform(name, clean(name, table.column(name)))
             for name in names
         }
-        _drop_missing(table, cleaned, {}, missing)
+        grouping = {
+            name: factorize(name, table.column(name)) for name in grouped if name not in absent
+        }
+        _drop_missing(table, cleaned, grouping, missing)
         columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
         make = Materializer(columns, table.n_rows)
         blocks = _Blocks(
@@ -226,13 +226,15 @@ class DesignSpec:
             response=None,
         )
         blocks = blocks.defined(table, self, missing)
+        unknown = np.full(table.n_rows, -1, dtype=np.intp), pd.Index([], dtype=object)
+        kept = {name: (table.rows_of(code), own) for name, (code, own) in grouping.items()}
+        kept |= dict.fromkeys(absent, unknown)
         codes, own = {}, {}
         for name, spec in groups.items():
-            raw = [table.column(column) for column in spec.columns]
             if levels == "own":
-                codes[name], own[name] = _own_codes(spec.columns, raw, table)
+                codes[name], own[name] = _own_codes(spec.columns, kept)
             else:
-                codes[name] = table.rows_of(spec.codes(raw))
+                codes[name] = spec.codes(kept)
         return self._design(table, blocks, codes, need, own)
 
     def response_of(self, table: Any) -> np.ndarray:
@@ -543,7 +545,8 @@ def _drop_missing(
     if missing == "raise":
         counts = ", ".join(f"{name} ({int(mask.sum())})" for name, mask in found.items())
         raise ValueError(
-            f"missing values (NaN) in {counts}: fill them in, or leave the rows out with missing='drop'"
+            f"missing values (NaN) in {counts}: fill them in, or leave the rows out with "
+            "missing='drop'"
         )
     keep = ~np.logical_or.reduce(list(found.values()))
     if not keep.any() and vectors is not None:

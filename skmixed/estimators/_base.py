@@ -184,15 +184,16 @@ class MixedModelBase(BaseEstimator):
                     "fitted without groups"
                 )
             return table
-        if groups is None:  # a grouping factor nobody knows; as a covariate it is missing
-            groups = np.full(X.shape[0], None)
-        return _with_groups(table, groups)
+        return table if groups is None else _with_groups(table, groups)
 
     def _new_design(self, X, groups=None, *, random=True, levels="fit") -> Design:
         """The design of new rows; rows with missing covariates are left out."""
         need = ("fixed", "random") if random else ("fixed",)
         table = self._new_table(X, groups)
-        return self.design_spec_.new(table, need=need, missing=self.missing, levels=levels)
+        absent = (GROUPS,) if groups is None and GROUPS not in self._feature_names() else ()
+        return self.design_spec_.new(
+            table, need=need, missing=self.missing, levels=levels, absent=absent
+        )
 
     def _named(self, X):
         """Columns of X by name: those of a frame, else those of the fit, or x0, x1, ..."""

@@ -168,15 +168,44 @@ def test_interaction_levels_are_the_observed_pairs_in_order(data):
     ]
 
 
-def test_unknown_and_missing_levels_are_minus_one(data):
+def test_unknown_levels_are_minus_one(data):
     spec = build_design("(1 | g) + (1 | h/g)", data).spec
-    new = pd.DataFrame({"g": ["s", "new", None], "h": [data.h[0], 3, 3]})
+    new = pd.DataFrame({"g": ["s", "new", "p"], "h": [data.h[0], 3, 99]})
     by_g, by_h, by_pair = spec.new(new).random
-    np.testing.assert_array_equal(by_g.codes, [by_g.levels.get_loc("s"), -1, -1])
-    assert (by_h.codes >= 0).all()
+    np.testing.assert_array_equal(by_g.codes, [*by_g.levels.get_indexer(["s"]), -1, 0])
+    assert (by_h.codes >= 0).tolist() == [True, True, False]
     np.testing.assert_array_equal(by_pair.codes[1:], [-1, -1])
     with pytest.raises(ValueError, match=r"'g' had levels like 'p' .* and has levels like 3 now"):
         spec.new(new.assign(g=3))
+
+
+def test_missing_levels_of_new_rows(data):
+    spec = build_design("(1 | g) + (1 | h/g)", data).spec
+    new = pd.DataFrame({"g": ["s", None, "new"], "h": [data.h[0]] * 3})
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in g \(1\)"):
+        spec.new(new)
+    assert spec.new(new, missing="drop").rows.tolist() == [0, 2]
+    absent = spec.new(new[["h"]], absent=("g",)).random
+    assert [term.codes.tolist() for term in absent] == [[-1] * 3, [0] * 3, [-1] * 3]
+
+
+def test_levels_of_the_new_rows_themselves(data):
+    spec = build_design("(1 | g) + (1 | h/g)", data).spec
+    new = pd.DataFrame({"g": ["s", "new", "s", "q"], "h": [7, 7, 3, 7]})
+    by_g, by_h, by_pair = spec.new(new, levels="own").random
+    assert by_g.codes.tolist() == [2, 0, 2, 1]
+    assert list(by_g.levels) == ["new", "q", "s"]
+    assert by_h.codes.tolist() == [1, 1, 0, 1]
+    assert by_pair.codes.tolist() == [3, 1, 0, 2]
+    apart = spec.new(new[["h"]], levels="own", absent=("g",)).random
+    assert sorted(apart[0].codes) == [0, 1, 2, 3]
+    assert sorted(apart[2].codes) == [0, 1, 2, 3]
+
+
+def test_response_of_new_rows(data):
+    spec = build_design("center(y) ~ x", data).spec
+    new = data[:5].assign(y=[1.0, 2.0, np.nan, 4.0, 5.0])
+    np.testing.assert_allclose(spec.response_of(new), new.y - data.y.mean())
 
 
 def test_only_what_is_needed_has_to_be_there(data):
@@ -252,7 +281,9 @@ def test_missing_values(data):
     table.loc[[2, 5], "x"] = np.nan
     table.loc[[5, 9], "g"] = None
     table.loc[11, "pos"] = np.nan  # not used
-    with pytest.raises(ValueError, match=r"missing values \(NaN\) in x \(2\), g \(2\): .*missing='drop'"):
+    with pytest.raises(
+        ValueError, match=r"missing values \(NaN\) in x \(2\), g \(2\): .*missing='drop'"
+    ):
         build_design("y ~ x + (1 | g)", table)
     design = build_design("y ~ x + (1 | g)", table, missing="drop")
     keep = np.setdiff1d(np.arange(N), [2, 5, 9])
@@ -264,8 +295,8 @@ def test_missing_values(data):
     with pytest.raises(ValueError, match=r"missing values \(NaN\) in x \(2\)"):
         design.spec.new(table)
     new = design.spec.new(table, missing="drop")
-    np.testing.assert_array_equal(new.rows, np.setdiff1d(np.arange(N), [2, 5]))
-    assert new.n_input == N and (new.random[0].codes == -1).sum() == 1
+    np.testing.assert_array_equal(new.rows, keep)
+    assert new.n_input == N and (new.random[0].codes >= 0).all()
 
 
 def test_levels_that_only_incomplete_rows_have_are_gone(data):

@@ -101,7 +101,7 @@ def test_one_level_of_a_nested_pair_is_known():
 
 def test_unseen_groups_population_nan_and_raise():
     frame = _sleep()
-    new = pd.DataFrame({"Days": [1.0, 2.0, 3.0], "Subject": ["308", "new", None]})
+    new = pd.DataFrame({"Days": [1.0, 2.0, 3.0], "Subject": ["308", "new", "newer"]})
     formula = "Reaction ~ Days + (Days | Subject)"
     population = MixedLinearRegressor(formula).fit(frame)
     predicted = population.predict(new)
@@ -166,7 +166,11 @@ def test_missing_response_and_group():
     frame.loc[[2], "Subject"] = None
     model = MixedLinearRegressor("Days + (1 | Subject)", missing="drop")
     assert model.fit(frame, frame["Reaction"]).n_obs_ == 177
-    assert np.isfinite(model.predict(frame)).all()
+    assert np.flatnonzero(np.isnan(model.predict(frame))).tolist() == [2]
+    assert np.isfinite(model.predict(frame, random_effects=False)).all()
+    strict = MixedLinearRegressor("Days + (1 | Subject)").fit(frame[3:], frame["Reaction"][3:])
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in Subject \(1\)"):
+        strict.predict(frame)
 
 
 def test_two_sided_score_drops_rows_without_response():
@@ -297,12 +301,20 @@ def test_moments_of_simulated_responses(load, formula, columns, unseen):
 
 
 def test_unseen_levels_are_drawn_apart(sleep_model):
-    rows = pd.DataFrame({"Days": np.zeros(4), "Subject": ["a", "b", "a", None]})
+    rows = pd.DataFrame({"Days": np.zeros(4), "Subject": ["a", "b", "a", "308"]})
     _, covariance = _simulated_covariance(sleep_model, rows)
     between = sleep_model.covariances_["Subject"].iloc[0, 0]
     expected = between * np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]])
     expected = expected + sleep_model.sigma_**2 * np.eye(4)
     np.testing.assert_allclose(covariance, expected, atol=0.04 * expected[0, 0])
+
+
+def test_rows_without_groups_are_drawn_apart():
+    frame = _sleep()
+    model = MixedLinearRegressor().fit(frame[["Days"]], frame["Reaction"], groups=frame["Subject"])
+    _, covariance = _simulated_covariance(model, frame[["Days"]][:3])
+    total = model.covariances_["groups"].iloc[0, 0] + model.sigma_**2
+    np.testing.assert_allclose(covariance, total * np.eye(3), atol=0.04 * total)
 
 
 def test_simulation_uses_prior_weights():
