@@ -11,6 +11,7 @@ from skmixed.families import Family
 from skmixed.linalg.cholesky import NotPositiveDefinite
 from skmixed.linalg.crossproducts import GramPlan
 from skmixed.linalg.rank import independent_columns
+from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
@@ -28,6 +29,8 @@ _FLAT = 1e-10
 _UNKNOWN = 1e-14
 # Least information on fixed effects, as a share of what the linear model at the mode has.
 _LEAST = 1e-4
+# Rows of the core from which a second BLAS thread pays.
+_WORTH_THREADS = 2000
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 20.0
 
@@ -116,6 +119,38 @@ class GLMMFit(MixedFit):
     n_agq: int = 1
     response_id: int = 0
 
+    @classmethod
+    def at(cls, problem, optimum):
+        """The model at an optimum of its approximated deviance."""
+        objective, state = problem.objective, optimum.state
+        _, theta, log_disp = objective.split(optimum.theta)
+        trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
+        n_steps = objective.near.n_steps
+        factor = replace(
+            state.factor,
+            products=state.factor.products.without_rows(),
+            core=_core_with_information(objective, state),
+        )
+        return cls(
+            layout=objective.layout,
+            basis=problem.basis,
+            optimum=replace(optimum, theta=theta, state=None, trace=trace),
+            factor=factor,
+            gamma=state.mode.gamma,
+            sigma=1.0,
+            unit=1.0,
+            deviance=float(optimum.value),
+            reml=False,
+            n_obs=problem.n_obs,
+            n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
+            family=objective.rows.family,
+            group_modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
+            log_dispersion=log_disp,
+            n_steps=n_steps,
+            n_agq=problem.n_agq,
+            response_id=problem.response_id,
+        )
+
     @property
     def dispersion(self):
         """phi, or theta of the negative binomial; 1 for families without."""
@@ -139,44 +174,14 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         If the likelihood is zero or not finite at every start that was tried.
     """
     objective = problem.objective
-    start = starting_values(objective)
-    optimum = minimize_theta(
-        objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
-    )
-    if not np.isfinite(optimum.value):
-        raise NoMode(objective.near.reason)
-    optimum = _settled(objective, optimum)
-    state = optimum.state
-    _, theta, log_disp = objective.split(optimum.theta)
-    n_steps = objective.near.n_steps
-    factor = replace(
-        state.factor,
-        products=state.factor.products.without_rows(),
-        core=_core_with_information(objective, state),
-    )
-    return GLMMFit(
-        layout=objective.layout,
-        basis=problem.basis,
-        optimum=replace(optimum, theta=theta, state=None, trace=_theta_trace(objective, optimum)),
-        factor=factor,
-        gamma=state.mode.gamma,
-        sigma=1.0,
-        unit=1.0,
-        deviance=float(optimum.value),
-        reml=False,
-        n_obs=problem.n_obs,
-        n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
-        family=objective.rows.family,
-        group_modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
-        log_dispersion=log_disp,
-        n_steps=n_steps,
-        n_agq=problem.n_agq,
-        response_id=problem.response_id,
-    )
-
-
-def _theta_trace(objective, optimum):
-    return tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
+    with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
+        start = starting_values(objective)
+        optimum = minimize_theta(
+            objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
+        )
+        if not np.isfinite(optimum.value):
+            raise NoMode(objective.near.reason)
+        return GLMMFit.at(problem, _settled(objective, optimum))
 
 
 # Start
