@@ -666,16 +666,15 @@ def check_identifiable(design: Design, *, residual: bool = True) -> None:
                     f"{term.group})"
                 )
             seen.add((term.group, name))
-    if (
-        residual
-        and design.random
-        and design.y is not None
-        and design.y.size
-        and np.ptp(design.y, axis=0).max() == 0
-    ):
-        raise ValueError(
-            f"the response is constant ({design.y.flat[0]:g}): there is no variance to explain"
-        )
+    if residual and design.random and design.y is not None and design.y.size:
+        _check_varies(design)
+
+
+def _check_varies(design: Design) -> None:
+    y = design.y if design.offset is None else (design.y.T - design.offset).T
+    if np.ptp(y, axis=0).max() == 0:
+        what = "the response" if design.offset is None else "the response less the offset"
+        raise ValueError(f"{what} is constant ({y.flat[0]:g}): there is no variance to explain")
 
 
 def _check_term_size(term: RandomTerm, n_obs: float) -> None:

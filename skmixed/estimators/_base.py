@@ -155,6 +155,7 @@ class MixedModelBase(BaseEstimator):
         else:
             if self.formula is not None and isinstance(X, list | tuple):
                 X = np.array(X, dtype=object)  # else one text among numbers makes all of them text
+            X = _unmasked(X)
             # missing values are the design's to report: it names columns and counts
             kind = {"dtype": None if self._may_hold_text(X) else "numeric"}
             X = validate_data(self, X, reset=reset, ensure_all_finite=False, **kind)
@@ -646,7 +647,7 @@ def _with_groups(table, groups):
 
 def _column(y, n, who, allow_nan):
     """The response as a vector of float64."""
-    values = np.asarray(y)
+    values = np.asarray(_unmasked(y))
     if values.ndim == 2 and values.shape[1] != 1:
         raise ValueError(
             f"{who} models one response, y has shape {values.shape}: fit one model per column"
@@ -662,6 +663,13 @@ def _column(y, n, who, allow_nan):
     if not finite:
         _check_finite(values, who, allow_nan)
     return values
+
+
+def _unmasked(values):
+    """Masked values as the missing values they are; NumPy would bring the hidden ones back."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
+        return values
+    return values.astype(np.result_type(values.dtype, np.float64)).filled(np.nan)
 
 
 def _numbers(values, who):

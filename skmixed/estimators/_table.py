@@ -16,8 +16,8 @@ def is_frame(X) -> bool:
 def column_names(X) -> list[str]:
     """Column names of a DataFrame as text, an error if two are equal."""
     names = [str(name) for name in X.columns]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
+    if len(set(names)) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"the data have more than one column named {repeated}: rename them")
     return names
 

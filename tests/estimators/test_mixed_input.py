@@ -300,6 +300,25 @@ def test_polars_names_missing_values(data):
         MixedLinearRegressor("y ~ x + (1 | g)").fit(table)
 
 
+def test_masked_values_are_missing(data):
+    X = np.ma.masked_greater(data[["x", "z"]].to_numpy(), 1.0)
+    with pytest.raises(ValueError, match=r"missing values .* in x0 \(\d+\), x1"):
+        MixedLinearRegressor().fit(X, data["y"])
+    with pytest.raises(ValueError, match="y has 2 missing values"):
+        MixedLinearRegressor().fit(data[["x"]], np.ma.array(data["y"], mask=data["id"] < 2))
+    model = MixedLinearRegressor(missing="drop").fit(X, data["y"])
+    assert model.n_obs_ == (data[["x", "z"]] <= 1).all(axis=1).sum()
+
+
+def test_the_offset_may_be_all_of_the_variation(data):
+    formula, data = "x + offset(z) + (1 | g)", data.assign(z=np.round(8 * data["z"]) / 8)
+    with pytest.raises(ValueError, match=r"the response less the offset is constant .2.:"):
+        MixedLinearRegressor(formula).fit(data, 2 + data["z"])
+    constant = MixedLinearRegressor(formula).fit(data, np.ones(N))
+    shifted = MixedLinearRegressor("x + (1 | g)").fit(data, 1 - data["z"])
+    assert constant.deviance_ == pytest.approx(shifted.deviance_)
+
+
 def test_columns_that_look_odd_but_are_fine(data):
     """Objects, nullable numbers, float32, booleans and sparse columns are the numbers they hold."""
     reference = MixedLinearRegressor("y ~ x + (1 | g)").fit(data).deviance_
