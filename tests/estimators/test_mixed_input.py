@@ -311,7 +311,7 @@ def test_masked_values_are_missing(data):
 
 
 def test_the_offset_may_be_all_of_the_variation(data):
-    formula, data = "x + offset(z) + (1 | g)", data.assign(z=np.round(8 * data["z"]) / 8)
+    formula, data = "x + offset(z) + (1 | g)", data.assign(z=np.round(8 * data["y"]) / 8)
     with pytest.raises(ValueError, match=r"the response less the offset is constant .2.:"):
         MixedLinearRegressor(formula).fit(data, 2 + data["z"])
     constant = MixedLinearRegressor(formula).fit(data, np.ones(N))
