@@ -246,13 +246,22 @@ class Evaluation:
 
     @cached_property
     def hessian(self):
-        """That of the linear mixed model with the working weights; blocks between them left out."""
+        """That of the linear mixed model with the working weights.
+
+        As in average information, the mean of what is observed and what is expected: between
+        gamma and the rest half of the penalised deviance's block, since 0 is expected.
+        """
         objective = self.objective
         n, t = objective.n_gamma, objective.n_theta
         H = np.zeros((len(self.parameters),) * 2)
         H[:n, :n] = self._fixed_information
         H[n : n + t, n : n + t] = self._average_information + self._curvature()
         H[n + t :, n + t :] = self._dispersion_information
+        if n:
+            cross = self._tangent[2]
+            others = np.r_[0:t, t + n : len(H)]
+            H[:n, n:] = -cross[:, others]
+            H[n:, :n] = -cross[:, others].T
         return H
 
     @cached_property
@@ -308,7 +317,7 @@ class Evaluation:
 
     @cached_property
     def _tangent(self):
-        """Derivatives of the mode by (theta, gamma, log dispersion): of gamma, and of every u.
+        """Derivatives by (theta, gamma, log dispersion) of gamma, of every u, and of Q's.
 
         With b = Lambda Lambda' c and c = Z's, db = a - Lambda H^-1 Lambda' Z'WZ a along theta;
         the same holds along gamma with a = 0 and Z'WQ, along the dispersion with Z' ds.
@@ -318,7 +327,7 @@ class Evaluation:
         a, image = self._directions
         if objective.n_dispersion:
             force = objective.rows.level_sums(self._dispersion_curve.score)
-            fixed = objective.rows.Q.T @ self._dispersion_curve.score if joint else None
+            fixed = objective.rows.Q.T @ self._dispersion_curve.score
             force = to_parts(plan, force, fixed)
             a = [np.concatenate([x, 0 * y], axis=1) for x, y in zip(a, force, strict=True)]
             image = [np.concatenate([x, -y], axis=1) for x, y in zip(image, force, strict=True)]
@@ -332,13 +341,13 @@ class Evaluation:
             own = np.einsum("ji,jpl->ipl", T, _group_part(plan, dc, g))
             np.add.at(own, (k, j), c[i])
             du.append(own)
-        return dgamma, du
+        return dgamma, du, dc[-1][plan.q_core : -1]
 
     def expected_modes(self, parameters):
         """gamma and u to start a search from, in the order in which to try them."""
         gamma, theta, log_disp = self.objective.split(parameters - self.parameters)
         step = np.concatenate([theta, gamma, [log_disp] * self.objective.n_dispersion])
-        dgamma, du = self._tangent
+        dgamma, du, _ = self._tangent
         mode = self.mode
         along = mode.gamma if dgamma is None else mode.gamma + dgamma @ step
         yield along, [u + np.einsum("ipl,p->il", d, step) for u, d in zip(mode.u, du, strict=True)]

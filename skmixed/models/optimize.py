@@ -114,7 +114,14 @@ def _corrected(correction, step, old, new):
     along = float(miss @ step)
     if along * along <= 1e-16 * float(miss @ miss) * float(step @ step):
         return correction
-    return correction + miss[:, None] * (miss / along)
+    learnt = correction + miss[:, None] * (miss / along)
+    if _is_definite(new.hessian) and not _is_definite(new.hessian + learnt):
+        return np.zeros_like(correction)
+    return learnt
+
+
+def _is_definite(H):
+    return lapack.dpotrf(H, lower=1)[1] == 0
 
 
 def _scale(metric):
