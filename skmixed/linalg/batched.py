@@ -9,8 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 
+# Rows from which a library call per level beats a Python loop over the rows of all levels.
+_LARGE = 12
+
+
 def cholesky(A):
     """Lower factors L (s, s, l) with A = L L' for symmetric positive definite A (s, s, l)."""
+    if len(A) > _LARGE:
+        return np.linalg.cholesky(A.transpose(2, 0, 1)).transpose(1, 2, 0)
     L = np.zeros_like(A)
     for j in range(len(A)):
         column = A[j:, j] - np.einsum("ikl,kl->il", L[j:, :j], L[j, :j]) if j else A[:, 0]
@@ -22,6 +28,9 @@ def cholesky(A):
 
 def lower_solve(L, B):
     """L^-1 B for lower factors L (s, s, l) and right-hand sides B (s, w, l)."""
+    if len(L) > _LARGE:
+        solved = np.linalg.solve(L.transpose(2, 0, 1), B.transpose(2, 0, 1))
+        return solved.transpose(1, 2, 0)
     X = np.empty(B.shape)
     for i in range(len(L)):
         rest = B[i] - np.einsum("kl,kwl->wl", L[i, :i], X[:i]) if i else B[0]
@@ -33,6 +42,8 @@ def product(A, B):
     """A_l B_l: (s, k, l) and (k, w, l) -> (s, w, l)."""
     if A.shape[1] == 1:
         return A * B[:1] if A.shape[0] == 1 else A[:, 0, None] * B[0]
+    if min(A.shape[:2]) > _LARGE:
+        return np.matmul(A.transpose(2, 0, 1), B.transpose(2, 0, 1)).transpose(1, 2, 0)
     return np.einsum("ikl,kwl->iwl", A, B)
 
 
@@ -40,7 +51,14 @@ def crossproduct(A, B):
     """A_l' B_l: (k, v, l) and (k, w, l) -> (v, w, l)."""
     if len(A) == 1:
         return A[0][:, None] * B[0]
+    if len(A) > _LARGE:
+        return product(A.transpose(1, 0, 2), B)
     return np.einsum("kvl,kwl->vwl", A, B)
+
+
+def product_sum(A, B):
+    """Sum over levels of A_l B_l: (s, k, l) and (k, w, l) -> (s, w)."""
+    return A.reshape(len(A), -1) @ B.transpose(0, 2, 1).reshape(-1, B.shape[1])
 
 
 def outer_sum(A, B):

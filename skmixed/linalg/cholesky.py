@@ -25,11 +25,14 @@ from skmixed.linalg.batched import (
     lower_solve,
     outer_sum,
     product,
+    product_sum,
 )
 from skmixed.linalg.crossproducts import CrossProducts, LevelBlocks, diagonal_blocks
 
 # Below this share of information relative to the prior, I - S_ll has lost half of its digits.
 _WELL_DETERMINED = 1e-6
+# Rows of a core that is inverted by few calls instead of few operations.
+_SMALL_CORE = 400
 
 
 class NotPositiveDefinite(ArithmeticError):
@@ -351,11 +354,10 @@ def _rows_matrix(values, at, plan):
 def _selected_inverse(f, weight_x, weight_y, every=False):
     plan = f.plan
     core = _core_inverse(plan, f.core, weight_x, weight_y)
-    information = [None] * len(f.T)
-    for k, (group, rows) in enumerate(plan.core_groups, start=plan.n_chain):
-        if plan.is_sparse:
+    if plan.is_sparse:
+        for group, rows in plan.core_groups:
             _mirror_diagonal_blocks(core, rows, group.n_columns)
-        information[k] = _core_information(f, k, group, rows, core, (weight_x, weight_y))
+    information = [None] * plan.n_chain + _core_information(f, core, (weight_x, weight_y))
     for (_, rows), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
         _scale_rows(core, rows, T.T)
         _scale_rows(core[rows.start if plan.is_sparse else 0 :].T, rows, T.T)
@@ -371,8 +373,8 @@ def _selected_inverse(f, weight_x, weight_y, every=False):
         if not every_entry and entries is not None:
             K = K + _pair_forms(core, group.blocks.entries, plan.entries[0])
         N, J = group.N, group.J
-        JD = np.einsum("ikl,kjl->ij", J, group.blocks.own)
-        information[i] = JD - np.einsum("ikl,jkl->ij", product(J, K), J)
+        seen = group.blocks.own - product(K, J.transpose(1, 0, 2))
+        information[i] = product_sum(J, seen)
         own[i] = N + product(product(N, K), N)
         border[i] = -product(N, edge)
         above[i] = (
@@ -389,12 +391,12 @@ def _selected_inverse(f, weight_x, weight_y, every=False):
 def _core_inverse(plan, L, weight_x, weight_y):
     """L^-T diag(1, weight_x, weight_y) L^-1.
 
-    Where rows of the core are sparse it is large, and only its lower triangle is computed.
+    Where rows of the core are sparse only the lower triangle is complete.
     """
     d, q = len(L), plan.q_core
     weights = np.full(d - q, weight_x, dtype=float)
     weights[-1] = weight_y
-    if not plan.is_sparse:
+    if d <= _SMALL_CORE:
         rows = _solve_lower(L, np.eye(d), transposed=True)
         scaled = rows.copy()
         scaled[:, q:] *= weights
@@ -407,8 +409,8 @@ def _core_inverse(plan, L, weight_x, weight_y):
     rows = _solve_lower(L, unit, transposed=True)
     for j, w in enumerate(weights[changed] - 1.0):
         _rank_one(inverse, rows[:, j], w)
-    tail = inverse[q:, q:]
-    tail[:] = np.tril(tail) + np.tril(tail, -1).T
+    complete = inverse[q:, q:] if plan.is_sparse else inverse
+    complete[:] = np.tril(complete) + np.tril(complete, -1).T
     return inverse
 
 
@@ -419,44 +421,57 @@ def _rank_one(A, x, weight):
         A[lo : lo + band] += np.outer(weight * x[lo : lo + band], x)
 
 
-def _core_information(f, k, group, rows, S, weights):
-    """Sum over levels of the diagonal blocks of Z' P Z for a group of the core.
+def _core_information(f, S, weights):
+    """Sum over levels of the diagonal blocks of Z' P Z, for every group of the core.
 
     Since Omega S = L diag(w) L^-1, the block is T^-T (I - S_ll) T^-1 summed; where T is (nearly)
     singular that difference is empty of digits and the blocks are computed from the Schur
     complement instead.
     """
-    T, s = f.T[k], group.n_columns
-    own = diagonal_blocks(f.products.core, rows, s).sum(axis=0) / group.n_levels
-    if _least_eigenvalue(T.T @ own @ T) < _WELL_DETERMINED:
-        return _direct_information(f, rows, s, weights)
-    excess = diagonal_blocks(S, rows, s).sum(axis=0)
-    shrunk = np.eye(s) * group.n_levels - (excess + excess.T) / 2
-    if s == 1:
-        return shrunk / T**2
-    half = np.linalg.solve(T.T, shrunk)
-    return np.linalg.solve(T.T, half.T)
+    result, direct = {}, []
+    for k, (group, rows) in enumerate(f.plan.core_groups, start=f.plan.n_chain):
+        T, s = f.T[k], group.n_columns
+        own = diagonal_blocks(f.products.core, rows, s).sum(axis=0) / group.n_levels
+        if _least_eigenvalue(T.T @ own @ T) < _WELL_DETERMINED:
+            direct.append(k)
+            continue
+        excess = diagonal_blocks(S, rows, s).sum(axis=0)
+        shrunk = np.eye(s) * group.n_levels - (excess + excess.T) / 2
+        result[k] = shrunk / T**2 if s == 1 else _solve_both(T.T, shrunk)
+    if direct:
+        result.update(_direct_information(f, direct, weights))
+    return [result[k] for k in sorted(result)]
+
+
+def _solve_both(A, B):
+    """A^-1 B A^-T."""
+    return np.linalg.solve(A, np.linalg.solve(A, B).T)
 
 
 def _least_eigenvalue(A):
     return A[0, 0] if len(A) == 1 else np.linalg.eigvalsh(A)[0]
 
 
-def _direct_information(f, rows, s, weights):
-    plan = f.plan
+def _direct_information(f, direct, weights):
+    """{group: sum of diagonal blocks} of C - C Lt S Lt' C, C the Schur complement of the chain."""
+    plan, result = f.plan, {}
     _, core, _ = _eliminate(f.products, f.T)
-    _mirror_diagonal_blocks(core, rows, s)
-    block = core[rows, rows]
-    block = np.tril(block) + np.tril(block, -1).T
-    columns = np.concatenate([core[rows, : rows.start].T, block, core[rows.stop :, rows]])
-    own = diagonal_blocks(block, slice(0, len(block)), s).sum(axis=0)
-    for (_, at), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
-        _scale_rows(columns, at, T)
-    x = _solve_lower(f.core, columns)
-    x[plan.q_core : -1] *= np.sqrt(weights[0])
-    x[-1] *= np.sqrt(weights[1])
-    x = x.reshape(len(x), -1, s)
-    return own - np.einsum("dls,dlt->st", x, x)
+    for k in direct:
+        group, rows = plan.core_groups[k - plan.n_chain]
+        s = group.n_columns
+        _mirror_diagonal_blocks(core, rows, s)
+        block = core[rows, rows]
+        block = np.tril(block) + np.tril(block, -1).T
+        columns = np.concatenate([core[rows, : rows.start].T, block, core[rows.stop :, rows]])
+        own = diagonal_blocks(block, slice(0, len(block)), s).sum(axis=0)
+        for (_, at), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
+            _scale_rows(columns, at, T)
+        x = _solve_lower(f.core, columns)
+        x[plan.q_core : -1] *= np.sqrt(weights[0])
+        x[-1] *= np.sqrt(weights[1])
+        x = x.reshape(len(x), -1, s)
+        result[k] = own - np.einsum("dls,dlt->st", x, x)
+    return result
 
 
 def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
@@ -537,9 +552,9 @@ def _at_entries(N, entries, at):
 
 def _quadratic(plan, i, blocks, up, edge, entries):
     """K_l = B_l S B_l' (s, s, l)."""
-    K = np.einsum("iwl,jwl->ijl", blocks.border, edge)
+    K = product(blocks.border, edge.transpose(1, 0, 2))
     for k, u in up.items():
-        K = K + np.einsum("iwl,jwl->ijl", blocks.up[k], u)
+        K = K + product(blocks.up[k], u.transpose(1, 0, 2))
     if entries is not None:
         products = blocks.entries[:, None] * entries[None]
         K = K + np.add.reduceat(products, plan.entries[i].starts, axis=-1)

@@ -8,6 +8,7 @@ the columns of X and y form one dense symmetric matrix, the *core*.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -141,6 +142,7 @@ class GramPlan:
         groups = [g if at is None else Group(at[g.codes], g.z, g.n_levels)
                   for g, at in zip(groups, positions, strict=True)]  # fmt: skip
         offsets = tuple(np.cumsum([0] + [g.size for g in groups[n_chain:]]).tolist())
+        _check_memory(offsets[-1] + n_tail)
         entries, cells = _sparse_rows(groups, n_chain, offsets, parents, n_tail)
         return cls(tuple(groups), tuple(order), tuple(positions), n_chain, parents, starts,
                    offsets, entries, cells, n_tail)  # fmt: skip
@@ -218,6 +220,21 @@ class GramPlan:
                 for t in range(other.n_columns):
                     values[s, where[:, t]] = np.bincount(cell, left * other.z[:, t], len(where))
         return values
+
+
+def _check_memory(d):
+    """Raise MemoryError where the core and the two copies that a fit makes of it have no room."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not tell
+        return
+    needed = 3 * 8 * d**2
+    if needed > memory:
+        raise MemoryError(
+            f"crossed grouping factors leave a dense matrix of {d:,} rows once the largest is "
+            f"eliminated: a fit needs {needed / 2**30:.0f} GiB and the machine has "
+            f"{memory / 2**30:.0f}. Merge rare levels, leave a factor out, or make it a fixed effect"
+        )
 
 
 def _elimination_order(groups):
