@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr, solve_triangular
+from scipy.linalg import qr
 
-from skmixed.linalg.rank import independent_columns
+from skmixed.linalg.rank import independent_columns, solve_upper
 
 # A pivot of a cross-product matrix scaled to unit diagonal is 1 - R^2 with an error of some eps;
 # below this it counts as 0 (the columns agree to 6 digits, as X'X squares what X shows).
@@ -165,7 +165,7 @@ def moore_penrose(A, *, tol=None):
     B = A[:, basis.kept]
     scale = np.linalg.norm(B / np.abs(B).max(axis=0), axis=0) * np.abs(B).max(axis=0)
     Q, R = np.linalg.qr(B / scale)
-    left = solve_triangular(R, Q.T) / scale[:, None]
+    left = solve_upper(R, Q.T) / scale[:, None]
     return minimum_norm(basis.combinations, left)
 
 
@@ -173,7 +173,7 @@ def minimum_norm(combinations, solution):
     """The shortest beta (p, q) with the fitted values of beta[kept] = solution (r, q), 0 elsewhere:
     ``C (C'C)^-1 solution``."""
     Q, R = np.linalg.qr(combinations)
-    return Q @ solve_triangular(R, solution, trans="T")
+    return Q @ solve_upper(R, solution, trans="T")
 
 
 def null_space(A, *, tol=None):

@@ -97,6 +97,11 @@ class ColumnBasis:
         return blas.dtrsm(1.0, self.factor, Q, side=1, lower=0, overwrite_b=1)
 
 
+def solve_upper(R, B, trans="N"):
+    """R^-1 B or R^-T B for an upper triangle; SciPy before 1.14 refuses systems without rows."""
+    return solve_triangular(R, B, trans=trans) if R.size else np.zeros(np.shape(B))
+
+
 def independent_columns(X, weights=None, intercept=None, tol=None, *, add_intercept=False):
     """Columns of X that do not depend on earlier ones, as a :class:`ColumnBasis`.
 
@@ -319,7 +324,7 @@ def _from_residuals(design, gram, tol) -> ColumnBasis | None:
     suspects = np.setdiff1d(_others(design), kept)
     b, cross = np.zeros((kept.size, suspects.size)), gram[np.ix_(kept, suspects)]
     for _ in range(3):
-        b = b + solve_triangular(R, solve_triangular(R, cross, trans="T"))
+        b = b + solve_upper(R, solve_upper(R, cross, trans="T"))
         residual, cross = _residuals(design, moments.offset, kept, suspects, b)
         if (residual <= _allowance(design, moments, kept, suspects, b, tol)).all():
             return _with_aliased(design, kept, R, moments, suspects, b, residual, tol)
@@ -443,7 +448,7 @@ def _householder_skipping(R, stored, dependent):
         k = len(kept)
         tail = np.linalg.norm(T[k:, j])
         if not (clear and tail > 1e-2 * stored[j]):
-            b = solve_triangular(T[:k, kept], T[:k, j])
+            b = solve_upper(T[:k, kept], T[:k, j])
             if dependent(j, kept, b[:, None], tail):
                 coefficients[j], residual[j] = b, tail
                 continue
@@ -471,7 +476,7 @@ def _with_aliased(design, kept, R, moments, aliased, b, residual, tol) -> Column
     rounding = _rounding(design, moments, kept, aliased, b)
     # What a change of x_j by the allowed residual could do to each of its coefficients.
     unit = moments.norm[kept]
-    inverse = solve_triangular(R / unit, np.eye(len(R)))
+    inverse = solve_upper(R / unit, np.eye(len(R)))
     row_norms = (np.linalg.norm(inverse, axis=1) / unit)[:, None]
     allowed = tol * moments.norm[aliased] + rounding
     b = _snapped(b, row_norms * allowed, row_norms * rounding)

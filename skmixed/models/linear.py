@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
-from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns, solve_upper
 from skmixed.linalg.threads import one_thread
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
@@ -140,7 +139,7 @@ class LinearFit:
         rows.recenter(self.basis)
         b = np.zeros((rows.p, self.gamma.shape[1]))
         if self.rank:
-            b[self.basis.kept] = solve_triangular(self.basis.factor, self.gamma)
+            b[self.basis.kept] = solve_upper(self.basis.factor, self.gamma)
         shift = self.basis.offset @ b[self.basis.kept]
         found = gap @ aliased_coef
         with one_thread():
@@ -157,7 +156,7 @@ class LinearFit:
             block = rows.block(part)
             block = block.toarray() if rows.sparse else block
             centred = (block[:, self.basis.kept] - self.basis.offset).T
-            q = solve_triangular(self.basis.factor, centred, trans="T")
+            q = solve_upper(self.basis.factor, centred, trans="T")
             found[part] = np.einsum("ij,ij->j", q, q) / self.total
         return found
 
@@ -286,7 +285,7 @@ def _correction(rows, basis, y, gamma):
     offset = np.zeros(rows.p)
     offset[basis.kept] = basis.offset
     if basis.rank:
-        b[basis.kept] = solve_triangular(basis.factor, gamma)
+        b[basis.kept] = solve_upper(basis.factor, gamma)
     cross, sums, rss = np.zeros(b.shape), np.zeros(y.shape[1]), np.zeros(y.shape[1])
     for part in rows.slices():
         block = rows.block(part)
@@ -298,4 +297,4 @@ def _correction(rows, basis, y, gamma):
     cross = (cross - np.multiply.outer(offset, sums))[basis.kept]
     if not basis.rank:
         return cross, rss
-    return solve_triangular(basis.factor, cross, trans="T") / rows.total, rss
+    return solve_upper(basis.factor, cross, trans="T") / rows.total, rss
