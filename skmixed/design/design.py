@@ -238,7 +238,8 @@ class DesignSpec:
         return self._design(table, blocks, codes, need, own)
 
     def response_of(self, table: Any) -> np.ndarray:
-        """The response of new rows (n,), NaN where it is missing."""
+        """The response of new rows (n,), NaN where it is missing, of a formula that names one."""
+        assert self.response is not None
         table = Table(table)
         _check_present(table, self.response_columns)
         cleaned = {
@@ -667,13 +668,13 @@ def check_identifiable(design: Design, *, residual: bool = True) -> None:
                 )
             seen.add((term.group, name))
     if residual and design.random and design.y is not None and design.y.size:
-        _check_varies(design)
+        _check_varies(design.y, design.offset)
 
 
-def _check_varies(design: Design) -> None:
-    y = design.y if design.offset is None else (design.y.T - design.offset).T
+def _check_varies(y: np.ndarray, offset: np.ndarray | None) -> None:
+    y = y if offset is None else (y.T - offset).T
     if np.ptp(y, axis=0).max() == 0:
-        what = "the response" if design.offset is None else "the response less the offset"
+        what = "the response" if offset is None else "the response less the offset"
         raise ValueError(f"{what} is constant ({y.flat[0]:g}): there is no variance to explain")
 
 

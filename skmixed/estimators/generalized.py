@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ _MARGINAL_NODES = 60
 class GeneralizedMixedModel(MixedModelBase):
     """What the two estimators share: fit, prediction on either scale, summary."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **MixedModelBase._parameter_constraints,
         "n_agq": [Interval(Integral, 0, None, closed="left")],
     }
@@ -351,7 +352,7 @@ feature_names_in_
     (1777.8169, 3.293)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **GeneralizedMixedModel._parameter_constraints,
         "family": [StrOptions(set(FAMILIES))],
         "link": [StrOptions(set(LINKS)), None],
@@ -531,7 +532,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
     array([[0.318, 0.682]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **GeneralizedMixedModel._parameter_constraints,
         "link": [StrOptions(set(Binomial.links))],
     }

@@ -183,7 +183,7 @@ def _boundary_p(statistic, small, large):
         k = len(added)
         return float(sum(binom.pmf(j, k, 0.5) * _chi2_sf(statistic, j) for j in range(k + 1)))
     if len(added) == len(gone) == 1:
-        (group, more), (other, fewer) = *added, *gone
+        [(group, more)], [(other, fewer)] = added, gone
         if group == other and fewer < more and len(more) == len(fewer) + 1:
             r = len(fewer)
             return float(0.5 * _chi2_sf(statistic, r) + 0.5 * _chi2_sf(statistic, r + 1))

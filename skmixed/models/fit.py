@@ -75,7 +75,9 @@ class MixedFit:
         if not self.rank:
             return np.zeros((0, 0))
         q = self.factor.plan.q_core
-        return np.linalg.inv(self.factor.core[q : q + self.rank, q : q + self.rank].T * _upper(self.rank))
+        return np.linalg.inv(
+            self.factor.core[q : q + self.rank, q : q + self.rank].T * _upper(self.rank)
+        )
 
     @cached_property
     def theta(self):
@@ -129,8 +131,12 @@ class MixedFit:
         blocks = self.factor.conditional_blocks()
         return tuple(
             self.sigma**2
-            * np.einsum("ai,ijl,bj->lab", t.M,
-                        self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t), t.M)  # fmt: skip
+            * np.einsum(
+                "ai,ijl,bj->lab",
+                t.M,
+                self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t),
+                t.M,
+            )
             for t in self.layout.terms
         )
 
@@ -160,8 +166,12 @@ class MixedFit:
         for g, position in zip(plan.order, plan.positions, strict=True):
             n_levels = self.layout.groups[g].n_levels
             levels = np.arange(n_levels) if position is None else np.argsort(position)
-            rows = [begin + s * n_levels + levels for t, begin in zip(self.layout.terms, begins, strict=False)
-                    if t.group == g for s in range(t.size)]  # fmt: skip
+            rows = [
+                begin + s * n_levels + levels
+                for t, begin in zip(self.layout.terms, begins, strict=False)
+                if t.group == g
+                for s in range(t.size)
+            ]
             order.append(np.array(rows).T.ravel())
         return np.concatenate(order)
 
@@ -210,7 +220,9 @@ class MixedFit:
             getattr(self, name)
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        state["factor"] = None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
+        state["factor"] = (
+            None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
+        )
         return state
 
 
