@@ -60,33 +60,41 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     Attributes
     ----------
     coef_ : ndarray of shape (p,)
-        Fixed effects without the intercept; 0 where a column was left out.
+        Fixed effects without the intercept, in units of y per unit of the column; 0 where a column
+        was left out.
     intercept_ : float
-    fixed_effects_, standard_errors_ : Series
-        NaN where a column was left out.
-    vcov_ : DataFrame
+        0.0 in a model without one.
+    fixed_effects_, standard_errors_ : Series of p + 1
+        With the intercept; NaN where a column was left out.
+    vcov_ : DataFrame of shape (p + 1, p + 1)
         Covariance of the fixed effects.
     random_effects_, random_effects_std_ : dict of str to DataFrame
-        Conditional modes and their conditional standard deviations, levels by effects.
+        For every grouping factor the conditional modes and their conditional standard deviations,
+        levels by effects. Terms with one grouping factor are joined.
     covariances_ : dict of str to DataFrame
-        Covariance of the effects of every grouping factor.
+        Covariance sigma^2 T T' of the effects of every grouping factor.
     theta_ : ndarray
-        Relative covariance parameters in lme4's order.
+        The lower triangles of the relative factors T by column, most levels first (lme4's order).
     sigma_ : float
-        Residual standard deviation.
+        Residual standard deviation; NaN without residual degrees of freedom.
     deviance_ : float
-        The criterion: REML criterion, or -2 log-likelihood.
+        The criterion that was minimised: REML criterion, or -2 log-likelihood.
     log_likelihood_, aic_, bic_ : float
         From ``deviance_``; parameters are fixed effects, theta and sigma.
     n_obs_, df_resid_ : int
-    aliased_ : ndarray of bool
-        Columns of X that depend on earlier ones.
+        Number of rows (sum of the sample weights), and that less the number of parameters.
+    aliased_ : ndarray of bool, shape (p + 1,)
+        Columns that depend on earlier ones.
     is_singular_, converged_ : bool
+        Whether a covariance has a variance of zero or a correlation of 1 or -1; whether the
+        optimiser reached ``tol``.
     n_iter_, n_evaluations_ : int
+        Steps of the optimiser and evaluations of the criterion.
     trace_ : DataFrame
         Criterion and theta at every iteration.
     result_ : LMMFit
-        The fit, without labels.
+        The fit, without labels. It keeps no row of the data; its cross-products, for refits, are
+        left out of pickles.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -144,12 +152,13 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
 
         Parameters
         ----------
-        X : DataFrame or array of n rows
+        X : DataFrame, dict of columns or array, of n rows
             Covariates, grouping factors and, for a two-sided formula, the response.
         y : (n,), optional
             The response, for a one-sided formula.
         groups : (n,), optional
-            One more column, named ``groups``.
+            One more column, named ``groups``, which the formula has to use; without a formula it
+            has a random intercept.
         sample_weight : (n,), optional
             How often each row counts: weight 2 is the row twice, weight 0 the row left out.
 
@@ -162,6 +171,16 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         ValueError
             For data or formulas that cannot determine the model; the message names the column
             and the remedy.
+
+        Warns
+        -----
+        RankDeficiencyWarning
+            Which columns depend on which others.
+        SingularFitWarning
+            Which terms have a singular covariance.
+        ConvergenceWarning
+            The optimiser has not reached ``tol``, or there is no optimum because the model
+            explains the response exactly.
         """
         self._validate_params()
         design = self._design(X, y, groups, sample_weight)
@@ -179,7 +198,8 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
 
     def _print_step(self, objective):
         def show(iteration, value, theta):
-            shown = np.array2string(objective.layout.user_theta(theta), precision=6)
+            theta = objective.layout.user_theta(theta)
+            shown = np.array2string(theta, precision=6, max_line_width=np.inf)
             print(f"{iteration:3d}: {value:14.8g}: {shown}")
 
         return show

@@ -287,3 +287,18 @@ def test_verbose_prints_the_steps(sleep, capsys):
     assert int(step) == model.n_iter_
     assert float(value) == pytest.approx(model.deviance_, rel=1e-7)
     assert float(theta) == pytest.approx(model.theta_[0], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+def test_trace_holds_criterion_and_theta_of_every_step():
+    """Also where the search goes on in rotated coordinates, near a singular covariance."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame(rng.normal(size=(200, 3)), columns=["x", "z", "w"])
+    data["g"] = np.arange(200) % 20
+    effects = rng.normal(size=20)[data["g"]] * (1 + data["x"] - data["z"] / 2)
+    model = MixedLinearRegressor("x + (x + z + w | g)").fit(data, effects + rng.normal(size=200))
+    assert model.is_singular_
+    objective = model.result_.objective
+    for _, (value, *theta) in model.trace_.iterrows():
+        at = objective.layout.from_user_theta(np.array(theta))
+        assert objective(at) == pytest.approx(value, abs=1e-6)
