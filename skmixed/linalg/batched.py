@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 # Rows from which a library call per level beats a Python loop over the rows of all levels.
 _LARGE = 12
 

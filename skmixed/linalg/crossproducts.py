@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from skmixed.linalg.core import diagonal_blocks
+
 # Seconds per multiply-add, measured: pairs of entries go through index arrays, the dense border
 # through BLAS. Only the ratio matters, and only to choose the cheaper of two exact routes.
 _PAIR_COST, _DENSE_COST = 1e-8, 4e-11
@@ -228,12 +230,12 @@ def _check_memory(d):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # a system that does not tell
         return
-    needed = 3 * 8 * d**2
+    needed = 3.5 * 8 * d**2
     if needed > memory:
         raise MemoryError(
             f"crossed grouping factors leave a dense matrix of {d:,} rows once the largest is "
             f"eliminated: a fit needs {needed / 2**30:.0f} GiB and the machine has "
-            f"{memory / 2**30:.0f}. Merge rare levels, leave a factor out, or make it a fixed effect"
+            f"{memory / 2**30:.0f}. Merge rare levels, or leave a factor out"
         )
 
 
@@ -263,7 +265,7 @@ def _parent_levels(child, parent):
 
 
 def _sort_chain(chain, above):
-    """Positions that make the children of every level contiguous, from the top of the chain down."""
+    """Positions that make the children of every level contiguous, from the chain's top down."""
     m = len(chain)
     positions = [np.arange(g.n_levels) for g in chain]
     parents, starts = tuple({} for _ in chain), tuple({} for _ in chain)
@@ -383,13 +385,3 @@ def _table(group, other, weights):
 def _add_diagonal_blocks(core, rows, blocks):
     view = diagonal_blocks(core, rows, blocks.shape[0])
     view += blocks.transpose(2, 0, 1)
-
-
-def diagonal_blocks(core, rows, s):
-    """Writable view (l, s, s) of the diagonal blocks of one group in the core."""
-    part = core[rows, rows]
-    n_levels = len(part) // s
-    step = s * (part.strides[0] + part.strides[1])
-    return np.lib.stride_tricks.as_strided(
-        part, (n_levels, s, s), (step, part.strides[0], part.strides[1])
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.linalg.cholesky import _rows_matrix, _scale_rows, _solve_lower
+from skmixed.linalg.core import rows_matrix, scale_rows, solve_lower
 
 _CHUNK = 1 << 21
 
@@ -47,8 +47,8 @@ def _chunk(factor, codes, z, x):
             moved = np.einsum("ijn,jn->in", group.N[..., levels], vector)
             _move(plan, i, group.blocks, levels, moved, slots, core)
     for (_, rows), T in zip(plan.core_groups, factor.T[plan.n_chain :], strict=True):
-        _scale_rows(core, rows, T)
-    solved = _solve_lower(factor.core, core)[:-1]
+        scale_rows(core, rows, T)
+    solved = solve_lower(factor.core, core)[:-1]
     return total + np.einsum("dn,dn->n", solved, solved)
 
 
@@ -90,5 +90,5 @@ def _move(plan, i, blocks, levels, moved, slots, core):
     core[plan.border_slice(i)] -= np.einsum("iwn,in->wn", blocks.border[..., levels], moved)
     if blocks.entries is not None:
         for values, v in zip(blocks.entries, moved, strict=True):
-            rows = _rows_matrix(values, plan.entries[i], plan)[levels].multiply(v[:, None])
+            rows = rows_matrix(values, plan.entries[i], plan)[levels].multiply(v[:, None])
             core[: plan.q_core] -= rows.toarray().T

@@ -202,13 +202,14 @@ class CovarianceLayout:
 
         Their second derivative through T T' is 2 G[i, i'].
         """
-        term_of = np.repeat(np.arange(len(self.terms)), [t.theta.stop - t.theta.start for t in self.terms])
+        term_of = np.repeat(
+            np.arange(len(self.terms)), [t.theta.stop - t.theta.start for t in self.terms]
+        )
         pairs = []
         for j, i, k in self.entries:
             a, b = np.nonzero((k[:, None] == k) & (term_of[j][:, None] == term_of[j]))
             pairs.append((j[a], j[b], i[a], i[b]))
         return pairs
-
 
     def tidy(self, theta):
         """theta with standard deviations below _NEGLIGIBLE (in the engine's units) put to zero."""

@@ -10,6 +10,7 @@ import numpy as np
 from skmixed.linalg.cholesky import BlockedFactor
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.row_norms import row_norms
+from skmixed.linalg.selected import conditional_blocks
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.optimize import Optimum
 
@@ -128,7 +129,7 @@ class MixedFit:
         """Conditional covariances (l, s, s) of every term's effects, given theta and beta."""
         if not self.layout.terms:
             return ()
-        blocks = self.factor.conditional_blocks()
+        blocks = conditional_blocks(self.factor)
         return tuple(
             self.sigma**2
             * np.einsum(

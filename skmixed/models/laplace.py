@@ -15,6 +15,7 @@ import numpy as np
 
 from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, multiply
 from skmixed.linalg.crossproducts import diagonal_blocks
+from skmixed.linalg.selected import selected_inverse
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.pirls import (
     Mode,
@@ -164,7 +165,7 @@ class Evaluation:
 
     @cached_property
     def _inverse(self):
-        return self.factor.selected_inverse(0.0, 0.0, entries=True)
+        return selected_inverse(self.factor, 0.0, 0.0, every=True)
 
     @cached_property
     def leverages(self):

@@ -11,6 +11,7 @@ import numpy as np
 from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
 from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
+from skmixed.linalg.selected import selected_inverse
 from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
@@ -165,7 +166,7 @@ class Evaluation:
     def information(self):
         objective = self.objective
         weight_y = objective.dof
-        inverse = self.factor.selected_inverse(float(objective.reml), weight_y)
+        inverse = selected_inverse(self.factor, float(objective.reml), weight_y)
         return inverse.information
 
     @cached_property

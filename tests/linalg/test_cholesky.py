@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from skmixed.linalg.cholesky import NotPositiveDefinite, factor, multiply
+from skmixed.linalg.selected import conditional_blocks, selected_inverse
 from skmixed.linalg.crossproducts import GramPlan
 
 WEIGHTS = [(1.0, 7.0), (0.0, 7.0), (0.0, 0.0), (1.0, 0.0)]
@@ -70,7 +71,7 @@ def test_quadratic_forms(system, blocked):
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_selected_inverse_on_the_pattern(system, blocked, weights):
     dense = system.Lt @ _dense_inverse(system, *weights) @ system.Lt.T
-    plan, inverse = system.plan, blocked.selected_inverse(*weights)
+    plan, inverse = system.plan, selected_inverse(blocked, *weights)
     first = sum(group.size for group in plan.groups[: plan.n_chain])
     blocks, begin = list(system.diagonal_blocks(dense)), 0
     for i, group in enumerate(plan.groups[: plan.n_chain]):
@@ -87,7 +88,7 @@ def test_selected_inverse_on_the_pattern(system, blocked, weights):
 def test_information_is_the_sum_of_diagonal_blocks(system, blocked, weights):
     """information T = sum over levels of the blocks of A Lt S, for S the weighted inverse."""
     dense = system.A @ system.Lt @ _dense_inverse(system, *weights)
-    information = blocked.selected_inverse(*weights).information
+    information = selected_inverse(blocked, *weights).information
     blocks = system.diagonal_blocks(dense)
     for found, T, block in zip(information, system.T, blocks, strict=True):
         np.testing.assert_allclose(found @ T, block.sum(axis=0), atol=1e-8)
@@ -97,7 +98,7 @@ def test_information_is_the_sum_of_diagonal_blocks(system, blocked, weights):
 def test_information_where_a_factor_is_singular(system, size):
     """The blocks of Z' P Z do not need T^-1: they exist where T is zero."""
     T = [np.tril(np.full_like(t, size)) for t in system.T]
-    found = factor(system.products, T).selected_inverse(1.0, 7.0).information
+    found = selected_inverse(factor(system.products, T), 1.0, 7.0).information
     X, y = system.tail[:, :-1], system.tail[:, -1]
     W = np.ones(len(X)) if system.weights is None else system.weights
     WX = W[:, None] * X
@@ -110,7 +111,7 @@ def test_information_where_a_factor_is_singular(system, size):
 
 def test_conditional_blocks(system, blocked):
     dense = system.Lt @ _dense_inverse(system, 0.0, 0.0) @ system.Lt.T
-    found = blocked.conditional_blocks()
+    found = conditional_blocks(blocked)
     for block, expected in zip(found, system.diagonal_blocks(dense), strict=True):
         np.testing.assert_allclose(block.transpose(2, 0, 1), expected, atol=1e-9)
 

@@ -1,0 +1,50 @@
+"""The dense core of the penalised system: its groups' rows, diagonal blocks and triangle."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import lapack
+
+
+def rows_matrix(values, at, plan):
+    """Entries as a sparse (levels, q_core) matrix."""
+    indptr = np.append(at.starts, len(values))
+    return sparse.csr_matrix((values, at.cols, indptr), shape=(len(at.starts), plan.q_core))
+
+
+def scale_rows(A, rows, T):
+    """A[rows] = (I_l kron T') A[rows], in place."""
+    part = A[rows]
+    if len(T) == 1:
+        part *= T[0, 0]
+        return
+    shape = part.shape
+    stacked = part.reshape(-1, len(T), *shape[1:])
+    A[rows] = np.einsum("lk...,ki->li...", stacked, T).reshape(shape)
+
+
+def mirror_diagonal_blocks(A, rows, s):
+    """Complete the diagonal blocks of one group from their lower triangles."""
+    if s > 1:
+        view = diagonal_blocks(A, rows, s)
+        i, j = np.triu_indices(s, 1)
+        view[:, i, j] = view[:, j, i]
+
+
+def solve_lower(L, B, transposed=False):
+    """L^-1 B or L^-T B for a C-ordered lower triangle."""
+    if not len(L):
+        return np.zeros(B.shape)
+    x, _ = lapack.dtrtrs(L.T, B, lower=0, trans=0 if transposed else 1)
+    return x.reshape(B.shape)
+
+
+def diagonal_blocks(core, rows, s):
+    """Writable view (l, s, s) of the diagonal blocks of one group in the core."""
+    part = core[rows, rows]
+    n_levels = len(part) // s
+    step = s * (part.strides[0] + part.strides[1])
+    return np.lib.stride_tricks.as_strided(
+        part, (n_levels, s, s), (step, part.strides[0], part.strides[1])
+    )
