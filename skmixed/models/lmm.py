@@ -88,8 +88,18 @@ class ProfiledDeviance:
         plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
         products = plan.assemble(weights, np.column_stack([Q, residual / y_scale]))
         log_weights = _sum_log(design.weights, frequencies)
-        return cls(products.without_rows(), layout.without_rows(), basis, gamma, y_scale, reml, n_obs, log_weights,
-                   crc32(np.ascontiguousarray(design.y)), bool(exact))  # fmt: skip
+        return cls(
+            products.without_rows(),
+            layout.without_rows(),
+            basis,
+            gamma,
+            y_scale,
+            reml,
+            n_obs,
+            log_weights,
+            crc32(np.ascontiguousarray(design.y)),
+            bool(exact),
+        )
 
     def with_reml(self, reml):
         """The same cross-products under the other criterion."""
