@@ -142,7 +142,7 @@ def _model_step(g, H, radius):
     """Step, promised decrease and length of the minimiser of g's + s'Hs/2 with |s| <= radius."""
     eigenvalues, vectors, _ = lapack.dsyevd(H, lower=1)
     slope = g @ vectors
-    floor = 1e-14 * abs(eigenvalues[-1])
+    floor = 1e-14 * max(-eigenvalues[0], eigenvalues[-1])
     coordinates = -slope / eigenvalues if eigenvalues[0] > floor else None
     if coordinates is None or coordinates @ coordinates > radius * radius:
         limit = radius if np.isfinite(radius) else _default_radius(slope, eigenvalues)
