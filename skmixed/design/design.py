@@ -658,7 +658,7 @@ def check_identifiable(design: Design, *, residual: bool = True) -> None:
     seen: set[tuple[str, str]] = set()
     for term in design.random:
         if residual:
-            _check_term_size(term, design.n_obs)
+            _check_term_size(term, design)
         for name in term.names:
             if (term.group, name) in seen:
                 raise ValueError(
@@ -678,15 +678,24 @@ def _check_varies(y: np.ndarray, offset: np.ndarray | None) -> None:
         raise ValueError(f"{what} is constant ({y.flat[0]:g}): there is no variance to explain")
 
 
-def _check_term_size(term: RandomTerm, n_obs: float) -> None:
+def _check_term_size(term: RandomTerm, design: Design) -> None:
+    n_obs = design.n_obs
+    if term.n_effects < n_obs:
+        return
     if term.n_levels >= n_obs:
-        raise ValueError(
+        message = (
             f"the grouping factor {term.group!r} has {term.n_levels} levels for {n_obs:g} "
             "observations, one row per level: its variance cannot be told from the residual's"
         )
-    if term.n_effects >= n_obs:
-        raise ValueError(
+    else:
+        message = (
             f"the random-effects term of {term.group!r} has {term.n_effects} effects "
             f"({term.n_levels} levels x {len(term.names)} columns) for {n_obs:g} observations: "
             "their variances cannot be told from the residual's; take columns out of the term"
         )
+    if n_obs < len(design.X):
+        message += (
+            f". The sample weights count rows, and those of {len(design.X)} rows sum to "
+            f"{n_obs:g}: weights that are precisions are prior_weights"
+        )
+    raise ValueError(message)

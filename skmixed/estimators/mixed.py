@@ -187,6 +187,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         check_identifiable(design)
         _check_effects(design)
         objective = ProfiledDeviance.from_design(design, reml=self.reml)
+        _check_degrees_of_freedom(design, objective)
         _check_not_absorbed(design, objective)
         fit = fit_lmm(
             objective,
@@ -308,6 +309,15 @@ def _dependent(term):
         f"{names[j]} = {combination_text(basis.combinations[j], kept)}"
         for j in np.flatnonzero(basis.aliased)
     ]
+
+
+def _check_degrees_of_freedom(design, objective):
+    """Raise an error where sample weights leave fewer observations than fixed effects."""
+    if design.random and objective.n_obs <= objective.rank and not objective.exact:
+        raise ValueError(
+            f"the sample weights count rows and sum to {objective.n_obs:g} observations, for "
+            f"{objective.rank} fixed effects. Weights that are precisions are prior_weights"
+        )
 
 
 def _check_not_absorbed(design, objective):

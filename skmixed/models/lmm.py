@@ -81,7 +81,7 @@ class ProfiledDeviance:
         frequencies = design.frequencies
         n_obs = float(len(y) if frequencies is None else frequencies.sum())
         y_scale = _root_mean_square(residual, weights)
-        exact = n_obs <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
+        exact = len(y) <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights)

@@ -58,7 +58,7 @@ FORMULAS = {
     "response as slope": ("y ~ x + (y | g)", "'y' also stands on the right-hand side"),
     "R's data frame": ("df$y ~ x", "the left-hand side is one variable"),
     "R's argument": ("y ~ x + (1 | g, REML=FALSE)", "a grouping factor is a column, a:b or a/b"),
-    "R's smooth": ("y ~ s(x) + (1 | g)", r"s\(\) is R's: write cr\(x, df=3\)"),
+    "R's smooth": ("y ~ s(x) + (1 | g)", r"s\(\) is R's: write cr\(x, df=3"),
     "R's modulus": ("y ~ x %% 2", "the operator %% is R's"),
     "subtracted term": ("y ~ x - (1 | g)", "cannot be subtracted"),
     "multiplied term": ("y ~ x * (1 | g)", "can only be added"),
@@ -178,6 +178,18 @@ def test_prior_weights(data, columns, message):
 def test_sample_weights(data, weights, message):
     with pytest.raises(ValueError, match=message):
         MixedLinearRegressor("y ~ x + (1 | g)").fit(data, sample_weight=weights)
+
+
+def test_normalised_weights_are_no_counts(data):
+    message = "The sample weights count rows, and those of 60 rows sum to 1: .*prior_weights"
+    with pytest.raises(ValueError, match=message):
+        MixedLinearRegressor("y ~ x + (1 | g)").fit(data, sample_weight=np.full(N, 1 / N))
+    with pytest.raises(ValueError, match="sum to 12 observations, for 12 fixed effects"):
+        MixedLinearRegressor("y ~ poly(x, 11) + (1 | h)").fit(data, sample_weight=np.full(N, 0.2))
+    unweighted = MixedLinearRegressor("y ~ x").fit(data)
+    weighted = MixedLinearRegressor("y ~ x").fit(data, sample_weight=np.full(N, 1 / N))
+    np.testing.assert_allclose(weighted.fixed_effects_, unweighted.fixed_effects_)
+    assert np.isnan(weighted.sigma_)
 
 
 def test_weight_zero_may_leave_one_level(data):
