@@ -124,7 +124,7 @@ def test_r_spellings_with_one_meaning_are_translated(written, read):
         ("x + I(a %/% b)", "%/% is R's", 8),
         ("d$x", "x, not data\\$x", 1),
         ("relevel(f, ref='b')", "contr.treatment\\(base='b'\\)", 0),
-        ("x + ns(z, 3)", "cr\\(x, df=3\\)", 4),
+        ("x + ns(z, 3)", "cr\\(x, df=3", 4),
         ("as.numeric(f)", "column made before the fit", 0),
     ],
 )
