@@ -8,6 +8,7 @@ with the factor of H.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -71,8 +72,9 @@ class LaplaceDeviance:
 
     def split(self, parameters):
         """gamma (empty if joint), theta, log dispersion (0 for families without)."""
-        gamma, theta, rest = np.split(parameters, [self.n_gamma, self.n_gamma + self.n_theta])
-        return gamma, theta, float(rest[0]) if len(rest) else 0.0
+        begin, end = self.n_gamma, self.n_gamma + self.n_theta
+        log_disp = float(parameters[end]) if len(parameters) > end else 0.0
+        return parameters[:begin], parameters[begin:end], log_disp
 
     def plan_factors(self, theta):
         """T of every group, in the order of elimination."""
@@ -117,7 +119,7 @@ class LaplaceDeviance:
     def _evaluation(self, parameters, mode, T, log_disp):
         f = self.rows.factor(mode.curve.weight, T)
         state = self.approximation(self, parameters, mode, T, log_disp, f)
-        if not np.isfinite(state.value):
+        if not math.isfinite(state.value):
             raise NoMode("the deviance is not finite")
         if not state.value > self.near.state.value:
             self.near.state = state

@@ -12,6 +12,7 @@ array (s, l) per grouping factor, in the order of elimination.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -122,7 +123,7 @@ class Rows:
         products = plan.assemble(weight, self.tail if fixed else self.tail[:, -1:])
         products.core[-1, -1] = 1.0
         f = factor(products, T)
-        if not np.isfinite(f.log_det_u):
+        if not math.isfinite(f.log_det_u):
             raise NotPositiveDefinite
         return f
 
@@ -163,14 +164,18 @@ class Mode:
     n_steps: int = 0
 
 
+def _sum_of_squares(x):
+    return float(np.vdot(x, x))
+
+
 def mode_at(rows, gamma, u, T, log_disp, eta=None):
     """The point (gamma, u), whether or not it is a mode."""
     if eta is None:
         b = [t @ x for t, x in zip(T, u, strict=True)]
         eta = rows.fixed_part(gamma) + rows.random_part(b)
     curve = rows.curve(eta, log_disp, order=3)
-    penalised = -2.0 * float(curve.loglik.sum()) + sum(float(np.vdot(x, x)) for x in u)
-    return Mode(gamma, u, eta, curve, penalised if np.isfinite(penalised) else np.inf)
+    penalised = -2.0 * float(curve.loglik.sum()) + sum(map(_sum_of_squares, u))
+    return Mode(gamma, u, eta, curve, penalised if math.isfinite(penalised) else math.inf)
 
 
 def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
@@ -193,7 +198,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     NoMode
         If the start is outside the family's range or no step decreases g.
     """
-    if not np.isfinite(start.penalised):
+    if not math.isfinite(start.penalised):
         raise NoMode("the linear predictor leaves the range of the family's mean")
     at = start
     for step in range(1, _MAX_STEPS + 1):
@@ -226,7 +231,7 @@ def _newton_step(rows, at, T, log_disp, joint):
         gamma = fixed_rows(plan, solution)
         change = change + rows.Q @ (gamma - at.gamma)
     decrement = float(weight @ change**2)
-    decrement += sum(float(np.sum((x - y) ** 2)) for x, y in zip(u, at.u, strict=True))
+    decrement += sum(_sum_of_squares(x - y) for x, y in zip(u, at.u, strict=True))
     return gamma, u, change, decrement
 
 
