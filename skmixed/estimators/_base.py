@@ -31,14 +31,16 @@ from skmixed.linalg.ginverse import minimum_norm
 from skmixed.models.lmm import NO_RESIDUAL
 
 GROUPS = "groups"
+# Columns that a warning of rank deficiency names, and characters of each combination.
+MAX_ALIASED, MAX_COMBINATION = 20, 200
 
 
 @dataclass(frozen=True)
 class Labels:
     """Names of everything a fit estimates; it outlives the rows they came from.
 
-    columns (p,), intercept: position of the constant; terms: (group, effects, correlated) of each
-    random-effects term; levels: group -> Index; rows: 'formula' and other facts for the summary.
+    columns (p,), intercept: position of the constant among them; terms: the random-effects terms
+    in the formula's order; levels: group -> Index; formula: as the summary shows it.
     """
 
     columns: tuple[str, ...]
@@ -96,18 +98,8 @@ class MixedModelBase(BaseEstimator):
     def _design(self, X, y, groups, sample_weight) -> Design:
         """The design of the training rows."""
         terms = self._training_terms(groups)
-        if terms is not None and terms.response is not None and y is not None:
-            raise ValueError(
-                f"{type(self).__name__}: the formula names the response {terms.response!r} and y "
-                f"was given too. Use fit(X, y) with the one-sided formula "
-                f"{self.formula.partition('~')[2].strip()!r}, or fit(df) without y"
-            )
-        if y is None and (terms is None or terms.response is None):
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: use "
-                "fit(X, y), or name the response in the formula, as in 'y ~ x + (1 | g)'"
-            )
-        table, y = self._training_table(X, y)
+        self._check_one_response(terms, y)
+        table, values = self._training_table(X, y)
         mixed = groups is not None if terms is None else bool(terms.random)
         if mixed and _n_rows(table) == 1:
             raise ValueError(
@@ -118,17 +110,39 @@ class MixedModelBase(BaseEstimator):
         design = build_design(
             terms,
             table,
-            response=y,
+            response=values,
             sample_weight=sample_weight,
             prior_weights=self.prior_weights,
             missing=self.missing,
         )
-        if groups is not None and GROUPS not in design.spec.needs():
+        used = design.spec.needs()
+        if groups is not None and GROUPS not in used:
             raise ValueError(
                 f"{type(self).__name__}: groups were given, but the formula {self.formula!r} does "
                 f"not use them: add a term such as (1 | {GROUPS}), or leave groups out"
             )
+        name = getattr(y, "name", None)
+        if name in used and is_frame(table) and np.array_equal(np.asarray(table[name]), values):
+            raise ValueError(
+                f"{type(self).__name__}: the response y is also the column {name!r} of X, which "
+                "the model uses to explain it: leave the column out"
+            )
         return design
+
+    def _check_one_response(self, terms, y):
+        """The response is named in the formula or given as y, and only once."""
+        named = None if terms is None else terms.response
+        if named is not None and y is not None:
+            raise ValueError(
+                f"{type(self).__name__}: the formula names the response {named!r} and y was given "
+                f"too. Use fit(X, y) with the one-sided formula "
+                f"{self.formula.partition('~')[2].strip()!r}, or fit(df) without y"
+            )
+        if y is None and named is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: use "
+                "fit(X, y), or name the response in the formula, as in 'y ~ x + (1 | g)'"
+            )
 
     def _training_terms(self, groups):
         """The formula of a fit; ``groups=`` without a formula is an intercept per group."""
@@ -236,10 +250,13 @@ class MixedModelBase(BaseEstimator):
         if not len(aliased):
             return
         kept = [names[j] for j in basis.kept]
-        found = "; ".join(
-            f"{names[j]} = {combination_text(basis.combinations[j], kept)}" for j in aliased
-        )
-        message = f"{type(self).__name__}: the fixed effects are rank deficient: {found}"
+        found = [
+            f"{names[j]} = {_shortened(combination_text(basis.combinations[j], kept))}"
+            for j in aliased[:MAX_ALIASED]
+        ]
+        if len(aliased) > MAX_ALIASED:
+            found.append(f"and {len(aliased) - MAX_ALIASED} more, see aliased_")
+        message = f"{type(self).__name__}: the fixed effects are rank deficient: {'; '.join(found)}"
         lost = [names[j] for j in np.flatnonzero(basis.lost_digits)]
         if lost:
             message += (
@@ -705,6 +722,12 @@ def _check_finite(values, who, allow_nan):
             f"{who}: y has {missing} missing value{'s' * (missing > 1)} (NaN): leave the rows out, "
             "with missing='drop' if you like"
         )
+
+
+def _shortened(text):
+    if len(text) <= MAX_COMBINATION:
+        return text
+    return text[:MAX_COMBINATION].rpartition(" ")[0] + " ..."
 
 
 def _spread(values, design):

@@ -140,7 +140,14 @@ def test_response_named_twice(data):
         MixedLinearRegressor("y ~ x + (1 | g)").fit(data, data["y"])
 
 
-def test_two_formulas_sides_without_a_name(data):
+@pytest.mark.parametrize("formula", [None, ".", "x + y", "x + (y | g)"])
+def test_response_among_the_columns(data, formula):
+    with pytest.raises(ValueError, match="the response y is also the column 'y' of X"):
+        MixedLinearRegressor(formula).fit(data[["x", "y", "g"]], data["y"])
+    MixedLinearRegressor("x + (1 | g)").fit(data, data["y"])  # it may be there
+
+
+def test_one_sided_formula_with_a_tilde(data):
     """A one-sided formula with R's tilde is a one-sided formula."""
     one, other = (
         MixedLinearRegressor(f).fit(data, data["y"]) for f in ("~ x + (1 | g)", "x + (1 | g)")
@@ -435,6 +442,13 @@ def test_fewer_rows_than_columns(data):
         pytest.warns(SingularFitWarning, match="explain the response exactly, so there is no var"),
     ):
         MixedLinearRegressor().fit(X, y, groups=[0, 0, 1, 1, 1])
+
+
+def test_many_aliased_columns_make_a_short_message():
+    rng = np.random.default_rng(0)
+    with pytest.warns(RankDeficiencyWarning, match=r"x20 = .* \.\.\.; .*and 61 more, see") as found:
+        MixedLinearRegressor().fit(rng.normal(size=(20, 100)), rng.normal(size=20))
+    assert len(str(found[0].message)) < 6000
 
 
 # Fits at the edge
