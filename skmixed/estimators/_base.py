@@ -185,7 +185,7 @@ class MixedModelBase(BaseEstimator):
         return values.dtype.kind in "US"
 
     def _read_response(self, y, n):
-        return _column(y, n, type(self).__name__, self.missing == "drop")
+        return _column(y, n, type(self).__name__)
 
     def _new_table(self, X, groups):
         """New rows by name, with the column ``groups`` if the model was fitted with one."""
@@ -662,8 +662,8 @@ def _with_groups(table, groups):
     return table.hstack([series(GROUPS, groups.tolist())])
 
 
-def _column(y, n, who, allow_nan):
-    """The response as a vector of float64."""
+def _column(y, n, who):
+    """The response as a vector of float64, NaN where it is missing, which the design looks at."""
     values = np.asarray(_unmasked(y))
     if values.ndim == 2 and values.shape[1] != 1:
         raise ValueError(
@@ -676,9 +676,13 @@ def _column(y, n, who, allow_nan):
         values = _numbers(values, who)
     values = values.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(values.sum())
-    if not finite:
-        _check_finite(values, who, allow_nan)
+        total = values.sum()
+    infinite = 0 if np.isfinite(total) else int(np.isinf(values).sum())
+    if infinite:
+        raise ValueError(
+            f"{who}: y has {infinite} infinite value{'s' * (infinite > 1)}: remove or replace the "
+            "rows"
+        )
     return values
 
 
@@ -708,20 +712,6 @@ _KINDS = {
     "mixed-integer": "mixed types",
     "empty": "nothing but missing values",
 }
-
-
-def _check_finite(values, who, allow_nan):
-    missing, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-    if infinite:
-        raise ValueError(
-            f"{who}: y has {infinite} infinite value{'s' * (infinite > 1)}: remove or replace the "
-            "rows"
-        )
-    if missing and not allow_nan:
-        raise ValueError(
-            f"{who}: y has {missing} missing value{'s' * (missing > 1)} (NaN): leave the rows out, "
-            "with missing='drop' if you like"
-        )
 
 
 def _shortened(text):

@@ -168,6 +168,19 @@ def test_weight_zero_removes_levels_and_categories(gone):
     assert list(weighted.fixed_effects_.index) == list(left_out.fixed_effects_.index)
 
 
+def test_weight_zero_hides_missing_values():
+    data, y = _weighted_data()
+    data = data.assign(g="g" + data["g"].astype(str))
+    weights = np.ones(len(y))
+    weights[:7] = 0.0
+    holes = data.assign(x=data["x"].mask(weights == 0), g=data["g"].mask(data.index < 3))
+    weighted = MixedLinearRegressor("x + (1 | g)").fit(
+        holes, np.where(np.arange(len(y)) < 5, np.nan, y), sample_weight=weights
+    )
+    left_out = MixedLinearRegressor("x + (1 | g)").fit(data[7:], y[7:])
+    _assert_same_fit(weighted, left_out, data[7:], y[7:])
+
+
 def test_fractional_weights_scale_the_likelihood():
     """Half weights are half the log-likelihood of ordinary least squares."""
     data, y = _weighted_data()
