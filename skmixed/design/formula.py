@@ -385,13 +385,20 @@ def _uncorrelated(expr: str) -> tuple[str, ...]:
     return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr)) or (expr,)
 
 
+# names that formulaic would take for something else, or for nothing
+UNUSABLE_NAMES = {
+    "1": "cannot be told from the intercept in a formula",
+    "": "cannot be seen in a formula",
+    "\\": "ends the quotes of a formula",
+}
+
+
 @lru_cache(maxsize=1024)
 def formulaic_formula(expr: str) -> Formula:
     """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
-    if "`1`" in expr:
-        raise ValueError(
-            "a column named '1' cannot be told from the intercept in a formula: rename it"
-        )
+    for name, why in UNUSABLE_NAMES.items():
+        if f"`{name}`" in expr:
+            raise ValueError(f"a column named {name!r} {why}: rename it")
     try:
         return Formula(expr)
     except Exception as error:  # formulaic lets AttributeError and others pass beside its own

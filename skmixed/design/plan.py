@@ -108,6 +108,10 @@ def _check_names(uses: Iterable[Usage], columns: tuple[str, ...]) -> None:
     """Every name is a column or something that formulas may call."""
     present = frozenset(columns)
     for use in uses:
+        if "Intercept" in use.names:
+            raise ValueError(
+                "a column named 'Intercept' cannot be told from the constant: rename it"
+            )
         for name in use.names:
             if name not in present and (name in use.bare or not is_known_function(name)):
                 raise unknown_name(

@@ -117,6 +117,15 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     Name: estimate, dtype: float64
     >>> model.predict(sleep[:2]).round(2)
     array([253.66, 273.33])
+
+    The shortest mixed model has a random intercept for ``groups``:
+
+    >>> days, y = sleep[["Days"]], sleep["Reaction"]
+    >>> short = MixedLinearRegressor().fit(days, y, groups=sleep["Subject"])
+    >>> round(short.sigma_, 3)
+    30.991
+    >>> short.predict_interval(days[:1], groups=["308"], kind="observation").round(0)
+    array([[228., 356.]])
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -502,7 +502,7 @@ def test_random_effects_may_explain_everything(data, noise):
     np.testing.assert_allclose(model.predict(data), exact, atol=1e-4)
 
 
-@pytest.mark.parametrize("noise", [1e-2, 1e-4])
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
 def test_small_residuals_are_found(data, noise):
     """sigma is that of least squares within the groups, to the order of its square."""
     rng = np.random.default_rng(1)

@@ -378,8 +378,25 @@ def test_frames_with_numbers_as_names():
     y = values @ [1.0, 2.0, 3.0] + rng.normal(size=30)
     named = MixedLinearRegressor().fit(pd.DataFrame(values), y)
     np.testing.assert_allclose(named.coef_, MixedLinearRegressor().fit(values, y).coef_)
-    with pytest.raises(ValueError, match="'1' cannot be told from the intercept"):
-        MixedLinearRegressor().fit(pd.DataFrame(values, columns=["0", "1", "2"]), y)
+
+
+@pytest.mark.parametrize("name", ["1", "", "\\", "Intercept"])
+def test_names_that_a_formula_cannot_have(name):
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    with pytest.raises(ValueError, match=r"a column named .* rename it"):
+        MixedLinearRegressor().fit(pd.DataFrame(values, columns=[name, "x"]), values[:, 0])
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a:b", "log(x)", "np", "C", "x.y", "0", "-1", "a|b", "~", "(1|g)", "True", "ü"]
+)
+def test_names_that_look_like_formulas(name):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(30, 2))
+    y = values @ [1.0, 2.0] + rng.normal(size=30)
+    named = MixedLinearRegressor().fit(pd.DataFrame(values, columns=[name, "x"]), y)
+    assert list(named.fixed_effects_.index) == ["Intercept", name, "x"]
+    np.testing.assert_allclose(named.coef_, MixedLinearRegressor().fit(values, y).coef_)
 
 
 # Groups
