@@ -23,7 +23,7 @@ from skmixed.estimators._response import encode_labels, positive_or_count, succe
 from skmixed.estimators._summary import MixedSummary, generalised_summary
 from skmixed.estimators._table import is_frame
 from skmixed.estimators.mixed import MixedLinearRegressor
-from skmixed.exceptions import SeparationWarning
+from skmixed.exceptions import SeparationWarning, SingularFitWarning
 from skmixed.families import FAMILIES, LINKS, Binomial, make_family
 from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.pirls import NoMode
@@ -31,6 +31,8 @@ from skmixed.models.separation import one_sided_groups, separating_columns
 
 # Nodes of the quadrature over the random effects in marginal predictions.
 _MARGINAL_NODES = 60
+# A negative binomial theta above this cannot be told from the Poisson limit.
+_POISSON = 1e7
 
 
 class GeneralizedMixedModel(MixedModelBase):
@@ -109,7 +111,8 @@ class GeneralizedMixedModel(MixedModelBase):
                 f"separate{'s' * (len(columns) == 1)} the outcomes perfectly: the likelihood grows "
                 "without limit along these coefficients. Reported are the values at which it grew "
                 "by no more than the tolerance; predictions are those of the limit, standard "
-                "errors mean nothing. Merge categories, leave columns out, or penalise",
+                "errors of these coefficients mean nothing, nor do variances if the separation is "
+                "complete. Merge categories, leave columns out, or penalise",
                 SeparationWarning,
                 stacklevel=stacklevel,
             )
@@ -430,7 +433,18 @@ feature_names_in_
         self.family_ = family
         self._publish(design, fit)
         self._tell_separation(stacklevel=3)
+        self._tell_dispersion(stacklevel=3)
         return self
+
+    def _tell_dispersion(self, stacklevel):
+        if self.family == "negative_binomial" and self.dispersion_ > _POISSON:
+            warnings.warn(
+                f"{type(self).__name__}: the counts vary no more than Poisson counts do: theta has "
+                f"no finite estimate (the search stopped at {self.dispersion_:.3g}), the fit is "
+                "that of family='poisson'",
+                SingularFitWarning,
+                stacklevel=stacklevel,
+            )
 
     def predict(self, X, *, groups=None, random_effects=True, scale="response", marginal=False,
                 return_std=False):  # fmt: skip

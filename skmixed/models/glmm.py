@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from zlib import crc32
 
 import numpy as np
@@ -20,7 +21,9 @@ from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
-_DIFFERENCE = 1e-5
+_DIFFERENCE = 1e-5, 1e-2
+# Slope of the penalised deviance, per length of a difference, that its accuracy allows.
+_SLOPE = 1e-3
 # Newton decrement that is near enough for a start.
 _START_STEP = 1e-2
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
@@ -29,10 +32,19 @@ _FLAT = 1e-10
 _UNKNOWN = 1e-14
 # Least information on fixed effects, as a share of what the linear model at the mode has.
 _LEAST = 1e-4
+# Share of squared means below which squared residuals are rounding.
+_ROUNDING = 1e-26
+# The logarithm of the dispersion may fall so far below that of the model without random effects;
+# an optimum that comes near to this limit has none.
+_EXACT_RANGE, _EXACT_MARGIN = 18.0, 3.0
+_EXACT = (
+    "{} the response exactly: the dispersion is zero and the likelihood has no maximum. Is a "
+    "column of the data a copy or a transform of the response?"
+)
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
-_START_RANGE = 0.5, 20.0
+_START_RANGE = 0.5, 1e4
 
 
 @dataclass(frozen=True)
@@ -176,12 +188,75 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     objective = problem.objective
     with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
         start = starting_values(objective)
+        search = _InUnits(objective, start)
         optimum = minimize_theta(
-            objective.evaluate, start, max_iter=max_iter, tol=tol, callback=callback
+            search.evaluate,
+            start / search.units,
+            max_iter=max_iter,
+            tol=tol,
+            callback=None if callback is None else search.in_parameters(callback),
         )
-        if not np.isfinite(optimum.value):
-            raise NoMode(objective.near.reason)
+        optimum = search.raw(optimum)
         return GLMMFit.at(problem, _settled(objective, optimum))
+
+
+@dataclass(frozen=True)
+class _InUnits:
+    """The objective with gamma and theta in units of one row's working standard deviation.
+
+    The linear predictor of an identity link has the units of the response, log dispersion none.
+    """
+
+    objective: LaplaceDeviance
+    start: np.ndarray
+
+    @cached_property
+    def units(self):
+        units = np.ones_like(self.start)
+        n = self.objective.n_gamma + self.objective.n_theta
+        units[:n] = _working_deviation(self.objective.near.state)
+        return units
+
+    def evaluate(self, scaled):
+        return _Scaled(self.objective.evaluate(scaled * self.units), self.units)
+
+    def in_parameters(self, callback):
+        return lambda iteration, value, scaled: callback(iteration, value, scaled * self.units)
+
+    def raw(self, optimum):
+        """The optimum in the objective's own parameters."""
+        trace = tuple((value, at * self.units) for value, at in optimum.trace)
+        return replace(optimum, theta=optimum.theta * self.units, state=optimum.state.state,
+                       trace=trace)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """An evaluation's derivatives in other units."""
+
+    state: object
+    units: np.ndarray
+
+    @property
+    def value(self):
+        return self.state.value
+
+    @property
+    def gradient(self):
+        return self.state.gradient * self.units
+
+    @property
+    def hessian(self):
+        return self.state.hessian * (self.units[:, None] * self.units)
+
+    @property
+    def metric(self):
+        return self.state.metric * self.units**2
+
+
+def _working_deviation(state):
+    """The standard deviation that one row's information amounts to: sigma of a linear model."""
+    return 1 / np.sqrt(max(float(np.mean(np.abs(state.mode.curve.weight))), 1e-300))
 
 
 # Start
@@ -194,6 +269,8 @@ def starting_values(objective):
     """
     rows = objective.rows
     glm, log_disp = _without_random_effects(rows)
+    if rows.family.scale:
+        objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
     theta = _moment_theta(objective, glm)
     T = objective.plan_factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
@@ -217,9 +294,19 @@ def _without_random_effects(rows):
     for _ in range(2 if family.dispersion else 1):
         mode = find_mode(plain, start, [], log_disp, joint=True)
         if family.dispersion:
-            log_disp = family.initial_log_dispersion(rows.y, weight, family.mean(mode.eta))
+            mu = family.mean(mode.eta)
+            if family.scale and _explained(rows.y, mu, weight):
+                raise ValueError(_EXACT.format("the fixed effects explain"))
+            log_disp = family.initial_log_dispersion(rows.y, weight, mu)
             start = mode_at(plain, mode.gamma, [], [], log_disp, mode.eta)
     return mode, log_disp
+
+
+def _explained(y, mu, weight):
+    """Whether the residuals are rounding."""
+    return np.average((y - mu) ** 2, weights=weight) <= _ROUNDING * np.average(
+        mu**2, weights=weight
+    )
 
 
 def _constant_start(plain, center, log_disp):
@@ -256,9 +343,12 @@ def _moment_theta(objective, glm):
 
 def _settled(objective, optimum):
     """The optimum with negligible variances at exactly zero, if the deviance does not mind."""
-    gamma, theta, _ = objective.split(optimum.theta)
-    tidied = objective.layout.tidy(theta)
-    if np.array_equal(tidied, theta):
+    gamma, theta, log_disp = objective.split(optimum.theta)
+    if log_disp < objective.near.least_log_dispersion + _EXACT_MARGIN:
+        raise ValueError(_EXACT.format("fixed and random effects together explain"))
+    unit = _working_deviation(optimum.state)
+    tidied = unit * objective.layout.tidy(theta / unit)
+    if np.array_equal(tidied != 0, theta != 0):
         return optimum
     parameters = optimum.theta.copy()
     parameters[len(gamma) : len(gamma) + len(theta)] = tidied
@@ -278,10 +368,12 @@ def _core_with_information(objective, state):
     scale, values, vectors = _scaled_eigen(np.tril(core[at, at]))
     known = values > _FLAT * values[-1]
     half = scale[:, None] * vectors * np.sqrt(np.where(known, values, _UNKNOWN))
-    steps = _unit_steps(state, vectors[:, known] / scale[:, None] / np.sqrt(2.0 * values[known]))
+    steps = _unit_steps(
+        objective, state, vectors[:, known] / scale[:, None] / np.sqrt(2.0 * values[known])
+    )
     try:
         H = hessian_by_differences(objective, state, steps)
-    except NotPositiveDefinite:  # no likelihood there: the approximation has to do
+    except (NoMode, NotPositiveDefinite):  # no likelihood there: the approximation has to do
         return core
     if not np.isfinite(H).all():
         return core
@@ -299,7 +391,7 @@ def _scaled_eigen(root):
     return scale, *np.linalg.eigh((root @ root.T) / np.outer(scale, scale))
 
 
-def _unit_steps(state, gamma_steps):
+def _unit_steps(objective, state, gamma_steps):
     """Columns: changes of the parameters along which the Hessian is near the identity.
 
     Directions of gamma along which nothing is known, as where a column separates the outcomes,
@@ -307,7 +399,10 @@ def _unit_steps(state, gamma_steps):
     """
     r, k = gamma_steps.shape
     metric = state.metric[r:]
-    scale = np.sqrt(np.maximum(metric, 1e-8 * metric.max(initial=1e-300)))
+    units = np.ones(len(metric))
+    units[: objective.n_theta] = _working_deviation(state)
+    # a variance of zero has no information on its standard deviation
+    scale = np.sqrt(np.maximum(metric, 1e-6 * len(objective.rows.y) / units**2))
     steps = np.zeros((len(state.parameters), k + len(metric)))
     steps[:r, :k] = gamma_steps
     steps[r:, k:] = np.diag(1 / scale)
@@ -315,16 +410,30 @@ def _unit_steps(state, gamma_steps):
 
 
 def hessian_by_differences(objective, state, steps):
-    """steps' H steps for the Hessian H of the approximated deviance, by differences of its gradient.
+    """steps' H steps for the Hessian H of the approximated deviance, by differences of gradients.
 
     Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
     noise: steps can be so short that differences to one side have six digits.
     """
     H = np.empty((steps.shape[1],) * 2)
+    h = _difference(objective, state, steps)
     for j, step in enumerate(steps.T):
-        ahead = objective.evaluate_along(state, state.parameters + _DIFFERENCE * step)
-        H[j] = (ahead.gradient - state.gradient) @ steps / _DIFFERENCE
+        ahead = objective.evaluate_along(state, state.parameters + h * step, _SLOPE * h)
+        H[j] = (ahead.gradient - state.gradient) @ steps / h
     return (H + H.T) / 2
+
+
+def _difference(objective, state, steps):
+    """Length of the differences: the rounding of the scores over it should stay small.
+
+    eta has relative errors of one rounding, which the information multiplies: counts of a million
+    have scores that are sums of large numbers with opposite signs.
+    """
+    rows, mode = objective.rows, state.mode
+    rounding = np.finfo(float).eps * np.abs(mode.curve.weight) * (1.0 + np.abs(mode.eta))
+    along = rows.Q @ steps[: rows.n_fixed]
+    noise = np.sqrt((rounding**2 @ along**2).max(initial=0.0))
+    return float(np.clip(3.0 * np.sqrt(noise), *_DIFFERENCE))
 
 
 def _inverse(A):

@@ -30,19 +30,26 @@ from skmixed.models.pirls import (
 )
 
 
+@dataclass(frozen=True)
 class Impossible:
     """An evaluation where the likelihood is not defined: the optimiser steps back."""
 
-    value = np.inf
+    reason: str
+    value: float = np.inf
+
+    @property
+    def hessian(self):
+        """Asked for only at the start, where there is no step back."""
+        raise NoMode(self.reason)
 
 
 @dataclass
 class Near:
-    """The best evaluation so far, whose mode is where the next search starts; and counts."""
+    """The best evaluation so far, whose mode is where the next search starts; counts; a limit."""
 
     state: object = None
     n_steps: int = 0
-    reason: str = ""
+    least_log_dispersion: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,14 @@ class LaplaceDeviance:
         """Evaluation at the parameters: value, and on demand its derivatives."""
         gamma, theta, log_disp = self.split(parameters)
         T = self.plan_factors(theta)
+        if log_disp < self.near.least_log_dispersion:
+            return Impossible("the dispersion vanishes")
         try:
             mode = self._mode(parameters, gamma, T, log_disp)
             self.near.n_steps += mode.n_steps
             return self._evaluation(parameters, mode, T, log_disp)
         except (NoMode, NotPositiveDefinite) as error:
-            self.near.reason = str(error)
-            return Impossible()
+            return Impossible(str(error))
 
     def _mode(self, parameters, gamma, T, log_disp):
         """The mode, sought from where the best one known points, or failing that from zero."""
@@ -104,15 +112,19 @@ class LaplaceDeviance:
                 reason = error
         raise reason
 
-    def evaluate_along(self, state, parameters):
+    def evaluate_along(self, state, parameters, tolerance):
         """Evaluation at parameters close to a state's, at the mode's tangent instead of the mode.
 
         Differences of its gradient over steps h are exact to order h, as at the mode itself.
+        Where the tangent leaves a slope above ``tolerance`` at u the mode is sought from there.
         """
         gamma, theta, log_disp = self.split(parameters)
         T = self.plan_factors(theta)
         expected, u = next(iter(state.expected_modes(parameters)))
         mode = mode_at(self.rows, expected if self.joint else gamma, u, T, log_disp)
+        slopes = zip(T, self.rows.level_sums(mode.curve.score), u, strict=True)
+        if max((float(np.abs(t.T @ c - x).max()) for t, c, x in slopes), default=0.0) > tolerance:
+            mode = find_mode(self.rows, mode, T, log_disp, joint=self.joint)
         f = self.rows.factor(mode.curve.weight, T)
         return self.approximation(self, parameters, mode, T, log_disp, f)
 
@@ -172,7 +184,7 @@ class Evaluation:
     @cached_property
     def leverages(self):
         """z_i' Lambda H^-1 Lambda' z_i (n,)."""
-        return leverages(self.objective.rows.plan, self._inverse)
+        return leverages(self.objective.rows, self._inverse)
 
     @property
     def _curve(self):
@@ -379,9 +391,9 @@ def _group_part(plan, parts, g):
     return values.reshape(group.n_levels, group.n_columns, -1).transpose(1, 2, 0)
 
 
-def leverages(plan, inverse):
+def leverages(rows, inverse):
     """z_i' M z_i (n,) with z_i a row of Z and M given on the pattern of Z'Z (SelectedInverse)."""
-    total = np.zeros(len(plan.groups[0].codes)) if plan.groups else 0.0
+    plan, total = rows.plan, np.zeros(len(rows.y))
     for g, group in enumerate(plan.groups):
         total = total + leverages_of_blocks(group, _own_block(plan, inverse, g))
         for h in range(g + 1, len(plan.groups)):

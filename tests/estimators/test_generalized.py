@@ -271,7 +271,87 @@ def test_aliased_columns_are_named(table, fitted):
     assert_allclose(model.coef_, [fitted.coef_[0], 0.0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "gamma", "inverse_gaussian"])
+@pytest.mark.parametrize("formula", ["y ~ x", FORMULA])
+def test_an_exact_fit_is_an_error(table, family, formula):
+    data = table.assign(y=np.exp(1 + 0.2 * table["x"]))
+    with pytest.raises(ValueError, match="the fixed effects explain the response exactly"):
+        MixedGLMRegressor(formula, family, "log").fit(data)
+
+
+def test_random_effects_that_fit_exactly_are_an_error(table):
+    data = table.assign(y=np.exp(table["g"].astype(int) / 5))
+    with pytest.raises(ValueError, match="fixed and random effects together explain"):
+        MixedGLMRegressor(FORMULA, "gamma").fit(data)
+
+
+def test_counts_with_no_more_than_poisson_variance(table):
+    counts = np.random.default_rng(0).binomial(10, 0.3, len(table))
+    model = MixedGLMRegressor("y ~ x", "negative_binomial")
+    with pytest.warns(SingularFitWarning, match="theta has no finite estimate"):
+        model.fit(table.assign(y=counts))
+    poisson = MixedGLMRegressor("y ~ x").fit(table.assign(y=counts))
+    assert model.deviance_ == pytest.approx(poisson.deviance_, abs=1e-5)
+    assert_allclose(model.fixed_effects_, poisson.fixed_effects_, atol=1e-6)
+
+
+def test_counts_of_a_thousand_million(table):
+    """Almost Gaussian on the log scale: standard errors are those of the group means."""
+    rng = np.random.default_rng(0)
+    b = rng.normal(0, 0.3, 10)[table["g"].astype(int)]
+    y = rng.poisson(1e9 * np.exp(0.3 * table["x"] + b))
+    model = MixedGLMRegressor(FORMULA).fit(table.assign(y=y))
+    sd = np.sqrt(model.covariances_["g"].to_numpy().item())
+    assert model.standard_errors_["Intercept"] == pytest.approx(sd / np.sqrt(10), rel=1e-3)
+    assert model.coef_[0] == pytest.approx(0.3, abs=1e-4)
+    assert model.n_evaluations_ <= 15
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_units_of_a_positive_response(table, size):
+    rng = np.random.default_rng(0)
+    y = np.exp(0.3 * table["x"] + table["g"].astype(int) / 9) * rng.gamma(20, 0.05, len(table))
+    for link in ("log", "identity", "inverse"):
+        one = MixedGLMRegressor(FORMULA, "gamma", link).fit(table.assign(y=y))
+        two = MixedGLMRegressor(FORMULA, "gamma", link).fit(table.assign(y=size * y))
+        assert two.n_evaluations_ == one.n_evaluations_
+        assert two.dispersion_ == pytest.approx(one.dispersion_, rel=1e-8)
+        statistic = [m.fixed_effects_ / m.standard_errors_ for m in (one, two)]
+        assert_allclose(statistic[1]["x"], statistic[0]["x"], rtol=1e-4)
+        assert_allclose(two.predict(table), size * one.predict(table), rtol=1e-4)
+
+
+def test_a_mean_that_leaves_its_range_names_a_link(table):
+    with pytest.raises(ValueError, match="Use the link 'logit'"):
+        MixedLogisticClassifier("y ~ x", link="log").fit(table.assign(y=table["x"] > 0.1))
+
+
+def test_rows_without_trials_say_nothing():
+    cbpp = load_cbpp().frame.assign(healthy=lambda d: d["size"] - d["incidence"])
+    formula = "cbind(incidence, healthy) ~ period + (1 | herd)"
+    model = MixedGLMRegressor(formula, "binomial").fit(cbpp)
+    empty = cbpp[:5].assign(incidence=0, healthy=0)
+    longer = MixedGLMRegressor(formula, "binomial").fit(pd.concat([cbpp, empty]))
+    assert longer.deviance_ == pytest.approx(model.deviance_, abs=1e-8)
+    assert_allclose(longer.fixed_effects_, model.fixed_effects_, rtol=1e-6)
+
+
 # Without random effects
+
+
+@pytest.mark.parametrize("family", ["gamma", "gaussian", "inverse_gaussian", "negative_binomial"])
+def test_dispersion_without_random_effects(table, family):
+    """The gradient by the dispersion vanishes at its maximum likelihood estimate."""
+    rng = np.random.default_rng(0)
+    y = np.exp(1 + 0.3 * table["x"]) * rng.gamma(5, 0.2, len(table))
+    y = rng.poisson(y * 3) if family == "negative_binomial" else y
+    model = MixedGLMRegressor("y ~ x", family, "log").fit(table.assign(y=y))
+    eta, ones = model.predict(table, scale="link"), np.ones(len(table))
+    curve = model.family_.by_dispersion(eta, np.asarray(y, float), ones, np.log(model.dispersion_))
+    assert curve.loglik.sum() == pytest.approx(0, abs=1e-3)
+    loglik = model.family_.curve(eta, np.asarray(y, float), ones, np.log(model.dispersion_)).loglik
+    total = loglik.sum() + model.family_.constant(np.asarray(y, float), ones).sum()
+    assert model.log_likelihood_ == pytest.approx(total, rel=1e-10)
 
 
 def test_without_random_effects_it_is_logistic_regression(table):
@@ -393,7 +473,9 @@ def test_text_labels_with_missing_ones(table):
 @pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "gamma"])
 def test_simulated_responses_have_the_marginal_mean(table, family):
     y = {"binomial": table["y"], "gamma": np.exp(table["x"] / 3) * (1 + table["y"])}
-    data = table.assign(y=y.get(family, table["count"]))
+    spread = np.random.default_rng(0).gamma(1, 1, len(table))
+    many = np.round(table["count"] * (1 + spread * (family == "negative_binomial")))
+    data = table.assign(y=y.get(family, many))
     model = MixedGLMRegressor(FORMULA, family).fit(data)
     draws = model.simulate(data[:3], 4000, random_state=0)
     assert draws.shape == (3, 4000)
@@ -418,7 +500,10 @@ def test_likelihood_ratio_test():
 
 
 def test_summary_and_trace(table):
-    model = MixedGLMRegressor("count ~ x + (1 | g)", "negative_binomial").fit(table)
+    rng = np.random.default_rng(0)
+    mean = np.exp(table["g"].astype(int) / 4) * rng.gamma(1, 1, len(table))
+    data = table.assign(y=rng.poisson(mean))
+    model = MixedGLMRegressor(FORMULA, "negative_binomial").fit(data)
     text = str(model.summary())
     assert "Laplace approximation" in text and "negative_binomial (link log), theta" in text
     assert "Pr(>|z|)" in text and "z value" in text
