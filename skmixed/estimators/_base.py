@@ -362,20 +362,24 @@ class MixedModelBase(BaseEstimator):
     @property
     def vcov_(self) -> pd.DataFrame:
         """Covariance of the fixed effects; NaN where a column was left out."""
-        fit, names = self.result_, list(self.labels_.columns)
-        basis = fit.basis
-        vcov = np.full((len(names), len(names)), np.nan)
-        if self._shortest:
-            vcov = self._minimum_norm @ fit.vcov @ self._minimum_norm.T
-        else:
-            vcov[np.ix_(basis.kept, basis.kept)] = fit.vcov
-        return pd.DataFrame(vcov, index=names, columns=names)
+        names = list(self.labels_.columns)
+        return pd.DataFrame(self._of_all_columns(self.result_.vcov), index=names, columns=names)
 
     @property
     def standard_errors_(self) -> pd.Series:
         """Standard errors of the fixed effects."""
-        vcov = self.vcov_
-        return pd.Series(np.sqrt(np.diag(vcov)), index=vcov.index, name="std_error")
+        fit, names = self.result_, list(self.labels_.columns)
+        std = fit.sigma * np.sqrt(np.diag(self._of_all_columns(fit.relative_vcov)))
+        return pd.Series(std, index=names, name="std_error")
+
+    def _of_all_columns(self, vcov):
+        """A covariance (p, p) from that of the kept columns (r, r)."""
+        if self._shortest:
+            return self._minimum_norm @ vcov @ self._minimum_norm.T
+        basis = self.result_.basis
+        full = np.full((basis.aliased.size, basis.aliased.size), np.nan)
+        full[np.ix_(basis.kept, basis.kept)] = vcov
+        return full
 
     @property
     def aliased_(self) -> np.ndarray:
@@ -411,9 +415,12 @@ class MixedModelBase(BaseEstimator):
     @property
     def random_effects_std_(self) -> dict[str, pd.DataFrame]:
         """Conditional standard deviations, given theta and the fixed effects."""
-        variances = self.result_.effects_variance
+        fit = self.result_
         return self._by_group(
-            [np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)) for v in variances]
+            [
+                fit.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0))
+                for v in fit.relative_effects_variance
+            ]
         )
 
     @property
@@ -568,8 +575,7 @@ class MixedModelBase(BaseEstimator):
         if not return_std:
             return eta, None
         X = self._estimable(design.X)
-        variance = self.result_.mean_variance(X, design.random if random else None)
-        std = _spread(np.sqrt(np.maximum(variance, 0.0)), design)
+        std = _spread(self.result_.mean_std(X, design.random if random else None), design)
         return eta, np.where(np.isnan(eta), np.nan, std)
 
     def predict_interval(self, X, *, level=0.95, kind="mean", groups=None) -> np.ndarray:
@@ -597,7 +603,7 @@ class MixedModelBase(BaseEstimator):
             raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
         mean, std = self.predict(X, groups=groups, return_std=True)
         if kind == "observation":
-            std = np.sqrt(std**2 + self.sigma_**2 / self._new_weights(X))
+            std = np.hypot(std, self.sigma_ / np.sqrt(self._new_weights(X)))
         half = norm.ppf(0.5 + level / 2) * std
         return np.column_stack([mean - half, mean + half])
 

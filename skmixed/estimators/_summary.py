@@ -127,13 +127,14 @@ def _criteria(model, name):
 
 def _variances(model, *, residual):
     rows = []
-    for term, covariance in zip(model.random_terms_, model.result_.covariances, strict=True):
-        sd = np.sqrt(np.diag(covariance))
+    for term, T in zip(model.random_terms_, model.result_.term_factors, strict=True):
+        length = np.sqrt(np.einsum("ij,ij->i", T, T))
         with np.errstate(divide="ignore", invalid="ignore"):
-            correlation = covariance / np.outer(sd, sd)
+            unit = T / length[:, None]
+        correlation, sd = unit @ unit.T, model.result_.sigma * length
         for s, name in enumerate(term.names):
             group = term.group if s == 0 else ""
-            rows.append([group, name, covariance[s, s], sd[s], *correlation[s, :s]])
+            rows.append([group, name, sd[s] ** 2, sd[s], *correlation[s, :s]])
     if rows and residual:
         rows.append(["Residual", "", model.sigma_**2, model.sigma_])
     width = max((len(row) for row in rows), default=4)
@@ -155,11 +156,11 @@ def _fixed(model, statistic):
 
 
 def _correlation(model):
-    vcov = model.vcov_.dropna(how="all").dropna(how="all", axis=1)
-    se = np.sqrt(np.diag(vcov))
-    if not len(vcov) or not (se > 0).all():
+    se = model.standard_errors_.dropna()
+    if not len(se) or not (se > 0).all():
         return None
-    return vcov / np.outer(se, se)
+    half = model.vcov_.loc[se.index, se.index].div(se, axis=0)
+    return half.div(se, axis=1)
 
 
 def _notes(model):

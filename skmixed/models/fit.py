@@ -68,8 +68,13 @@ class MixedFit:
     @cached_property
     def vcov(self):
         """Covariance (r, r) of :attr:`beta`: sigma^2 (X' V0^-1 X)^-1."""
+        return np.square(self.sigma) * self.relative_vcov
+
+    @cached_property
+    def relative_vcov(self):
+        """:attr:`vcov` in units of sigma^2, which may overflow where sigma does not."""
         half = self.basis.to_coef @ self._inverse_root
-        return half @ half.T * self.sigma**2
+        return half @ half.T
 
     @cached_property
     def _inverse_root(self):
@@ -95,7 +100,7 @@ class MixedFit:
     @property
     def covariances(self):
         """Covariance (s, s) of every term's effects."""
-        return tuple(self.sigma**2 * T @ T.T for T in self.term_factors)
+        return tuple(np.square(self.sigma) * (T @ T.T) for T in self.term_factors)
 
     @cached_property
     def modes(self):
@@ -124,15 +129,19 @@ class MixedFit:
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
 
-    @cached_property
+    @property
     def effects_variance(self):
         """Conditional covariances (l, s, s) of every term's effects, given theta and beta."""
+        return tuple(np.square(self.sigma) * v for v in self.relative_effects_variance)
+
+    @cached_property
+    def relative_effects_variance(self):
+        """:attr:`effects_variance` in units of sigma^2."""
         if not self.layout.terms:
             return ()
         blocks = conditional_blocks(self.factor)
         return tuple(
-            self.sigma**2
-            * np.einsum(
+            np.einsum(
                 "ai,ijl,bj->lab",
                 t.M,
                 self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t),
@@ -184,8 +193,8 @@ class MixedFit:
             )
         return self.factor.plan
 
-    def mean_variance(self, X, random):
-        """Variance (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
+    def mean_std(self, X, random):
+        """Standard error (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
 
         Without random effects (``random`` None) that of x'(beta-hat).
 
@@ -198,7 +207,7 @@ class MixedFit:
         """
         if random is None:
             half = self.basis.orthonormal(X) @ self._inverse_root
-            return self.sigma**2 * np.einsum("nr,nr->n", half, half)
+            return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
         plan = self._plan("standard errors of predictions")
         codes, z = [None] * len(plan.order), [[] for _ in plan.order]
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
@@ -210,14 +219,14 @@ class MixedFit:
             z[place].append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
-            variance[unseen] += self.sigma**2 * np.einsum("ns,ns->n", spread, spread)
+            variance[unseen] += np.einsum("ns,ns->n", spread, spread)
         z = [np.hstack(part) for part in z]
         norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
-        return variance + self.sigma**2 * norms
+        return self.sigma * np.sqrt(variance + norms)
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
-        for name in ("beta", "vcov", "modes", "effects_variance"):
+        for name in ("beta", "relative_vcov", "modes", "relative_effects_variance"):
             getattr(self, name)
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)

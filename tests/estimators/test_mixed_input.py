@@ -532,6 +532,15 @@ def test_scale_of_the_response(data, scale):
     np.testing.assert_allclose(other.fixed_effects_ / scale, model.fixed_effects_, rtol=1e-6)
     np.testing.assert_allclose(other.predict(data) / scale, model.predict(data), rtol=1e-6)
     np.testing.assert_allclose(other.theta_, model.theta_, atol=1e-4)
+    np.testing.assert_allclose(other.standard_errors_ / scale, model.standard_errors_, rtol=1e-4)
+    for group, table in model.random_effects_std_.items():
+        scaled = other.random_effects_std_[group] / scale
+        np.testing.assert_allclose(scaled, table, rtol=1e-3, atol=1e-6)
+    for random in (True, False):
+        one, two = (
+            m.predict(data, random_effects=random, return_std=True)[1] for m in (model, other)
+        )
+        np.testing.assert_allclose(two / scale, one, rtol=1e-4)
     assert other.sigma_ / scale == pytest.approx(model.sigma_, rel=1e-6)
 
 

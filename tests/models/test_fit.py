@@ -91,14 +91,14 @@ def test_prediction_variance(marginal, theta, fit, unseen):
         for term in {id(t.codes): t for t in terms}.values():
             term.codes[:: 2 + term.n_levels % 3] = -1
     expected = _prediction_variance(marginal, theta, X, terms, fit.sigma)
-    np.testing.assert_allclose(fit.mean_variance(X, terms), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(fit.mean_std(X, terms) ** 2, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_variance_of_the_fixed_part(marginal, fit):
     X = marginal.design.X[NEW]
     kept = X[:, fit.basis.kept]
     expected = np.einsum("nr,rs,ns->n", kept, fit.vcov, kept)
-    np.testing.assert_allclose(fit.mean_variance(X, None), expected, rtol=1e-4, atol=1e-10)
+    np.testing.assert_allclose(fit.mean_std(X, None) ** 2, expected, rtol=1e-4, atol=1e-10)
 
 
 def test_pickled_fit_has_no_cross_products(fit, marginal):
@@ -107,9 +107,7 @@ def test_pickled_fit_has_no_cross_products(fit, marginal):
     np.testing.assert_array_equal(copy.beta, fit.beta)
     terms = [replace(t, codes=t.codes[NEW], z=t.z[NEW]) for t in marginal.design.random]
     X = marginal.design.X[NEW]
-    np.testing.assert_allclose(
-        copy.mean_variance(X, terms), fit.mean_variance(X, terms), rtol=1e-12
-    )
+    np.testing.assert_allclose(copy.mean_std(X, terms), fit.mean_std(X, terms), rtol=1e-12)
 
 
 def test_refit_of_a_pickled_fit_is_an_error(data):
@@ -139,10 +137,8 @@ def test_a_factor_too_large_to_pickle(monkeypatch, data):
     copy = pickle.loads(pickle.dumps(fit))
     np.testing.assert_array_equal(copy.modes[0], fit.modes[0])
     np.testing.assert_array_equal(copy.effects_variance[1], fit.effects_variance[1])
-    np.testing.assert_allclose(
-        copy.mean_variance(design.X, None), fit.mean_variance(design.X, None)
-    )
+    np.testing.assert_allclose(copy.mean_std(design.X, None), fit.mean_std(design.X, None))
     with pytest.raises(ValueError, match="standard errors of predictions cannot be had"):
-        copy.mean_variance(design.X, design.random)
+        copy.mean_std(design.X, design.random)
     with pytest.raises(ValueError, match=r"factors of expand\(\) cannot be had"):
         copy.elimination_order()
