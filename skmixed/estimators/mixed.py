@@ -18,6 +18,9 @@ from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.rank import independent_columns
 from skmixed.models.lmm import ProfiledDeviance, fit_lmm
 
+# Largest response: sums of its squares must be numbers.
+_LARGEST = 1e151
+
 
 class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
@@ -193,6 +196,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         """
         self._validate_params()
         design = self._design(X, y, groups, sample_weight)
+        _check_sizes(design)
         check_identifiable(design)
         _check_effects(design)
         objective = ProfiledDeviance.from_design(design, reml=self.reml)
@@ -278,6 +282,17 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         """Estimates as lme4 prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
         return linear_summary(self)
+
+
+def _check_sizes(design):
+    """Raise an error for numbers whose squares are none."""
+    for what, values in (("the response", design.y), ("the prior weights", design.weights)):
+        peak = 0.0 if values is None else np.abs(values).max(initial=0.0)
+        if peak > _LARGEST:
+            raise ValueError(
+                f"{what} reach {peak:.3g}, and squares of numbers above {_LARGEST:g} overflow: "
+                "divide by a power of ten"
+            )
 
 
 def _check_effects(design):

@@ -544,6 +544,13 @@ def test_scale_of_the_response(data, scale):
     assert other.sigma_ / scale == pytest.approx(model.sigma_, rel=1e-6)
 
 
+def test_numbers_whose_squares_overflow(data):
+    with pytest.raises(ValueError, match=r"the response reach .*e\+200, .* divide by a power of"):
+        MixedLinearRegressor("y ~ x + (1 | g)").fit(data.assign(y=1e200 * data["y"]))
+    with pytest.raises(ValueError, match=r"the prior weights reach 1e\+200"):
+        MixedLinearRegressor("y ~ x + (1 | g)", prior_weights="w").fit(data.assign(w=1e200))
+
+
 @pytest.mark.parametrize(
     ("factor", "shift"), [(1e9, 0.0), (1e-9, 0.0), (1.0, 1e9), (1.0, 1e12), (1e-6, -1e3)]
 )
