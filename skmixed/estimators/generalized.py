@@ -25,6 +25,7 @@ from skmixed.estimators._table import is_frame
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.exceptions import SeparationWarning, SingularFitWarning
 from skmixed.families import FAMILIES, LINKS, Binomial, make_family
+from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.pirls import NoMode
 from skmixed.models.separation import one_sided_groups, separating_columns
@@ -50,7 +51,8 @@ class GeneralizedMixedModel(MixedModelBase):
         design = self._design(X, y, groups, sample_weight)
         y, w = self._outcome(design, family)
         self._check_terms(design, family, w)
-        problem = approximation(design, y, w, family, self.n_agq)
+        with one_thread():
+            problem = approximation(design, y, w, family, self.n_agq)
         try:
             fit = fit_glmm(
                 problem,
@@ -64,7 +66,8 @@ class GeneralizedMixedModel(MixedModelBase):
                 f"{family.name!r} with link={family.link.name!r} ({error}). Use the link "
                 f"{family.links[0]!r}, check offsets, or take random effects out"
             ) from None
-        self._separation = self._separated(problem, fit, design)
+        with one_thread():
+            self._separation = self._separated(problem, fit, design)
         return design, fit
 
     def _outcome(self, design, family):
