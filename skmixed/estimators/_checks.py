@@ -1,0 +1,111 @@
+"""What determines a linear mixed model: errors for data and terms that leave it open."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skmixed.design import check_identifiable
+from skmixed.inference.hypotheses import combination_text
+from skmixed.linalg.rank import independent_columns
+
+# Largest response: sums of its squares must be numbers.
+_LARGEST = 1e151
+
+
+def check_design(design):
+    """Raise an error for a design that determines no linear mixed model."""
+    _check_sizes(design)
+    check_identifiable(design)
+    _check_effects(design)
+
+
+def check_objective(design, objective):
+    """Raise an error for a criterion that knows nothing of some variance."""
+    _check_degrees_of_freedom(design, objective)
+    _check_not_absorbed(design, objective)
+
+
+def _check_sizes(design):
+    """Raise an error for numbers whose squares are none."""
+    for what, values in (("the response", design.y), ("the prior weights", design.weights)):
+        peak = 0.0 if values is None else np.abs(values).max(initial=0.0)
+        if peak > _LARGEST:
+            raise ValueError(
+                f"{what} reach {peak:.3g}, and squares of numbers above {_LARGEST:g} overflow: "
+                "divide by a power of ten"
+            )
+
+
+def _check_effects(design):
+    """Raise an error for effects whose covariance no data could tell."""
+    if design.y.ndim == 2:
+        raise ValueError(
+            "the response has two columns, as cbind(successes, failures) for a binomial one: "
+            "a linear model has one, see MixedLogisticClassifier and MixedGLMRegressor"
+        )
+    for term in design.random:
+        dependent = [] if _clearly_independent(term.z) else _dependent(term)
+        if dependent:
+            raise ValueError(
+                f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
+                f"{'; '.join(dependent)}, so their variances cannot be told apart: leave the "
+                "dependent ones out of the term"
+            )
+
+
+def _clearly_independent(z):
+    """Whether the cross-products alone show it, as they do but for badly scaled columns."""
+    if not z.strides[0]:
+        return True
+    gram = z.T @ z
+    size = np.sqrt(np.diag(gram))
+    if not size.all() or not np.isfinite(size).all():
+        return False
+    return len(size) == 1 or np.linalg.eigvalsh(gram / np.outer(size, size))[0] > 1e-6
+
+
+def _dependent(term):
+    """The columns of a term that depend on earlier ones, with their combinations."""
+    names = list(term.names)
+    intercept = names.index("Intercept") if "Intercept" in names else None
+    basis = independent_columns(term.z, intercept=intercept)
+    kept = [names[j] for j in basis.kept]
+    return [
+        f"{names[j]} = {combination_text(basis.combinations[j], kept)}"
+        for j in np.flatnonzero(basis.aliased)
+    ]
+
+
+def _check_degrees_of_freedom(design, objective):
+    """Raise an error where sample weights leave fewer observations than fixed effects."""
+    if design.random and objective.n_obs <= objective.rank and not objective.exact:
+        raise ValueError(
+            f"the sample weights count rows and sum to {objective.n_obs:g} observations, for "
+            f"{objective.rank} fixed effects. Weights that are precisions are prior_weights"
+        )
+
+
+def _check_not_absorbed(design, objective):
+    """Raise an error where X holds every level's effect: REML then knows nothing of its variance.
+
+    Such an effect Z u lies in the span of X for every u, so a random u finds it.
+    """
+    if not objective.reml or objective.exact:
+        return
+    rng = np.random.default_rng(0)
+    for term in design.random:
+        if objective.rank < term.n_levels:
+            continue
+        rows = term.z * rng.standard_normal(term.n_levels)[term.codes, None]
+        weights = np.ones(len(rows)) if design.weights is None else design.weights
+        weights = weights if design.frequencies is None else weights * design.frequencies
+        Q = objective.basis.orthonormal(design.X)
+        left = rows - Q @ (Q.T @ (rows * weights[:, None]) / weights.sum())
+        absorbed = np.abs(left).max(axis=0) <= 1e-8 * np.abs(rows).max(axis=0)
+        if absorbed.any():
+            names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
+            raise ValueError(
+                f"the fixed effects hold a coefficient of {names} for every level of "
+                f"{term.group!r}, so REML cannot estimate its variance: leave it out of the fixed "
+                "or out of the random effects"
+            )
