@@ -15,22 +15,18 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmixed.design import build_design, parse_formula
 from skmixed.design.columns import Table
 from skmixed.design.design import Design, read_prior_weights
+from skmixed.estimators._input import GROUPS, n_rows, response_vector, unmasked, with_groups
 from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.ginverse import minimum_norm
 from skmixed.models.lmm import NO_RESIDUAL
 
-GROUPS = "groups"
 # Columns that a warning of rank deficiency names, and characters of each combination.
 MAX_ALIASED, MAX_COMBINATION = 20, 200
 
@@ -101,12 +97,12 @@ class MixedModelBase(BaseEstimator):
         self._check_one_response(terms, y)
         table, values = self._training_table(X, y)
         mixed = groups is not None if terms is None else bool(terms.random)
-        if mixed and _n_rows(table) == 1:
+        if mixed and n_rows(table) == 1:
             raise ValueError(
                 f"{type(self).__name__}: random effects cannot be estimated from 1 sample"
             )
         if groups is not None:
-            table = _with_groups(table, groups)
+            table = with_groups(table, groups)
         design = build_design(
             terms,
             table,
@@ -169,7 +165,7 @@ class MixedModelBase(BaseEstimator):
         else:
             if self.formula is not None and isinstance(X, list | tuple):
                 X = np.array(X, dtype=object)  # else one text among numbers makes all of them text
-            X = _unmasked(X)
+            X = unmasked(X)
             # missing values are the design's to report: it names columns and counts
             kind = {"dtype": None if self._may_hold_text(X) else "numeric"}
             X = validate_data(self, X, reset=reset, ensure_all_finite=False, **kind)
@@ -185,7 +181,7 @@ class MixedModelBase(BaseEstimator):
         return values.dtype.kind in "US"
 
     def _read_response(self, y, n):
-        return _column(y, n, type(self).__name__)
+        return response_vector(y, n, type(self).__name__)
 
     def _new_table(self, X, groups):
         """New rows by name, with the column ``groups`` if the model was fitted with one."""
@@ -199,7 +195,7 @@ class MixedModelBase(BaseEstimator):
                     "fitted without groups"
                 )
             return table
-        return table if groups is None else _with_groups(table, groups)
+        return table if groups is None else with_groups(table, groups)
 
     def _new_design(self, X, groups=None, *, random=True, levels="fit") -> Design:
         """The design of new rows; rows with missing covariates are left out."""
@@ -641,83 +637,6 @@ class MixedModelBase(BaseEstimator):
                 f"the column {self.prior_weights!r}"
             )
         return read_prior_weights(self.prior_weights, table)
-
-
-def _n_rows(table):
-    """Number of rows of a frame or of a dict of columns."""
-    return len(table) if is_frame(table) else len(next(iter(table.values()), ()))
-
-
-def _with_groups(table, groups):
-    """The table with one more column, ``groups``."""
-    groups = np.asarray(groups)
-    names = list(table.columns) if is_frame(table) else list(table)
-    if GROUPS in names:
-        raise ValueError(
-            "groups= was given, but the data have a column named 'groups' too: use the column in "
-            "the formula, or rename it"
-        )
-    n = _n_rows(table)
-    if groups.shape != (n,):
-        raise ValueError(f"groups must have shape ({n},), got {groups.shape}")
-    if not is_frame(table):
-        return table | {GROUPS: groups}
-    if isinstance(table, pd.DataFrame):
-        return table.assign(**{GROUPS: groups})
-    series = type(table.get_column(names[0]))  # of polars
-    return table.hstack([series(GROUPS, groups.tolist())])
-
-
-def _column(y, n, who):
-    """The response as a vector of float64, NaN where it is missing, which the design looks at."""
-    values = np.asarray(_unmasked(y))
-    if values.ndim == 2 and values.shape[1] != 1:
-        raise ValueError(
-            f"{who} models one response, y has shape {values.shape}: fit one model per column"
-        )
-    values = column_or_1d(values, warn=True)
-    if len(values) != n:
-        raise ValueError(f"{who}: X has {n} rows and y has {len(values)}: they must be the same")
-    if values.dtype.kind not in "biuf":
-        values = _numbers(values, who)
-    values = values.astype(np.float64, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    infinite = 0 if np.isfinite(total) else int(np.isinf(values).sum())
-    if infinite:
-        raise ValueError(
-            f"{who}: y has {infinite} infinite value{'s' * (infinite > 1)}: remove or replace the "
-            "rows"
-        )
-    return values
-
-
-def _unmasked(values):
-    """Masked values as the missing values they are; NumPy would bring the hidden ones back."""
-    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
-        return values
-    return values.astype(np.result_type(values.dtype, np.float64)).filled(np.nan)
-
-
-def _numbers(values, who):
-    """A response that came without a numeric dtype: Python numbers in an object array."""
-    found = pd.api.types.infer_dtype(values, skipna=True)
-    if found in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
-        return pd.Series(values).to_numpy(np.float64, na_value=np.nan)
-    raise ValueError(
-        f"{who}: y must be numbers, got {_KINDS.get(found, found)} (dtype {values.dtype}): convert "
-        "it, for text that spells numbers with pandas.to_numeric"
-    )
-
-
-_KINDS = {
-    "string": "text",
-    "datetime64": "dates",
-    "complex": "complex data",
-    "mixed": "mixed types",
-    "mixed-integer": "mixed types",
-    "empty": "nothing but missing values",
-}
 
 
 def _shortened(text):
