@@ -325,6 +325,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         Conditional modes, and the covariance of the effects on the scale of the linear predictor.
     dispersion_ : float
         Dispersion, or theta of the negative binomial.
+    sigma_ : float
+        1.0: covariances are not relative to a residual variance.
     deviance_ : float
         -2 log-likelihood as approximated, with all constants.
     log_likelihood_, aic_, bic_ : float
@@ -393,7 +395,7 @@ feature_names_in_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.family != "gaussian"
+        tags.target_tags.positive_only = self.family not in ("gaussian", "binomial")
         return tags
 
     @property
