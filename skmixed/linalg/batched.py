@@ -18,7 +18,7 @@ def cholesky(A):
         return np.linalg.cholesky(A.transpose(2, 0, 1)).transpose(1, 2, 0)
     L = np.zeros_like(A)
     for j in range(len(A)):
-        column = A[j:, j] - np.einsum("ikl,kl->il", L[j:, :j], L[j, :j]) if j else A[:, 0]
+        column = A[j:, j] if j == 0 else A[j:, j] - _weighted_sum(L[j:, :j], L[j, :j])
         pivot = np.sqrt(column[0])
         L[j, j] = pivot
         L[j + 1 :, j] = column[1:] / pivot
@@ -32,9 +32,14 @@ def lower_solve(L, B):
         return solved.transpose(1, 2, 0)
     X = np.empty(B.shape)
     for i in range(len(L)):
-        rest = B[i] - np.einsum("kl,kwl->wl", L[i, :i], X[:i]) if i else B[0]
+        rest = B[i] if i == 0 else B[i] - _weighted_sum(X[:i].swapaxes(0, 1), L[i, :i])
         np.divide(rest, L[i, i], out=X[i])
     return X
+
+
+def _weighted_sum(A, x):
+    """Sum over k of A[:, k] x[k]: (s, k, l) and (k, l) -> (s, l)."""
+    return A[:, 0] * x[0] if len(x) == 1 else np.einsum("ikl,kl->il", A, x)
 
 
 def product(A, B):

@@ -19,9 +19,8 @@ def scale_rows(A, rows, T):
     if len(T) == 1:
         part *= T[0, 0]
         return
-    shape = part.shape
-    stacked = part.reshape(-1, len(T), *shape[1:])
-    A[rows] = np.einsum("lk...,ki->li...", stacked, T).reshape(shape)
+    stacked = part.reshape(-1, len(T), part.shape[1])
+    A[rows] = np.matmul(T.T, stacked).reshape(part.shape)
 
 
 def mirror_diagonal_blocks(A, rows, s):
@@ -43,6 +42,8 @@ def solve_lower(L, B, transposed=False):
 def diagonal_blocks(core, rows, s):
     """Writable view (l, s, s) of the diagonal blocks of one group in the core."""
     part = core[rows, rows]
+    if s == 1:
+        return np.einsum("ii->i", part)[:, None, None]
     n_levels = len(part) // s
     step = s * (part.strides[0] + part.strides[1])
     return np.lib.stride_tricks.as_strided(

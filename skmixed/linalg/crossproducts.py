@@ -135,9 +135,13 @@ class GramPlan:
     n_tail: int
 
     @classmethod
-    def build(cls, groups, n_tail):
-        """Plan for groups (any order) beside n_tail = p + 1 columns of X and y."""
-        order, n_chain, above = _elimination_order(groups)
+    def build(cls, groups, n_tail, *, chain_from=0):
+        """Plan for groups (any order) beside n_tail = p + 1 columns of X and y.
+
+        With fewer than ``chain_from`` effects in all there is no chain: few calls on one small
+        dense matrix cost less than many on its blocks.
+        """
+        order, n_chain, above = _elimination_order(groups, chain_from)
         groups = [groups[i] for i in order]
         positions, parents, starts = _sort_chain(groups[:n_chain], above)
         positions += [None] * (len(groups) - n_chain)
@@ -239,11 +243,13 @@ def _check_memory(d):
         )
 
 
-def _elimination_order(groups):
+def _elimination_order(groups, chain_from):
     """Chain first (largest factor, then each factor that all chain members are nested in)."""
     if not groups:
         return [], 0, {}
     by_size = sorted(range(len(groups)), key=lambda i: -groups[i].size)
+    if sum(group.size for group in groups) < chain_from:
+        return by_size, 0, {}
     chain, rest, above = [by_size[0]], [], {}
     for k in by_size[1:]:
         maps = {i: _parent_levels(groups[i], groups[k]) for i in chain}

@@ -84,6 +84,14 @@ def selected_inverse(f, weight_x, weight_y, *, every=False):
                            tuple(entries))  # fmt: skip
 
 
+def information(f, weight_x, weight_y):
+    """Sum over levels of the diagonal blocks of Z' P Z (s, s), for every group of the plan."""
+    if f.plan.n_chain:
+        return selected_inverse(f, weight_x, weight_y).information
+    return _core_information(f, _core_inverse(f.plan, f.core, weight_x, weight_y),
+                             (weight_x, weight_y))  # fmt: skip
+
+
 def _core_inverse(plan, L, weight_x, weight_y):
     """L^-T diag(1, weight_x, weight_y) L^-1.
 

@@ -11,7 +11,7 @@ import numpy as np
 from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
 from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.selected import selected_inverse
+from skmixed.linalg.selected import information
 from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
@@ -29,6 +29,8 @@ NO_RESIDUAL = (
     "residual variance is zero and the criterion has no minimum"
 )
 
+# Effects from which a chain pays; below, the whole system is one small dense matrix.
+_CHAIN_FROM = 100
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
 
@@ -85,7 +87,7 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights)
-        plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
+        plan = GramPlan.build(layout.groups, Q.shape[1] + 1, chain_from=_CHAIN_FROM)
         products = plan.assemble(weights, np.column_stack([Q, residual / y_scale]))
         log_weights = _sum_log(design.weights, frequencies)
         return cls(
@@ -176,8 +178,7 @@ class Evaluation:
     def information(self):
         objective = self.objective
         weight_y = objective.dof
-        inverse = selected_inverse(self.factor, float(objective.reml), weight_y)
-        return inverse.information
+        return information(self.factor, float(objective.reml), weight_y)
 
     @cached_property
     def T(self):
