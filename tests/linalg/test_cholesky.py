@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from skmixed.linalg.cholesky import NotPositiveDefinite, factor, multiply
-from skmixed.linalg.selected import conditional_blocks, selected_inverse
 from skmixed.linalg.crossproducts import GramPlan
+from skmixed.linalg.selected import conditional_blocks, selected_inverse
 
 WEIGHTS = [(1.0, 7.0), (0.0, 7.0), (0.0, 0.0), (1.0, 0.0)]
 
