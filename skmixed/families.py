@@ -296,7 +296,7 @@ def _logit_curve(eta, y, w, order):
 class _PositiveMean(Family):
     """A family with mean mu > 0, given by derivatives with respect to log mu."""
 
-    links = ("log", "sqrt", "identity")
+    links: tuple[str, ...] = ("log", "sqrt", "identity")
 
     def curve(self, eta, y, w, log_disp=0.0, order=2):
         with np.errstate(all="ignore"):
@@ -410,7 +410,7 @@ def _trigamma_rising(y, k):
     return (x - x0) * (1 + (x + x0) / 2 + (x**2 + x * x0 + x0**2) / 6)
 
 
-class _Scaled:
+class _Scaled(Family):
     """Dispersion that divides the log-likelihood's derivatives by eta: s and W are ~ 1 / phi."""
 
     scale = True
@@ -492,7 +492,7 @@ class InverseGaussian(_Scaled, _PositiveMean):
         return rng.wald(mu, w / dispersion * np.ones_like(mu))
 
 
-class Gaussian(_Scaled, Family):
+class Gaussian(_Scaled):
     """Normal response with variance phi / w, and a link other than the linear model's."""
 
     name, links = "gaussian", ("identity", "log", "inverse")

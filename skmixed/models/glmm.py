@@ -84,7 +84,7 @@ def approximation(design, y, w, family: Family, n_agq):
     else:
         rule = _rule(n_agq, plan)
         objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
-    return Approximation(objective, basis, n_obs, crc32(np.stack([y, w])), n_agq)
+    return Approximation(objective, basis, n_obs, crc32(np.stack([y, w]).tobytes()), n_agq)
 
 
 def _rule(n_agq, plan):

@@ -52,7 +52,7 @@ class Rule:
 class QuadratureDeviance(LaplaceDeviance):
     """The deviance by adaptive quadrature; ``rows`` has one grouping factor."""
 
-    rule: Rule = field(default=None, kw_only=True)
+    rule: Rule = field(kw_only=True)
 
     @property
     def approximation(self):
