@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skmixed.design import check_identifiable, parse_formula
+from skmixed.design import build_design, check_identifiable, parse_formula
 from skmixed.estimators._base import MixedModelBase, _spread
 from skmixed.estimators._response import encode_labels, positive_or_count, successes_and_trials
 from skmixed.estimators._summary import MixedSummary, generalised_summary
@@ -151,6 +151,19 @@ class GeneralizedMixedModel(MixedModelBase):
         if is_frame(table):
             return table.with_columns(type(values)(response, codes))
         return table | {response: codes}
+
+    def _response_of(self, X):
+        """The response that the formula names: labels as 0 and 1, two counts as a proportion."""
+        terms = None if self.formula is None else parse_formula(self.formula)
+        if terms is None or terms.response is None:
+            return super()._response_of(X)
+        X, _ = self._read(X, reset=False)
+        table = self._with_codes(self._named(X), terms.response)
+        if len(terms.responses) == 1:
+            return super()._response_of(table)
+        y = build_design(parse_formula(f"{terms.response} ~ 1"), table).y
+        with np.errstate(invalid="ignore"):
+            return y[:, 0] / y.sum(axis=1)
 
     def _is_numeric(self, values):
         kind = getattr(getattr(values, "dtype", None), "kind", None)

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
+from sklearn.metrics import r2_score
 
 from skmixed import (
     MixedGLMRegressor,
@@ -119,6 +120,36 @@ def test_a_response_outside_the_range_is_an_error(table, family, y, message):
     )
     with pytest.raises(ValueError, match=message):
         MixedGLMRegressor(FORMULA, family).fit(bad)
+
+
+def test_score_takes_the_response_from_the_formula(table, fitted):
+    cbpp = load_cbpp().frame
+    model = MixedGLMRegressor(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)", "binomial"
+    )
+    share = cbpp["incidence"] / cbpp["size"]
+    expected = r2_score(share, model.fit(cbpp).predict(cbpp))
+    assert model.score(cbpp) == pytest.approx(expected)
+    labelled = table.assign(y=np.where(table["y"] > 0, "yes", "no"))
+    labels = MixedGLMRegressor(FORMULA, "binomial").fit(labelled)
+    p = fitted.predict_proba(table)[:, 1]
+    assert labels.score(labelled) == pytest.approx(r2_score(table["y"], p))
+
+
+@pytest.mark.parametrize("n_agq", [0, 1, 3])
+def test_smallest_norm_of_aliased_columns(table, fitted, n_agq):
+    data = table.assign(x2=2 * table["x"])
+    model = MixedLogisticClassifier(
+        "y ~ x + x2 + (1 | g)", rank_deficient="minimum_norm", n_agq=n_agq
+    )
+    with pytest.warns(RankDeficiencyWarning):
+        model.fit(data)
+    assert model.coef_[1] == pytest.approx(2 * model.coef_[0], rel=1e-9)
+    plain = clone(fitted).set_params(n_agq=n_agq).fit(table)
+    assert_allclose(model.predict_proba(data), plain.predict_proba(table), rtol=1e-7)
+    refuse = clone(model).set_params(rank_deficient="raise")
+    with pytest.raises(ValueError, match="x2 = 2 x"):
+        refuse.fit(data)
 
 
 def test_fractional_counts_warn(table):
