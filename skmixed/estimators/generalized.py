@@ -114,8 +114,8 @@ class GeneralizedMixedModel(MixedModelBase):
                 f"separate{'s' * (len(columns) == 1)} the outcomes perfectly: the likelihood grows "
                 "without limit along these coefficients. Reported are the values at which it grew "
                 "by no more than the tolerance; predictions are those of the limit, standard "
-                "errors of these coefficients mean nothing, nor do variances if the separation is "
-                "complete. Merge categories, leave columns out, or penalise",
+                "errors of these coefficients mean nothing. Merge categories, leave columns out, "
+                "or penalise",
                 SeparationWarning,
                 stacklevel=stacklevel,
             )
@@ -546,10 +546,12 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
 
     Notes
     -----
-    Where a column separates the classes perfectly the likelihood has no maximum. The fit stops
-    when it grows by no more than the tolerance, with a :class:`SeparationWarning` that names the
-    column: coefficients are finite (linear predictors of about 20 to 40), the predictions are
-    those of the limit, standard errors carry no meaning.
+    Where a column separates the classes the likelihood has no maximum. The fit stops when it
+    grows by no more than the tolerance, with a :class:`SeparationWarning` that names the column:
+    its coefficient is finite (linear predictors of about 20 to 40), predictions are those of the
+    limit, its standard error carries no meaning, and everything else is as without the rows that
+    it separates. Where the fixed effects separate all rows the fit stops at -2 log L < 1e-4
+    (linear predictors of about 10 or more), with variances of zero.
 
     Examples
     --------

@@ -16,8 +16,8 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
-from skmixed.models.optimize import minimize_theta
-from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
+from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.pirls import NoMode, Rows, find_mode, is_perfect, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
@@ -188,6 +188,8 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     objective = problem.objective
     with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
         start = starting_values(objective)
+        if objective.near.separated:
+            return GLMMFit.at(problem, _where_it_starts(objective, start))
         search = _InUnits(objective, start)
         optimum = minimize_theta(
             search.evaluate,
@@ -198,6 +200,13 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         )
         optimum = search.raw(optimum)
         return GLMMFit.at(problem, _settled(objective, optimum))
+
+
+def _where_it_starts(objective, start):
+    """The optimum where X alone separates the outcomes: no variance, likelihood near its bound."""
+    state = objective.evaluate(start)
+    message = "the fixed effects separate the outcomes"
+    return Optimum(start, state.value, state, 0, 1, True, message, ((state.value, start),))
 
 
 @dataclass(frozen=True)
@@ -271,11 +280,14 @@ def starting_values(objective):
     glm, log_disp = _without_random_effects(rows)
     if rows.family.scale:
         objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
-    theta = _moment_theta(objective, glm)
+    objective.near.separated = is_perfect(rows, glm)
+    theta = _moment_theta(objective, glm) * (not objective.near.separated)
     T = objective.plan_factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
     start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
-    mode = find_mode(rows, start, T, log_disp, joint=True, last_step=_START_STEP) if u else start
+    mode = start
+    if u and not objective.near.separated:
+        mode = find_mode(rows, start, T, log_disp, joint=True, last_step=_START_STEP)
     objective.near.n_steps += mode.n_steps
     objective.near.state = Start(mode)
     gamma = mode.gamma[: objective.n_gamma]

@@ -45,11 +45,12 @@ class Impossible:
 
 @dataclass
 class Near:
-    """The best evaluation so far, whose mode is where the next search starts; counts; a limit."""
+    """The best evaluation so far, where the next search for a mode starts; what the start told."""
 
     state: object = None
     n_steps: int = 0
     least_log_dispersion: float = -math.inf
+    separated: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _perfect_rows(rows, eta):
     family, y, w = rows.family, rows.y, rows.w
     mu = family.mean(eta)
     if family.name == "binomial":
-        fitted = np.abs(y / w - mu) < _FITTED
+        fitted = np.abs(y - w * mu) < _FITTED * w
         return np.where(fitted & (y == w), 1, np.where(fitted & (y == 0), -1, 0))
     if family.name in ("poisson", "negative_binomial") and family.link.name == "log":
         return np.where((y == 0) & (mu < _FITTED), -1, 0)

@@ -53,6 +53,14 @@ class GroupedRegressor(MixedGLMRegressor):
         return super()._predict_eta(X, _row_groups(X), random_effects, return_std)
 
 
+def _broken_checks(estimator):
+    """scikit-learn before 1.8 gives shuffled rows of a binary classifier other labels."""
+    version = tuple(map(int, sklearn.__version__.split(".")[:2]))
+    if version >= (1, 8) or not isinstance(estimator, MixedLogisticClassifier):
+        return {}
+    return {"check_sample_weight_equivalence_on_dense_data": "labels depend on the first row"}
+
+
 @pytest.mark.filterwarnings(
     "ignore::skmixed.exceptions.RankDeficiencyWarning",
     "ignore::skmixed.exceptions.SingularFitWarning",
@@ -61,7 +69,8 @@ class GroupedRegressor(MixedGLMRegressor):
     "ignore:.*not whole numbers:UserWarning",
 )
 @parametrize_with_checks(
-    [MixedLogisticClassifier(), MixedGLMRegressor(), GroupedClassifier(), GroupedRegressor()]
+    [MixedLogisticClassifier(), MixedGLMRegressor(), GroupedClassifier(), GroupedRegressor()],
+    expected_failed_checks=_broken_checks,
 )
 def test_estimator_checks(estimator, check):
     check(estimator)
