@@ -198,16 +198,13 @@ class CovarianceLayout:
 
     @cached_property
     def curvature(self):
-        """For every group (j, j', i, i'): pairs of parameters of one term and one column of T.
+        """For every group (j, j', i, i'): pairs of parameters in one column of T.
 
         Their second derivative through T T' is 2 G[i, i'].
         """
-        term_of = np.repeat(
-            np.arange(len(self.terms)), [t.theta.stop - t.theta.start for t in self.terms]
-        )
         pairs = []
         for j, i, k in self.entries:
-            a, b = np.nonzero((k[:, None] == k) & (term_of[j][:, None] == term_of[j]))
+            a, b = np.nonzero(k[:, None] == k)
             pairs.append((j[a], j[b], i[a], i[b]))
         return pairs
 
@@ -223,6 +220,36 @@ class CovarianceLayout:
                 k, i = np.triu_indices(term.size)
                 tidied[term.theta] = canonical_factor(vectors * spread)[i, k]
         return tidied
+
+    def tangents(self, plan, T, scores, width):
+        """a_j = dLambda_j u + Lambda dLambda_j' c with u = Lambda' c, for every theta[j].
+
+        Parameters
+        ----------
+        plan : GramPlan
+        T, scores : lists of (s, s) and (s, l)
+            Factors and scores c of the groups, in the order of elimination.
+        width : int
+            Columns of the result, zero from n_theta on.
+
+        Returns
+        -------
+        parts of the plan, and the same by group: a list of (s, width, l)
+        """
+        by_group, core = [], np.zeros((plan.q_core + plan.n_tail, width), order="F")
+        for g, (at, T_g, c) in enumerate(zip(plan.order, T, scores, strict=True)):
+            j, i, k = self.entries[at]
+            V = self.rotations[at]
+            part = np.zeros((len(T_g), width, c.shape[1]))
+            part[i, j] = (T_g.T @ c)[k]
+            if V is not None:
+                part = np.einsum("ab,bjl->ajl", V, part)
+            part[:, j] += T_g[:, k, None] * (c if V is None else V.T @ c)[i]
+            if g >= plan.n_chain:
+                rows = plan.core_groups[g - plan.n_chain][1]
+                core[rows] = part.transpose(2, 0, 1).reshape(-1, width)
+            by_group.append(part)
+        return [*by_group[: plan.n_chain], core], by_group
 
 
 def _is_degenerate(L):

@@ -316,19 +316,9 @@ class Evaluation:
         """a_j by theta, then unit vectors by gamma (parts), and their products with Z'WZ."""
         objective, plan = self.objective, self.objective.rows.plan
         t, width = objective.n_theta, objective.n_theta + objective.n_gamma
-        parts, core = [], np.zeros((len(self.factor.core), width), order="F")
-        for g, (at, T, c) in enumerate(zip(plan.order, self.T, self._scores, strict=True)):
-            j, i, k = objective.layout.entries[at]
-            part = np.zeros((len(T), width, c.shape[1]))
-            part[i, j] = (T.T @ c)[k]
-            part[:, j] += T[:, k, None] * c[i]
-            if g < plan.n_chain:
-                parts.append(part)
-            else:
-                rows = plan.core_groups[g - plan.n_chain][1]
-                core[rows] = part.transpose(2, 0, 1).reshape(-1, width)
+        parts, _ = objective.layout.tangents(plan, self.T, self._scores, width)
+        core = parts[-1]
         core[plan.q_core + np.arange(width - t), t + np.arange(width - t)] = 1.0
-        parts = [*parts, core]
         return parts, multiply(self.factor.products, parts)
 
     @cached_property
@@ -371,15 +361,14 @@ class Evaluation:
         yield mode.gamma, [0 * x for x in mode.u]
 
     def _curvature(self):
-        """2 [k == k'] (Z'V^-1Z - c c') summed over levels, within each group."""
+        """2 (Z'V^-1Z - c c') summed over levels, for parameters in one column of a group's T."""
         objective = self.objective
         H = np.zeros((objective.n_theta,) * 2)
         for at, G, c in zip(
             objective.rows.plan.order, self._inverse.information, self._scores, strict=True
         ):
-            j, i, k = objective.layout.entries[at]
-            G = G - c @ c.T
-            H[np.ix_(j, j)] = 2.0 * (k[:, None] == k) * G[np.ix_(i, i)]
+            j, other, i, k = objective.layout.curvature[at]
+            H[j, other] = 2.0 * (G - c @ c.T)[i, k]
         return H
 
 

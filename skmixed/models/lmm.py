@@ -222,37 +222,15 @@ class Evaluation:
 
     @cached_property
     def average_information(self):
-        """AI = m (Q / r^2 - h h' / r^4): Gilmour, Thompson and Cullis 1995, for T T'."""
+        """AI = m (Q / r^2 - h h' / r^4), h_j = a_j'c: Gilmour et al. 1995, for T T'."""
         objective, L = self.objective, self.factor
-        a, h = self._directions()
+        plan = objective.products.plan
+        c = [L.level_part(L.scores, g) for g in range(len(plan.groups))]
+        a, by_group = objective.layout.tangents(plan, self.T, c, len(self.theta))
         Q = L.quadratic_forms(a, multiply(objective.products, a))
-        r2 = L.pwrss
-        h = h / r2
-        return objective.dof * (Q / r2 - h[:, None] * h)
-
-    def _directions(self):
-        """Parts a_j = dLambda_j u + Lambda dLambda_j' c, and h_j = 2 sum_l c_l[i] u_l[k]."""
-        objective, L = self.objective, self.factor
-        plan, t = objective.products.plan, len(self.theta)
-        a, h = [], np.zeros(t)
-        core = np.zeros((len(L.core), t))
-        for g, (at, T) in enumerate(zip(plan.order, self.T, strict=True)):
-            j, i, k = objective.layout.entries[at]
-            V = objective.layout.rotations[at]
-            c = L.level_part(L.scores, g)
-            u = T.T @ c
-            turned = c if V is None else V.T @ c
-            part = np.zeros((len(T), t, c.shape[1]))
-            part[i, j] = u[k]
-            if V is not None:
-                part = np.einsum("ab,bjl->ajl", V, part)
-            part[:, j] += T[:, k, None] * turned[i]
-            h[j] = 2.0 * np.einsum("jl,jl->j", turned[i], u[k])
-            if g < plan.n_chain:
-                a.append(part)
-            else:
-                core[plan.core_groups[g - plan.n_chain][1]] = part.transpose(2, 0, 1).reshape(-1, t)
-        return [*a, core], h
+        h = sum(np.einsum("sjl,sl->j", part, own) for part, own in zip(by_group, c, strict=True))
+        h = h / L.pwrss
+        return objective.dof * (Q / L.pwrss - h[:, None] * h)
 
 
 @dataclass(frozen=True)
