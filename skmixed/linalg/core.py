@@ -42,10 +42,5 @@ def solve_lower(L, B, transposed=False):
 def diagonal_blocks(core, rows, s):
     """Writable view (l, s, s) of the diagonal blocks of one group in the core."""
     part = core[rows, rows]
-    if s == 1:
-        return np.einsum("ii->i", part)[:, None, None]
     n_levels = len(part) // s
-    step = s * (part.strides[0] + part.strides[1])
-    return np.lib.stride_tricks.as_strided(
-        part, (n_levels, s, s), (step, part.strides[0], part.strides[1])
-    )
+    return np.einsum("aiaj->aij", part.reshape(n_levels, s, n_levels, s))

@@ -153,7 +153,7 @@ def _solve_both(A, B):
 
 
 def _least_eigenvalue(A):
-    return A[0, 0] if len(A) == 1 else np.linalg.eigvalsh(A)[0]
+    return A[0, 0] if len(A) == 1 else lapack.dsyevd(A, compute_v=0)[0][0]
 
 
 def _direct_information(f, direct, weights):

@@ -128,6 +128,8 @@ class CovarianceLayout:
 
     def rotated(self, theta):
         """(layout, theta) of the same T T' in smooth coordinates; None if these are fine."""
+        if self.is_scalar:
+            return None
         rotations, moved = list(self.rotations), theta.copy()
         for t, term in enumerate(self.terms):
             L = self._triangle(theta, t)
@@ -147,7 +149,7 @@ class CovarianceLayout:
 
     def upright(self, theta):
         """theta of the same covariances without rotations."""
-        if all(V is None for V in self.rotations):
+        if not self.is_rotated:
             return theta
         result = theta.copy()
         for t, term in enumerate(self.terms):
@@ -195,6 +197,15 @@ class CovarianceLayout:
         T = np.zeros((term.size, term.size))
         T[term.triangle] = theta[term.theta]
         return T
+
+    @cached_property
+    def is_scalar(self):
+        """Whether every term has one effect."""
+        return all(term.size == 1 for term in self.terms)
+
+    @property
+    def is_rotated(self):
+        return any(V is not None for V in self.rotations)
 
     @cached_property
     def curvature(self):
@@ -257,8 +268,6 @@ def _is_degenerate(L):
 
     There the covariance is near one of lower rank that the triangle has many coordinates for.
     """
-    if len(L) == 1:
-        return False
     diagonal = L.diagonal() ** 2
     below = np.einsum("ik,ik->k", L, L) - diagonal
     return bool((diagonal < _DEGENERATE**2 * below).any())

@@ -183,6 +183,8 @@ class Evaluation:
     @cached_property
     def T(self):
         """Factors at theta: those of the BlockedFactor up to a rotation from the right."""
+        if not self.objective.layout.is_rotated:
+            return self.factor.T
         return self.objective.plan_factors(self.theta)
 
     def _in_chart(self, g, at):
