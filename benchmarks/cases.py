@@ -140,9 +140,9 @@ CASES = [
         _bundled("scotssec"),
         5,
     ),
-    Case("insteval", "y ~ 1 + (1 | s) + (1 | d) + (1 | dept)", _bundled("insteval")),
-    Case("many_groups", "y ~ a + b + (1 | g)", many_groups),
-    Case("many_slopes", "y ~ x + (x | g)", many_slopes),
+    Case("insteval", "y ~ 1 + (1 | s) + (1 | d) + (1 | dept)", _bundled("insteval"), 3),
+    Case("many_groups", "y ~ a + b + (1 | g)", many_groups, 3),
+    Case("many_slopes", "y ~ x + (x | g)", many_slopes, 3),
     Case("maximal", _MAXIMAL, maximal, slow=frozenset({"lme4", "mixedlm"})),
     Case(
         "maximal_rotated",

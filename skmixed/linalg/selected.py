@@ -216,12 +216,10 @@ def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
 
 
 def _pair_values(core, at):
-    """(a, b, core[col a, col b]) by chunks, the value halved where a is b."""
+    """(a, b, core[col a, col b]) by chunks."""
     flat, d = core.ravel(), len(core)
     for a, b in at.pairs:
-        value = flat.take(at.cols[a] * d + at.cols[b])
-        value[a == b] *= 0.5
-        yield a, b, value
+        yield a, b, flat.take(at.cols[a] * d + at.cols[b])
 
 
 def _add_pairs(result, core, entries, at):
@@ -231,6 +229,7 @@ def _add_pairs(result, core, entries, at):
         for s, v in enumerate(entries):
             result[s] += np.bincount(a, value * v[b], size)
             result[s] += np.bincount(b, value * v[a], size)
+    result -= core.diagonal()[at.cols] * entries  # a = b was counted twice
 
 
 def _pair_forms(core, entries, at):
@@ -245,7 +244,8 @@ def _pair_forms(core, entries, at):
                 forms[i, j] += np.bincount(level, value * both, n_levels)
     for i in range(s):
         forms[:i, i] = forms[i, :i]
-    return forms
+    twice = core.diagonal()[at.cols] * entries[:, None] * entries  # a = b was counted twice
+    return forms - np.add.reduceat(twice, at.starts, axis=-1)
 
 
 def _at_entries(N, entries, at):

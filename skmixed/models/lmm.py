@@ -32,7 +32,7 @@ NO_RESIDUAL = (
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 _CHAIN_FROM = 100
 # Rows of the core from which a second BLAS thread pays.
-_WORTH_THREADS = 2000
+_WORTH_THREADS = 1000
 
 
 @dataclass(frozen=True)
