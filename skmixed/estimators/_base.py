@@ -25,6 +25,8 @@ from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.ginverse import minimum_norm
+from skmixed.linalg.rank import RowBlocks
+from skmixed.models.linear import outside_row_space
 from skmixed.models.lmm import NO_RESIDUAL
 
 # Columns that a warning of rank deficiency names, and characters of each combination.
@@ -561,12 +563,33 @@ class MixedModelBase(BaseEstimator):
                     "NaN"
                 )
 
+    def _tell_outside(self, design: Design):
+        """Warn of rows in which a dependent column is not the combination it was at the fit."""
+        basis = self.result_.basis
+        if not basis.aliased.any() or not len(design.X):
+            return
+        gap = outside_row_space(basis, RowBlocks(design.X))
+        outside = np.flatnonzero(gap.any(axis=1))
+        if len(outside):
+            j = np.flatnonzero(basis.aliased)[np.flatnonzero(gap[outside[0]])[0]]
+            names = self.labels_.columns
+            rule = combination_text(basis.combinations[j], [names[k] for k in basis.kept])
+            warnings.warn(
+                f"{type(self).__name__}: the training data do not determine the prediction of "
+                f"{len(outside)} row{'s' * (len(outside) > 1)} (the first is row "
+                f"{design.rows[outside[0]]}): they had {names[j]} = {_shortened(rule)}, which does "
+                "not hold there, so the prediction depends on which dependent columns were left out",
+                RankDeficiencyWarning,
+                stacklevel=4,
+            )
+
     def _predict_eta(self, X, groups, random_effects, return_std):
         """(eta, standard error or None) over all rows; NaN where covariates are missing."""
         random = random_effects and bool(self.labels_.terms) if hasattr(self, "labels_") else False
         design = self._new_design(X, groups, random=random)
         if random:
             self._check_unseen(design)
+        self._tell_outside(design)
         eta = _spread(self._linear_predictor(design, random), design)
         if not return_std:
             return eta, None

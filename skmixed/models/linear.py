@@ -123,15 +123,7 @@ class LinearFit:
         0 where the difference is within rounding, so a row is in the row space of the design
         exactly if its entries are all 0.
         """
-        rows = self._rows(X)
-        spread = self.basis.size[self.basis.aliased]
-        found = np.zeros((rows.n, spread.size))
-        with one_thread():
-            for part in rows.slices() if spread.size else ():
-                gap, size = _outside(self.basis, rows.dense(part))
-                rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
-                found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
-        return found
+        return outside_row_space(self.basis, self._rows(X))
 
     def predict(self, X, gap, aliased_coef) -> np.ndarray:
         """X beta (n, q) for a solution with these coefficients of aliased columns (p - r, q)."""
@@ -185,6 +177,18 @@ class Solution:
     def unscaled_errors(self) -> np.ndarray:
         """Square roots of the diagonal of G (p,)."""
         return np.linalg.norm(self.root, axis=1)
+
+
+def outside_row_space(basis, rows) -> np.ndarray:
+    """:meth:`LinearFit.outside` for a ColumnBasis and RowBlocks."""
+    spread = basis.size[basis.aliased]
+    found = np.zeros((rows.n, spread.size))
+    with one_thread():
+        for part in rows.slices() if spread.size else ():
+            gap, size = _outside(basis, rows.dense(part))
+            rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
+            found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
+    return found
 
 
 def _outside(basis, K):

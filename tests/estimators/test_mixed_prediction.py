@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from skmixed import MixedLinearRegressor
+from skmixed import MixedLinearRegressor, RankDeficiencyWarning
 from skmixed.datasets import load_machines, load_pastes, load_penicillin, load_sleepstudy
 from skmixed.design import build_design
 
@@ -347,3 +347,17 @@ def test_refit_to_simulated_responses_recovers_the_parameters(sleep_model):
     slopes = [model.fit(frame, y).fixed_effects_["Days"] for y in samples.T]
     error = np.std(slopes) / np.sqrt(40)
     assert abs(np.mean(slopes) - sleep_model.fixed_effects_["Days"]) < 4 * error
+
+
+def test_rows_that_the_training_data_do_not_determine_are_told():
+    """R: "prediction from a rank-deficient fit may be misleading"; ours says which row and why."""
+    rng = np.random.default_rng(0)
+    a, g = rng.normal(size=40), np.repeat(np.arange(8), 5)
+    data = pd.DataFrame({"a": a, "b": 2 * a - 1, "g": g})
+    data["y"] = a + rng.normal(size=8)[g] + rng.normal(size=40)
+    with pytest.warns(RankDeficiencyWarning):
+        model = MixedLinearRegressor("y ~ a + b + (1 | g)").fit(data)
+    model.predict(data)  # no warning: the dependence holds
+    new = data[:3].assign(b=[2 * a[0] - 1, 5.0, 2 * a[2] - 1])
+    with pytest.warns(RankDeficiencyWarning, match=r"1 row \(the first is row 1\).* b = 2 a - 1"):
+        model.predict(new)
