@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -15,16 +14,16 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from skmixed.design import build_design, parse_formula
 from skmixed.design.columns import Table
 from skmixed.design.design import Design, read_prior_weights
+from skmixed.estimators._attributes import FittedMixedModel, Labels, TermLabels
 from skmixed.estimators._input import GROUPS, n_rows, response_vector, unmasked, with_groups
 from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.hypotheses import combination_text
-from skmixed.linalg.ginverse import minimum_norm
 from skmixed.linalg.rank import RowBlocks
 from skmixed.models.linear import outside_row_space
 from skmixed.models.lmm import NO_RESIDUAL
@@ -33,45 +32,7 @@ from skmixed.models.lmm import NO_RESIDUAL
 MAX_ALIASED, MAX_COMBINATION = 20, 200
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Names of everything a fit estimates; it outlives the rows they came from.
-
-    columns (p,), intercept: position of the constant among them; terms: the random-effects terms
-    in the formula's order; levels: group -> Index; formula: as the summary shows it.
-    """
-
-    columns: tuple[str, ...]
-    intercept: int | None
-    terms: tuple[TermLabels, ...]
-    levels: dict[str, pd.Index]
-    formula: str
-
-
-@dataclass(frozen=True)
-class TermLabels:
-    """Grouping factor and effects of one random-effects term."""
-
-    group: str
-    names: tuple[str, ...]
-    correlated: bool
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """sigma and the sparse factors of Lambda = T S: T unit lower triangular, S diagonal.
-
-    P is the permutation in which the random effects are eliminated. Rows are ordered by term,
-    within a term by effect, within an effect by level.
-    """
-
-    sigma: float
-    T: sparse.csr_matrix
-    S: sparse.dia_matrix
-    P: sparse.csr_matrix
-
-
-class MixedModelBase(BaseEstimator):
+class MixedModelBase(FittedMixedModel, BaseEstimator):
     """Formula, input and prediction of mixed models; sub-classes fit and publish."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -306,229 +267,6 @@ class MixedModelBase(BaseEstimator):
             "of zero or a correlation of 1 or -1)"
         )
 
-    # Fixed effects
-
-    @property
-    def fixed_effects_(self) -> pd.Series:
-        """Coefficients of all columns of X; NaN where a column was left out."""
-        coef = self._coef(np.nan)
-        return pd.Series(coef, index=list(self.labels_.columns), name="estimate")
-
-    def _coef(self, dropped):
-        fit, basis = self.result_, self.result_.basis
-        if self._shortest:
-            return self._minimum_norm @ fit.beta
-        coef = np.full(basis.aliased.size, dropped)
-        coef[basis.kept] = fit.beta
-        return coef
-
-    @property
-    def _shortest(self):
-        """Whether the coefficients are the solution of smallest norm."""
-        return self.rank_deficient == "minimum_norm" and bool(self.result_.basis.aliased.any())
-
-    @property
-    def _minimum_norm(self):
-        """(p, r): solution of smallest norm from the coefficients of the kept columns.
-
-        As in scikit-learn's LinearRegression the norm is that of the slopes: an intercept is free,
-        so that shifting a column does not change its coefficient.
-        """
-        basis, at = self.result_.basis, self.labels_.intercept
-        if at is None:
-            return minimum_norm(basis.combinations, np.eye(basis.rank))
-        slopes, others = np.arange(basis.aliased.size) != at, basis.kept != at
-        shortest = np.zeros(basis.combinations.shape)
-        shortest[np.ix_(slopes, others)] = minimum_norm(
-            basis.combinations[np.ix_(slopes, others)], np.eye(basis.rank - 1)
-        )
-        shortest[at] = ~others - basis.combinations[slopes][:, ~others].T @ shortest[slopes]
-        return shortest
-
-    @property
-    def coef_(self) -> np.ndarray:
-        """Coefficients without the intercept, 0 where a column was left out."""
-        coef, at = self._coef(0.0), self.labels_.intercept
-        return coef if at is None else np.delete(coef, at)
-
-    @property
-    def intercept_(self) -> float:
-        """The intercept, 0.0 for a model without one."""
-        at = self.labels_.intercept
-        return 0.0 if at is None else float(self._coef(0.0)[at])
-
-    @property
-    def vcov_(self) -> pd.DataFrame:
-        """Covariance of the fixed effects; NaN where a column was left out."""
-        names = list(self.labels_.columns)
-        return pd.DataFrame(self._of_all_columns(self.result_.vcov), index=names, columns=names)
-
-    @property
-    def standard_errors_(self) -> pd.Series:
-        """Standard errors of the fixed effects."""
-        fit, names = self.result_, list(self.labels_.columns)
-        std = fit.sigma * np.sqrt(np.diag(self._of_all_columns(fit.relative_vcov)))
-        return pd.Series(std, index=names, name="std_error")
-
-    def _of_all_columns(self, vcov):
-        """A covariance (p, p) from that of the kept columns (r, r)."""
-        if self._shortest:
-            return self._minimum_norm @ vcov @ self._minimum_norm.T
-        basis = self.result_.basis
-        full = np.full((basis.aliased.size, basis.aliased.size), np.nan)
-        full[np.ix_(basis.kept, basis.kept)] = vcov
-        return full
-
-    @property
-    def aliased_(self) -> np.ndarray:
-        """(p,) bool: columns of X that depend on earlier ones."""
-        return self.result_.basis.aliased.copy()
-
-    # Random effects
-
-    @property
-    def random_terms_(self) -> tuple[TermLabels, ...]:
-        """Grouping factor and effects of every random-effects term."""
-        return self.labels_.terms
-
-    def _by_group(self, tables):
-        """{group: DataFrame} of per-term arrays (l, s), terms of one group side by side."""
-        joined: dict[str, pd.DataFrame] = {}
-        for term, values in zip(self.labels_.terms, tables, strict=True):
-            table = pd.DataFrame(
-                values, index=self.labels_.levels[term.group], columns=list(term.names)
-            )
-            joined[term.group] = (
-                pd.concat([joined[term.group], table], axis=1) if term.group in joined else table
-            )
-        for group, table in joined.items():
-            table.index.name = group
-        return joined
-
-    @property
-    def random_effects_(self) -> dict[str, pd.DataFrame]:
-        """Conditional modes: group -> DataFrame (levels, effects)."""
-        return self._by_group(self.result_.effects)
-
-    @property
-    def random_effects_std_(self) -> dict[str, pd.DataFrame]:
-        """Conditional standard deviations, given theta and the fixed effects."""
-        fit = self.result_
-        return self._by_group(
-            [
-                fit.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0))
-                for v in fit.relative_effects_variance
-            ]
-        )
-
-    @property
-    def covariances_(self) -> dict[str, pd.DataFrame]:
-        """Covariance of the effects of each group: sigma^2 T T'; 0 between separate terms."""
-        parts: dict[str, list] = {}
-        for term, covariance in zip(self.labels_.terms, self.result_.covariances, strict=True):
-            parts.setdefault(term.group, []).append((list(term.names), covariance))
-        result = {}
-        for group, blocks in parts.items():
-            names = [name for own, _ in blocks for name in own]
-            joined, begin = np.zeros((len(names), len(names))), 0
-            for own, block in blocks:
-                end = begin + len(own)
-                joined[begin:end, begin:end] = block
-                begin = end
-            result[group] = pd.DataFrame(joined, index=names, columns=names)
-        return result
-
-    @property
-    def theta_(self) -> np.ndarray:
-        """Relative covariance parameters: lower triangles of T, by column, in lme4's order."""
-        return self.result_.theta.copy()
-
-    @property
-    def sigma_(self) -> float:
-        """Residual standard deviation."""
-        return self.result_.sigma
-
-    # The fit as a whole
-
-    @property
-    def deviance_(self) -> float:
-        """The criterion that was minimised."""
-        return self.result_.deviance
-
-    @property
-    def log_likelihood_(self) -> float:
-        """-deviance_ / 2."""
-        return -0.5 * self.result_.deviance
-
-    @property
-    def aic_(self) -> float:
-        """deviance_ + 2 npar."""
-        return self.result_.deviance + 2 * self.result_.n_params
-
-    @property
-    def bic_(self) -> float:
-        """deviance_ + log(n) npar."""
-        return self.result_.deviance + float(np.log(self.result_.n_obs)) * self.result_.n_params
-
-    @property
-    def n_obs_(self) -> float | int:
-        """Number of rows, each counted as often as its sample weight says."""
-        n = self.result_.n_obs
-        return int(n) if float(n).is_integer() else n
-
-    @property
-    def df_resid_(self) -> float | int:
-        """n_obs_ minus the number of parameters."""
-        return self.n_obs_ - self.result_.n_params
-
-    @property
-    def is_singular_(self) -> bool:
-        """Whether a covariance of random effects is singular."""
-        return self.result_.is_singular
-
-    @property
-    def converged_(self) -> bool:
-        """Whether the optimiser reached its tolerance."""
-        return self.result_.optimum.converged
-
-    @property
-    def n_iter_(self) -> int:
-        """Steps of the optimiser; the closed form of a model without random effects is one."""
-        return max(1, self.result_.optimum.n_iter)
-
-    @property
-    def n_evaluations_(self) -> int:
-        """Evaluations of the objective."""
-        return self.result_.optimum.n_evaluations
-
-    @property
-    def trace_(self) -> pd.DataFrame:
-        """One row per iteration: objective and theta (in the user's units, lme4's order)."""
-        fit = self.result_
-        rows = [[value, *fit.layout.user_theta(theta)] for value, theta in fit.optimum.trace]
-        columns = ["objective", *(f"theta[{j}]" for j in range(len(fit.theta)))]
-        return pd.DataFrame(rows, columns=columns).rename_axis("iteration")
-
-    def expand(self) -> Expansion:
-        """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
-        check_is_fitted(self)
-        fit, lower, scale = self.result_, [], []
-        for term, T in zip(self.labels_.terms, fit.term_factors, strict=True):
-            eye = sparse.identity(len(self.labels_.levels[term.group]), format="csr")
-            size = np.diag(T)
-            unit = np.where(size > 0, T / np.where(size > 0, size, 1.0), np.eye(len(T)))
-            lower.append(sparse.kron(unit, eye, format="csr"))
-            scale.append(np.repeat(size, eye.shape[0]))
-        order = fit.elimination_order() if scale else np.zeros(0, dtype=int)
-        diagonal = np.concatenate(scale) if scale else np.zeros(0)
-        q = len(diagonal)
-        return Expansion(
-            sigma=fit.sigma,
-            T=sparse.block_diag(lower, format="csr") if lower else sparse.csr_matrix((0, 0)),
-            S=sparse.diags(diagonal) if q else sparse.dia_matrix((0, 0)),
-            P=sparse.csr_matrix((np.ones(q), (np.arange(q), order)), shape=(q, q)),
-        )
-
     # Prediction
 
     def _estimable(self, X):
@@ -578,7 +316,7 @@ class MixedModelBase(BaseEstimator):
                 f"{type(self).__name__}: the training data do not determine the prediction of "
                 f"{len(outside)} row{'s' * (len(outside) > 1)} (the first is row "
                 f"{design.rows[outside[0]]}): they had {names[j]} = {_shortened(rule)}, which does "
-                "not hold there, so the prediction depends on which dependent columns were left out",
+                "not hold there, and the prediction depends on which columns were left out",
                 RankDeficiencyWarning,
                 stacklevel=4,
             )
