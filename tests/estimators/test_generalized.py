@@ -78,7 +78,7 @@ def test_a_categorical_response_has_its_own_order(table, fitted):
 
 def test_text_labels_in_polars_and_for_the_regressor(table, fitted):
     labelled = table.assign(y=np.where(table["y"] > 0, "yes", "no"))
-    model = MixedLogisticClassifier(FORMULA).fit(pl.from_pandas(labelled))
+    model = MixedLogisticClassifier(FORMULA).fit(pl.DataFrame(labelled.to_dict("list")))
     assert model.classes_.tolist() == ["no", "yes"]
     assert model.deviance_ == pytest.approx(fitted.deviance_, abs=1e-9)
     regressor = MixedGLMRegressor(FORMULA, "binomial").fit(labelled)

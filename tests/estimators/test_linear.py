@@ -355,10 +355,10 @@ def test_frames_of_pandas_and_polars_give_names_and_numbers():
     data = pd.DataFrame({"g": ["u", "v", "u", "w"], "x": [1.0, 2, 4, 7]})
     y = [1.0, 3, 2, 5]
     one = GeneralizedInverseRegressor().fit(data, y)
-    two = GeneralizedInverseRegressor().fit(pl.from_pandas(data), y)
+    two = GeneralizedInverseRegressor().fit(pl.DataFrame(data.to_dict("list")), y)
     assert one.aliased_.index.tolist() == ["Intercept", "g[u]", "g[v]", "g[w]", "x"]
     pd.testing.assert_series_equal(one.standard_errors_, two.standard_errors_)
-    np.testing.assert_allclose(two.predict(pl.from_pandas(data)), one.predict(data))
+    np.testing.assert_allclose(two.predict(pl.DataFrame(data.to_dict("list"))), one.predict(data))
     numbers = pl.DataFrame({"a": [1.0, 2, 3], "b": [2.0, 4, 6]})
     model = GeneralizedInverseRegressor().fit(numbers, [1.0, 2, 4])
     assert model.feature_names_in_.tolist() == ["a", "b"]

@@ -173,7 +173,7 @@ def test_lost_digits_come_with_the_remedy():
 
 def test_polars_frames_stay_polars():
     frame = people().astype({"g": str})
-    data = pl.from_pandas(frame)
+    data = pl.DataFrame(frame.to_dict("list"))
     transformer, _ = fit(data, min_frequency=3)
     out = transformer.transform(data)
     assert isinstance(out, pl.DataFrame)
