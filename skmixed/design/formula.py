@@ -166,12 +166,17 @@ def _split(tokens: Sequence[Token], separator: str) -> list[list[Token]]:
 
 
 def _response(text: str, tokens: list[Token]) -> str:
-    """The left-hand side: one variable, one call, or braces; other sums have two meanings."""
+    """The left-hand side: one variable, one call, or arithmetic other than a bare sum.
+
+    ``y + z`` is arithmetic in R but reads like two responses, so it has to be written I(y + z).
+    """
     head = tokens[0]
     single = len(tokens) == 1 and head.kind in ("name", "quoted")
     call = len(tokens) > 2 and head.kind == "name" and _encloses(tokens[1:])
     braces = head.text == "{" and _encloses(tokens)
     if not (single or call or braces):
+        if len(tokens) > 2 and all(_is_arithmetic(token) for token in tokens):
+            return f"I({_translate(text, tokens)})"
         raise formula_error(
             text,
             head.start,
@@ -183,6 +188,12 @@ def _response(text: str, tokens: list[Token]) -> str:
         if len(_split(inside, ",")) != 2 or not all(_split(inside, ",")):
             raise formula_error(text, head.start, "cbind(successes, failures) takes two columns")
     return _translate(text, tokens)
+
+
+def _is_arithmetic(token: Token) -> bool:
+    if token.kind == "operator":
+        return token.text in ("-", "*", "/", "**") or (token.text == "+" and bool(token.context))
+    return token.kind in ("name", "quoted", "number", "open", "close")
 
 
 def _encloses(tokens: Sequence[Token]) -> bool:

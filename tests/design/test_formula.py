@@ -170,3 +170,11 @@ def test_tokens_know_their_brackets():
     assert tokens["a"].context == ("(",) and not tokens["a"].in_python
     assert tokens["b"].context == ("(", "call") and tokens["b"].in_python
     assert tokens["c"].in_python
+
+
+@pytest.mark.parametrize("text", ["s/n ~ x", "(s + n)/2 ~ x", "2*s - log(n) ~ x"])
+def test_arithmetic_on_the_left_is_arithmetic(text):
+    """As in R, I() is implied; only a bare sum, which reads like two responses, needs it."""
+    left = text.partition("~")[0].strip()
+    assert parse_formula(text).response == f"I({left})"
+    assert parse_formula(f"I({left}) ~ x").response == f"I({left})"
