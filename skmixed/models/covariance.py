@@ -135,14 +135,13 @@ class CovarianceLayout:
             L = self._triangle(theta, t)
             if not _is_degenerate(L):
                 continue
-            T = L if rotations[term.group] is None else self._rotation(t) @ L
-            V, spread, _ = np.linalg.svd(T)
-            width = self.groups[term.group].n_columns
-            own = np.eye(width) if rotations[term.group] is None else rotations[term.group].copy()
-            own[term.columns, term.columns] = V
+            own = rotations[term.group]
+            own = np.eye(self.groups[term.group].n_columns) if own is None else own.copy()
+            block = own[term.columns, term.columns]
+            V, spread, _ = np.linalg.svd(block @ L)
+            block[:] = V
             rotations[term.group] = own
-            k, i = np.triu_indices(term.size)
-            moved[term.theta] = np.diag(spread)[i, k]
+            moved[term.theta] = np.diag(spread)[term.triangle]
         if all(a is b for a, b in zip(rotations, self.rotations, strict=True)):
             return None
         return replace(self, rotations=tuple(rotations)), moved
@@ -153,43 +152,36 @@ class CovarianceLayout:
             return theta
         result = theta.copy()
         for t, term in enumerate(self.terms):
-            if self.rotations[term.group] is not None:
-                k, i = np.triu_indices(term.size)
-                T = self._rotation(t) @ self._triangle(theta, t)
-                result[term.theta] = canonical_factor(T)[i, k]
+            V = self.rotations[term.group]
+            if V is not None:
+                T = V[term.columns, term.columns] @ self._triangle(theta, t)
+                result[term.theta] = canonical_factor(T)[term.triangle]
         return result
-
-    def _rotation(self, t):
-        columns = self.terms[t].columns
-        return self.rotations[self.terms[t].group][columns, columns]
 
     def term_factor(self, theta, t):
         """T (s, s) of term t, lower triangular with diagonal >= 0, in the user's units."""
         return canonical_factor(self.terms[t].M @ self._triangle(theta, t))
 
+    @cached_property
+    def _user_order(self):
+        """lme4's order of the terms: most levels first."""
+        return sorted(range(len(self.terms)),
+                      key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
+
     def user_theta(self, theta):
-        """theta in the user's units and in lme4's order: most levels first."""
-        order = sorted(range(len(self.terms)),
-                       key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
-        parts = []
-        for t in order:
-            T = self.term_factor(theta, t)
-            k, i = np.triu_indices(len(T))
-            parts.append(T[i, k])
+        """theta in the user's units and in lme4's order."""
+        parts = [self.term_factor(theta, t)[self.terms[t].triangle] for t in self._user_order]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def from_user_theta(self, user_theta):
         """Engine theta for a theta in the user's units and lme4's order."""
-        order = sorted(range(len(self.terms)),
-                       key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
         theta, begin = np.zeros(self.n_theta), 0
-        for t in order:
-            s = self.terms[t].size
-            k, i = np.triu_indices(s)
-            T = np.zeros((s, s))
-            T[i, k] = user_theta[begin : begin + len(i)]
-            begin += len(i)
-            theta[self.terms[t].theta] = canonical_factor(np.linalg.solve(self.terms[t].M, T))[i, k]
+        for t in self._user_order:
+            term = self.terms[t]
+            T = np.zeros((term.size, term.size))
+            T[term.triangle] = user_theta[begin : begin + len(term.triangle[0])]
+            begin += len(term.triangle[0])
+            theta[term.theta] = canonical_factor(np.linalg.solve(term.M, T))[term.triangle]
         return theta
 
     def _triangle(self, theta, t):
@@ -228,8 +220,7 @@ class CovarianceLayout:
             spread = np.sqrt(np.maximum(variances, 0.0))
             if spread[0] < _NEGLIGIBLE and T.any():
                 spread[spread < _NEGLIGIBLE] = 0.0
-                k, i = np.triu_indices(term.size)
-                tidied[term.theta] = canonical_factor(vectors * spread)[i, k]
+                tidied[term.theta] = canonical_factor(vectors * spread)[term.triangle]
         return tidied
 
     def tangents(self, plan, T, scores, width):

@@ -124,3 +124,18 @@ def test_tidy_puts_negligible_deviations_to_zero(data):
     )
     well = layout.initial()
     np.testing.assert_array_equal(layout.tidy(well), well)
+
+
+def test_two_degenerate_terms_of_one_group_are_rotated_together():
+    """Both go on in smooth coordinates, the covariances and the way back unchanged."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(6), 10)
+    table = {name: rng.normal(size=60) for name in "yabcd"} | {"g": codes}
+    design = build_design("y ~ 1 + (0 + a + b | g) + (0 + c + d | g)", table)
+    layout = CovarianceLayout.build(design.random)
+    theta = np.array([0.01, 1.0, 0.5, 0.02, -1.0, 0.3])
+    rotated, moved = layout.rotated(theta)
+    before, after = layout.factors(theta)[0], rotated.factors(moved)[0]
+    np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-14)
+    np.testing.assert_allclose(rotated.upright(moved), theta, atol=1e-12)
+    assert rotated.rotated(moved) is None
