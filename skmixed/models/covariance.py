@@ -17,12 +17,12 @@ from skmixed.linalg.crossproducts import Group
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
 _INDEPENDENT = 1e-10
-# Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
-_NEGLIGIBLE = 1e-3
 # Share of a column's length below which its diagonal entry makes the coordinates degenerate.
 _DEGENERATE = 0.3
 # A pivot of T below this share of its row is rounding.
 _SINGULAR = 1e-7
+# Share of the largest singular value below which one is rounding.
+_ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,9 @@ class CovarianceLayout:
 
     def term_factor(self, theta, t):
         """T (s, s) of term t, lower triangular with diagonal >= 0, in the user's units."""
-        return canonical_factor(self.terms[t].M @ self._triangle(theta, t))
+        T = self._triangle(theta, t)
+        # what is regular stays so in any units, however far from zero the covariates are
+        return canonical_factor(self.terms[t].M @ T, _SINGULAR if is_singular(T) else 0.0)
 
     @cached_property
     def _user_order(self):
@@ -211,15 +213,15 @@ class CovarianceLayout:
             pairs.append((j[a], j[b], i[a], i[b]))
         return pairs
 
-    def tidy(self, theta):
-        """theta with standard deviations below _NEGLIGIBLE (in the engine's units) put to zero."""
+    def tidy(self, theta, negligible):
+        """theta with standard deviations below ``negligible`` (in the engine's units) at zero."""
         tidied = theta.copy()
         for t, term in enumerate(self.terms):
             T = self._triangle(theta, t)
             variances, vectors = np.linalg.eigh(T @ T.T)
             spread = np.sqrt(np.maximum(variances, 0.0))
-            if spread[0] < _NEGLIGIBLE and T.any():
-                spread[spread < _NEGLIGIBLE] = 0.0
+            if spread[0] < negligible and T.any():
+                spread[spread < negligible] = 0.0
                 tidied[term.theta] = canonical_factor(vectors * spread)[term.triangle]
         return tidied
 
@@ -264,7 +266,13 @@ def _is_degenerate(L):
     return bool((diagonal < _DEGENERATE**2 * below).any())
 
 
-def canonical_factor(A):
+def is_singular(T):
+    """Whether T T' has lower rank than T has rows, up to rounding."""
+    values = np.linalg.svd(T, compute_uv=False)
+    return bool(values[-1] <= _ROUNDING * values[0])
+
+
+def canonical_factor(A, negligible=_SINGULAR):
     """Lower triangular L with L L' = A A' and diagonal >= 0.
 
     Where A is singular the columns of L that belong to no new direction are exactly zero.
@@ -274,7 +282,7 @@ def canonical_factor(A):
     L = np.linalg.qr(A.T, mode="r").T
     L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
     size = np.sqrt(np.einsum("ij,ij->i", A, A))
-    if np.all(np.diag(L) > _SINGULAR * size):
+    if np.all(np.diag(L) > negligible * size):
         return L
     return _semidefinite_factor(A @ A.T, _SINGULAR * size)
 

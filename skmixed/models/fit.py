@@ -12,7 +12,7 @@ from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks
 from skmixed.models.covariance import CovarianceLayout
-from skmixed.models.optimize import Optimum
+from skmixed.models.search import Optimum, singular_terms
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
@@ -160,8 +160,7 @@ class MixedFit:
     @cached_property
     def singular_terms(self):
         """For every term, whether its covariance is singular (in any units of its covariates)."""
-        T = self.layout.factors(self.optimum.theta)
-        return tuple(_singular(T[t.group][t.columns, t.columns]) for t in self.layout.terms)
+        return singular_terms(self.layout, self.optimum.theta)
 
     @property
     def is_singular(self):
@@ -238,8 +237,3 @@ class MixedFit:
 
 def _upper(r):
     return np.triu(np.ones((r, r)))
-
-
-def _singular(T):
-    scale = np.linalg.svd(T, compute_uv=False)
-    return bool(scale[-1] <= 1e-10 * max(scale[0], 1e-300)) or not scale[0]

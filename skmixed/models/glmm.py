@@ -16,7 +16,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
-from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.search import Optimum, minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, is_perfect, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
@@ -188,18 +188,41 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     objective = problem.objective
     with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
         start = starting_values(objective)
-        if objective.near.separated:
-            return GLMMFit.at(problem, _where_it_starts(objective, start))
-        search = _InUnits(objective, start)
-        optimum = minimize_theta(
-            search.evaluate,
-            start / search.units,
-            max_iter=max_iter,
-            tol=tol,
-            callback=None if callback is None else search.in_parameters(callback),
-        )
-        optimum = search.raw(optimum)
-        return GLMMFit.at(problem, _settled(objective, optimum))
+        if start.separated:
+            return GLMMFit.at(problem, _where_it_starts(objective, start.parameters))
+        search = _search(objective, max_iter=max_iter, tol=tol, callback=callback)
+        try:
+            optimum = search.run(start.parameters, _others(objective, start.parameters))
+        except NoStart as error:
+            raise NoMode(str(error)) from None
+        log_disp = objective.split(optimum.theta)[2]
+        if log_disp < objective.least_log_dispersion + _EXACT_MARGIN:
+            raise ValueError(_EXACT.format("fixed and random effects together explain"))
+        return GLMMFit.at(problem, optimum)
+
+
+def _search(objective, **settings):
+    """The search, with gamma and theta in units of one row's working standard deviation.
+
+    The linear predictor of an identity link has the units of the response, log dispersion none.
+    """
+    unit = _working_deviation(objective.near.state)
+    n = objective.n_gamma + objective.n_theta
+    units = np.repeat([unit, 1.0], [n, objective.n_dispersion])
+    return Search(
+        objective.evaluate, objective.layout, objective.n_gamma, unit, units=units, **settings
+    )
+
+
+def _others(objective, start):
+    """Other starts for random effects that have means of their own."""
+    at = slice(objective.n_gamma, objective.n_gamma + objective.n_theta)
+    others = []
+    for theta in outside_starts(objective.layout, objective.outside, start[at]):
+        other = start.copy()
+        other[at] = theta
+        others.append(other)
+    return others
 
 
 def _where_it_starts(objective, start):
@@ -207,60 +230,6 @@ def _where_it_starts(objective, start):
     state = objective.evaluate(start)
     message = "the fixed effects separate the outcomes"
     return Optimum(start, state.value, state, 0, 1, True, message, ((state.value, start),))
-
-
-@dataclass(frozen=True)
-class _InUnits:
-    """The objective with gamma and theta in units of one row's working standard deviation.
-
-    The linear predictor of an identity link has the units of the response, log dispersion none.
-    """
-
-    objective: LaplaceDeviance
-    start: np.ndarray
-
-    @cached_property
-    def units(self):
-        units = np.ones_like(self.start)
-        n = self.objective.n_gamma + self.objective.n_theta
-        units[:n] = _working_deviation(self.objective.near.state)
-        return units
-
-    def evaluate(self, scaled):
-        return _Scaled(self.objective.evaluate(scaled * self.units), self.units)
-
-    def in_parameters(self, callback):
-        return lambda iteration, value, scaled: callback(iteration, value, scaled * self.units)
-
-    def raw(self, optimum):
-        """The optimum in the objective's own parameters."""
-        trace = tuple((value, at * self.units) for value, at in optimum.trace)
-        return replace(optimum, theta=optimum.theta * self.units, state=optimum.state.state,
-                       trace=trace)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """An evaluation's derivatives in other units."""
-
-    state: object
-    units: np.ndarray
-
-    @property
-    def value(self):
-        return self.state.value
-
-    @property
-    def gradient(self):
-        return self.state.gradient * self.units
-
-    @property
-    def hessian(self):
-        return self.state.hessian * (self.units[:, None] * self.units)
-
-    @property
-    def metric(self):
-        return self.state.metric * self.units**2
 
 
 def _working_deviation(state):
@@ -351,24 +320,6 @@ def _moment_theta(objective, glm):
 
 
 # End
-
-
-def _settled(objective, optimum):
-    """The optimum with negligible variances at exactly zero, if the deviance does not mind."""
-    gamma, theta, log_disp = objective.split(optimum.theta)
-    if log_disp < objective.near.least_log_dispersion + _EXACT_MARGIN:
-        raise ValueError(_EXACT.format("fixed and random effects together explain"))
-    unit = _working_deviation(optimum.state)
-    tidied = unit * objective.layout.tidy(theta / unit)
-    if np.array_equal(tidied != 0, theta != 0):
-        return optimum
-    parameters = optimum.theta.copy()
-    parameters[len(gamma) : len(gamma) + len(theta)] = tidied
-    state = objective.evaluate(parameters)
-    if not state.value <= optimum.value + 1e-10 * max(1.0, abs(optimum.value)):
-        return optimum
-    return replace(optimum, theta=parameters, value=state.value, state=state,
-                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
 def _core_with_information(objective, state):

@@ -13,9 +13,9 @@ from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
 from skmixed.linalg.selected import information
 from skmixed.linalg.threads import one_thread
-from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.covariance import CovarianceLayout, canonical_factor
 from skmixed.models.fit import MixedFit
-from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.search import Impossible, Optimum, Search, outside_starts, outside_terms
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -28,6 +28,17 @@ NO_RESIDUAL = (
     "fixed and random effects together explain the response exactly, up to rounding, so that the "
     "residual variance is zero and the criterion has no minimum"
 )
+
+# Rounding of the residual sum of squares, as a share of the response's sum of squares.
+_CANCELLATION = 4 * np.finfo(float).eps
+# Error of the criterion that is told.
+_NOTICED = 1e-3
+LOST_DIGITS = (
+    "the residual standard deviation is {:.1g} of that of the response, so that rounding moves the "
+    "criterion by some {:.1g} and with it variances and tests"
+)
+# theta at which effects are hardly shrunk.
+_UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 _CHAIN_FROM = 100
@@ -60,6 +71,8 @@ class ProfiledDeviance:
         Checksum of the response: only fits to the same response are compared.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
+    outside : tuple of bool
+        For every term, whether X misses one of its columns: its effects have a mean of their own.
     """
 
     products: CrossProducts
@@ -72,6 +85,7 @@ class ProfiledDeviance:
     log_weights: float
     response_id: int
     exact: bool = False
+    outside: tuple[bool, ...] = ()
 
     @classmethod
     def from_design(cls, design, *, reml=True):
@@ -101,6 +115,7 @@ class ProfiledDeviance:
             log_weights,
             crc32(np.ascontiguousarray(design.y)),
             bool(exact),
+            outside_terms(layout, Q, weights),
         )
 
     def with_reml(self, reml):
@@ -150,12 +165,6 @@ class ProfiledDeviance:
     def log_det_basis(self):
         """log |X'X| - log |Q'Q|: the REML criterion depends on the units of X."""
         return -2.0 * np.linalg.slogdet(self.basis.to_coef)[1] if self.rank else 0.0
-
-
-class Impossible:
-    """An evaluation where the system has no factor: the optimiser steps back."""
-
-    value = np.inf
 
 
 @dataclass(frozen=True)
@@ -288,20 +297,45 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
-    start = objective.layout.initial() if start is None else start
+    search = Search(
+        objective.evaluate,
+        objective.layout,
+        rechart=Evaluation.recharted,
+        max_iter=max_iter,
+        tol=tol,
+        callback=callback,
+    )
     with one_thread(len(objective.products.core) < _WORTH_THREADS):
-        optimum = minimize_theta(
-            objective.evaluate,
-            start,
-            max_iter=max_iter,
-            tol=tol,
-            callback=callback,
-            rechart=Evaluation.recharted,
-        )
-        fit = LMMFit.at(objective, _settle(objective, optimum))
-    if _has_no_minimum(fit):
-        fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=NO_RESIDUAL))
+        starts = _starts(objective) if start is None else [start]
+        fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
+    reason = _without_digits(fit)
+    if reason:
+        fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=reason))
     return fit
+
+
+def _starts(objective):
+    """theta to start from: unit factors, or what random effects with means of their own suggest."""
+    start = objective.layout.initial()
+    if not any(objective.outside):
+        return [start]
+    return [_moment_start(objective), *outside_starts(objective.layout, objective.outside, start)]
+
+
+def _moment_start(objective):
+    """theta by moments of the effects where they are hardly shrunk (a first step of EM)."""
+    layout = objective.layout
+    theta = _UNSHRUNK * layout.initial()
+    state = objective.evaluate(theta)
+    if not np.isfinite(state.value):
+        return layout.initial()
+    fit = LMMFit.at(objective, Optimum(theta, state.value, state, 0, 1, True, "", ()))
+    start = layout.initial()
+    for term, b, spread in zip(layout.terms, fit.effects, fit.relative_effects_variance, strict=True):
+        moments = b.T @ b / len(b) / fit.sigma**2 + spread.mean(axis=0)
+        half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
+        start[term.theta] = canonical_factor(half)[term.triangle]
+    return start
 
 
 def _without_variances(objective):
@@ -312,26 +346,16 @@ def _without_variances(objective):
     return Optimum(theta, state.value, state, 0, 1, True, message, ((state.value, theta),))
 
 
-def _has_no_minimum(fit):
-    """Whether the criterion falls without bound as the residual variance goes to zero."""
+def _without_digits(fit):
+    """Why the criterion cannot be trusted where hardly any residual is left, None if it can."""
     share = fit.sigma / fit.unit
     if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
-        return False
+        return None
     further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
-    return share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0
-
-
-def _settle(objective, optimum):
-    """The optimum with negligible variances at exactly zero, if the criterion does not mind."""
-    theta = objective.layout.tidy(optimum.theta)
-    if np.array_equal(theta, optimum.theta):
-        return optimum
-    state = objective.evaluate(theta)
-    noise = 1e-11 * max(1.0, abs(optimum.value))
-    if state.value > optimum.value + noise:
-        return optimum
-    return replace(optimum, theta=theta, value=state.value, state=state,
-                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
+    if share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0:
+        return NO_RESIDUAL
+    lost = _CANCELLATION * fit.objective.dof / share**2
+    return LOST_DIGITS.format(share, lost) if lost > _NOTICED else None
 
 
 def _row_weights(design):
