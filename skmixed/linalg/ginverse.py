@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr
 
-from skmixed.linalg.rank import independent_columns, solve_upper
+from skmixed.linalg.dependencies import solve_upper
+from skmixed.linalg.rank import independent_columns
 
 # A pivot of a cross-product matrix scaled to unit diagonal is 1 - R^2 with an error of some eps;
 # below this it counts as 0 (the columns agree to 6 digits, as X'X squares what X shows).

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skmixed.linalg.dependencies import solve_upper
 from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
-from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns, solve_upper
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
 from skmixed.linalg.threads import one_thread
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
