@@ -99,7 +99,7 @@ class Dependent:
     def coefficients(self, kept, b):
         """b (r, m) without noise, decimals restored; and where all of a column's are decimals."""
         found = kept.without_noise(b * self.scale, self.noise) / self.scale
-        short, hit = short_decimals(found, kept.errors(self.rounding) / self.scale)
+        short, hit = short_decimals(found, kept.errors(self.rounding) / np.abs(self.scale))
         fits = kept.length((short - b) * self.scale) <= self.noise
         return np.where(fits, short, found), fits & hit.all(axis=0)
 
