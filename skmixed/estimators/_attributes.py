@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.estimators._dependencies import dependencies
 from skmixed.linalg.ginverse import minimum_norm
 
 
@@ -135,6 +136,11 @@ class FittedMixedModel:
     def aliased_(self) -> np.ndarray:
         """(p,) bool: columns of X that depend on earlier ones."""
         return self.result_.basis.aliased.copy()
+
+    @property
+    def linear_dependencies_(self) -> dict[str, dict[str, float]]:
+        """For every column of X that depends on earlier ones its coefficients on them."""
+        return dependencies(self.result_.basis, self.labels_.columns)
 
     # Random effects
 
