@@ -149,7 +149,7 @@ def short_decimals(b, error):
     """(b, hit): decimals of up to ten digits where they are within the error of b and nearer than
     chance would have it; hit is True for them and for zeros."""
     size = np.abs(b, where=b != 0, out=np.ones_like(b))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         digits = np.floor(np.log10(size / (error * CHANCE)))
     unit = 10.0 ** (np.floor(np.log10(size)) + 1 - np.clip(digits, 1, DIGITS))
     near = np.minimum(error, unit / CHANCE)

@@ -187,7 +187,8 @@ class RowBlocks:
     def _middle(self, sample) -> np.ndarray:
         """A value amid each column. Any will do: the remainder comes with the cross-products."""
         first = sample[0]
-        center = first + np.add.reduce(sample - first, axis=0) / len(sample)
+        with np.errstate(over="ignore", invalid="ignore"):
+            center = first + np.add.reduce(sample - first, axis=0) / len(sample)
         center[self.intercept] = 0.0
         return center
 
@@ -279,6 +280,8 @@ def _central_moments(design, gram):
     # Squares that overflow or vanish are left to the route that scales first.
     if not np.isfinite(raw.sum()) or ((raw < 1e-200) & (raw != 0)).any() or raw.sum() > 1e200:
         return None
+    if (raw == 0).any() and _vanished(design, np.flatnonzero(raw == 0)):
+        return None
     offset = np.zeros(design.p)
     i = design.intercept
     if i is not None:
@@ -293,6 +296,15 @@ def _central_moments(design, gram):
     if (doubtful & (raw != 0)).any():
         return None
     return gram, _Moments(offset, np.sqrt(diagonal), np.sqrt(diagonal + squares))
+
+
+def _vanished(design, columns):
+    """Whether some of the columns whose squares are 0 hold other numbers than 0."""
+    for rows in design.slices():
+        part = design.block(rows)[:, columns]
+        if part.count_nonzero() if design.sparse else part.any():
+            return True
+    return False
 
 
 def _proved_full_rank(design, gram) -> ColumnBasis | None:
@@ -410,9 +422,16 @@ def _powers_of_two(design) -> np.ndarray:
     """Power of two near the largest deviation of every column from its centre."""
     largest = np.zeros(design.p)
     for rows in design.slices():
-        block = np.abs(design.block(rows))
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = np.abs(design.block(rows))
         top = block.max(axis=0)
         np.maximum(largest, top.toarray()[0] if sp.issparse(top) else top, out=largest)
+    if not np.isfinite(largest).all():
+        j = np.flatnonzero(~np.isfinite(largest))[0] - design.ones
+        raise ValueError(
+            f"column {j} of X has numbers too far apart for their differences from the mean to be "
+            "finite; store it in a larger unit"
+        )
     return np.where(largest > 0, np.ldexp(1.0, np.frexp(largest)[1]), 1.0)
 
 

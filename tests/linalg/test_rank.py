@@ -174,6 +174,22 @@ def test_sizes_that_overflow_when_squared():
     assert basis.combinations[3] == pytest.approx([0, 3, 0])
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_sizes_that_vanish_when_squared(kind, intercept):
+    t = np.array([1.0, 3.0, 1.0, 0.0, -5.0])
+    X = np.column_stack([t, 0 * t, 2 * t, t**2]) * 1e-300
+    basis = independent_columns(kind(X), add_intercept=intercept)
+    assert basis.kept.tolist() == ([0, 1, 4] if intercept else [0, 3])
+    assert basis.combinations[2 + intercept, -2] == 2.0
+
+
+def test_numbers_without_a_finite_spread_are_named():
+    X = np.column_stack([np.arange(3.0), [1e308, -1e308, 0]])
+    with pytest.raises(ValueError, match="column 1 of X has numbers too far apart"):
+        independent_columns(X, add_intercept=True)
+
+
 @pytest.mark.parametrize("shift", [1e3, 1e6, 1e9, 1e12, 1e14])
 def test_a_shifted_slope_is_no_constant(shift):
     t = np.arange(20.0)
