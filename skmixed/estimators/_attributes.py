@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._dependencies import dependencies
-from skmixed.linalg.ginverse import minimum_norm
+from skmixed.linalg.dependencies import minimum_norm
 
 
 @dataclass(frozen=True)

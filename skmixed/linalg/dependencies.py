@@ -1,4 +1,5 @@
-"""Coefficients of dependent columns on the kept ones: which are noise, which are short decimals.
+"""Coefficients of dependent columns on the kept ones: which are noise, which are short decimals,
+and the shortest solutions and null spaces that follow from them.
 
 A coefficient counts as 0 if a change of the dependent column by no more than its digits are worth
 makes it 0. That bound differs by coefficient: it is the noise of the column divided by what the
@@ -16,6 +17,8 @@ from scipy.linalg import solve_triangular
 # A decimal is believed if chance would hit one as near only once in so many coefficients.
 CHANCE = 1e4
 DIGITS = 10
+# Combinations with larger coefficients are rewritten on other columns before they are inverted.
+LARGE_COEFFICIENT = 2.0
 
 
 def solve_upper(R, B, trans="N"):
@@ -159,3 +162,70 @@ def short_decimals(b, error):
     decimal = b.copy()
     decimal[candidates] = [float(f"{v:.9e}") for v in short[candidates]]
     return decimal, candidates | (b == 0)
+
+
+def minimum_norm(combinations, solution):
+    """The shortest beta (p, q) with the fitted values of beta[kept] = solution (r, q), 0 elsewhere:
+    ``C (C'C)^-1 solution``."""
+    C, solution, _ = on_large_columns(combinations, solution)
+    # Triangles of cross-products, unlike reflections, keep the digits of small rows and columns.
+    R = np.linalg.cholesky(C.T @ C).T
+    return C @ solve_upper(R, solve_upper(R, solution, trans="T"))
+
+
+def on_large_columns(combinations, solution):
+    """(C (p, r), solution (r, q), exchanges): the same combinations and coefficients on columns
+    that leave no element of C far above 1, which makes C well conditioned in any units.
+
+    An exchange (j, k) puts column j in the place of the k-th of those that the others are
+    combinations of.
+
+    References
+    ----------
+    Goreinov et al. (2010), How to find a good submatrix, in Matrix Methods: Theory, Algorithms
+    and Applications, 247-256.
+    """
+    C, solution = np.array(combinations), np.array(solution)
+    exchanges = []
+    while C.size:
+        j, k = np.unravel_index(np.argmax(np.abs(C)), C.shape)
+        if abs(C[j, k]) <= LARGE_COEFFICIENT:
+            break
+        exchange(C, solution, j, k)
+        exchanges.append((j, k))
+    return C, solution, exchanges
+
+
+def exchange(C, solution, j, k):
+    """Column j takes the place of the k-th kept one in C (p, r) and solution (r, q), in place."""
+    pivot = C[j, k]
+    row, column = C[j] / pivot, C[:, k] / pivot
+    row[k] = 0.0
+    C -= np.multiply.outer(C[:, k], row)
+    C[:, k] = column
+    C[j] = 0.0
+    C[j, k] = 1.0
+    solution -= np.multiply.outer(row, solution[k])
+    solution[k] /= pivot
+
+
+def orthonormal_null_space(kept, aliased, combinations):
+    """Null space of X = X[:, kept] combinations', orthonormalised: a vector per aliased column."""
+    C, _, exchanges = on_large_columns(combinations, np.zeros((kept.size, 0)))
+    kept, p = kept.copy(), aliased.size
+    for j, k in exchanges:
+        kept[k] = j
+    others = np.setdiff1d(np.arange(p), kept)
+    N = np.zeros((p, others.size))
+    N[kept] = C[others].T
+    N[others, np.arange(others.size)] = -1.0
+    if not N.size:
+        return N
+    # Rows differ in size as the columns of X do; dividing by triangles keeps the digits of each.
+    for _ in range(2):
+        R = np.linalg.qr(N, mode="r")
+        rounding = 1e-15 * np.abs(N) @ np.abs(solve_upper(R, np.eye(len(R))))
+        N = solve_upper(R, N.T, trans="T").T
+    N[np.abs(N) < rounding] = 0.0
+    first = N[np.argmax(N != 0, axis=0), np.arange(N.shape[1])]
+    return N * np.where(first < 0, -1.0, 1.0) + 0.0  # + 0.0: no -0

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skmixed.linalg.dependencies import solve_upper
-from skmixed.linalg.ginverse import exchange, minimum_norm, orthonormal_null_space
+from skmixed.linalg.dependencies import (
+    exchange,
+    minimum_norm,
+    orthonormal_null_space,
+    solve_upper,
+)
 from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
 from skmixed.linalg.threads import one_thread
 
