@@ -1,35 +1,69 @@
-"""Rank-deficient least squares: python -m benchmarks.bench_rank [--rows N] [--rounds N].
+"""Rank-deficient least squares: python -m benchmarks.bench_rank [--slow] [--cases ...].
 
-Every package solves the same problem, n rows and p columns of which r are independent, in a process
-of its own that generates the data, fits, and reports the best time of its rounds and by how much
-the fit raised the peak of resident memory. R's lm.fit runs if Rscript is there; its data
-come from a binary file.
+Every package solves the same problem, n rows and p columns of which r are independent, in processes
+of its own that generate the data and fit. The table also says by how much the fit raised the peak
+of resident memory, in sizes of X, and which rank it found. R's data come from a binary file.
 """
 
-import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
-PROBLEMS = [(1_000_000, 100, 90), (1_000_000, 10, 9), (100_000, 100, 100), (10_000, 200, 150),
-            (200, 20, 15)]  # fmt: skip
+import skmixed
+from benchmarks.runner import Column, Run, main, timed
+
 R_CODE = """
-path <- commandArgs(TRUE)[1]; n <- as.integer(commandArgs(TRUE)[2]); p <- as.integer(commandArgs(TRUE)[3])
-rounds <- as.integer(commandArgs(TRUE)[4])
-con <- file(path, "rb"); v <- readBin(con, "double", n * (p + 1)); close(con)
+args <- commandArgs(TRUE); n <- as.integer(args[2]); p <- as.integer(args[3])
+con <- file(args[1], "rb"); v <- readBin(con, "double", n * (p + 1)); close(con)
 X <- cbind(1, matrix(v[1:(n * p)], n, p)); y <- v[(n * p + 1):(n * (p + 1))]; rm(v); invisible(gc())
-best <- Inf
-for (i in seq_len(rounds)) { start <- Sys.time(); m <- lm.fit(X, y); best <- min(best, as.numeric(Sys.time() - start, units = "secs")) }
-cat(sprintf('{"seconds": %.6f, "rank": %d, "growth": null}', best, m$rank))
-"""  # noqa: E501
+for (i in seq_len(as.integer(args[4]))) {
+  start <- Sys.time(); m <- lm.fit(X, y)
+  seconds <- as.numeric(Sys.time() - start, units = "secs")
+  cat(sprintf('{"seconds": %.6f, "figures": {"rank": %d}}\n', seconds, m$rank))
+}
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """n rows and p columns, r of them independent."""
+
+    n: int
+    p: int
+    r: int
+    repeats: int = 3
+    slow: frozenset[str] = frozenset()
+
+    @property
+    def name(self):
+        return f"rank {self.r} of {self.p}"
+
+    @property
+    def size(self):
+        return f"{self.n:,} rows"
+
+    def data(self):
+        """Nothing: every process makes the data for itself."""
+
+
+CASES = [
+    Problem(1_000_000, 100, 90, repeats=1),
+    Problem(1_000_000, 10, 9),
+    Problem(100_000, 100, 100),
+    Problem(10_000, 200, 150),
+    Problem(200, 20, 15),
+]
+COLUMNS = [
+    Column("memory", "memory above the data", lambda value, _: f"{value:.2f}"),
+    Column("rank", "rank found"),
+]
 
 
 def data(n, p, r):
@@ -43,104 +77,100 @@ def data(n, p, r):
     return X, X[:, : min(5, r)].sum(axis=1) + rng.standard_normal(n)
 
 
-def skmixed(X, y):
-    from skmixed import GeneralizedInverseRegressor
-
-    return GeneralizedInverseRegressor().fit(X, y).rank_
+def _skmixed(X, y):
+    return skmixed.GeneralizedInverseRegressor().fit(X, y).rank_
 
 
-def linear_regression(X, y):
+def _linear_regression(X, y):
     from sklearn.linear_model import LinearRegression
 
     return LinearRegression().fit(X, y).rank_ + 1
 
 
-def statsmodels_ols(X, y):
+def _statsmodels_ols(X, y):
     import statsmodels.api as sm
 
     return int(sm.OLS(y, sm.add_constant(X, has_constant="add")).fit().model.rank)
 
 
-def scipy_lstsq(X, y):
+def _scipy_lstsq(X, y):
     from scipy.linalg import lstsq
 
     return int(lstsq(np.column_stack([np.ones(len(X)), X]), y)[2])
 
 
-PACKAGES = {
-    "skmixed": skmixed,
-    "LinearRegression": linear_regression,
-    "statsmodels OLS": statsmodels_ols,
-    "scipy lstsq": scipy_lstsq,
+FITS = {
+    "skmixed": (_skmixed, lambda: skmixed.__version__),
+    "LinearRegression": (_linear_regression, lambda: version("scikit-learn")),
+    "statsmodels OLS": (_statsmodels_ols, lambda: version("statsmodels")),
+    "scipy lstsq": (_scipy_lstsq, lambda: version("scipy")),
 }
 
 
-def _peak_mb():
+def measure(name, n, p, r, repeats):
+    """Fit in this process and print a line per fit."""
+    X, y = data(n, p, r)
+    fit, _ = FITS[name]
+    fit(X[:1000], y[:1000])  # imports and first calls
+    before = _peak_bytes()
+    runs = timed(lambda: fit(X, y), lambda rank: {"rank": int(rank)}, repeats)
+    memory = (_peak_bytes() - before) / X.nbytes
+    for run in runs:
+        print(json.dumps({"seconds": run.seconds, "figures": run.figures | {"memory": memory}}))
+
+
+def _peak_bytes():
     """Peak of resident memory of this process; ru_maxrss would include that of its parent."""
     with open("/proc/self/status", encoding="ascii") as status:
         peak = next(line for line in status if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
+    return int(peak.split()[1]) * 1024
 
 
-def measure(name, n, p, r, rounds):
-    """Run one package in this process and print what it took."""
-    X, y = data(n, p, r)
-    PACKAGES[name](X[:1000], y[:1000])  # imports and first calls
-    before, best = _peak_mb(), np.inf
-    for _ in range(rounds):
-        start = time.perf_counter()
-        rank = PACKAGES[name](X, y)
-        best = min(best, time.perf_counter() - start)
-    growth = (_peak_mb() - before) * 2**20 / X.nbytes
-    print(json.dumps({"seconds": best, "rank": int(rank), "growth": growth}))
+def _runs(command):
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [Run(**json.loads(line)) for line in answer.stdout.splitlines()]
 
 
-def _run(name, n, p, r, rounds):
-    if name != "R lm.fit":
-        command = [sys.executable, "-m", "benchmarks.bench_rank", "--measure", name,
-                   "--problem", *map(str, (n, p, r)), "--rounds", str(rounds)]  # fmt: skip
-        return json.loads(_last_line(command))
-    X, y = data(n, p, r)
-    with tempfile.TemporaryDirectory() as folder:
-        path, script = os.path.join(folder, "data"), os.path.join(folder, "fit.R")
-        with open(path, "wb") as file:
-            file.writelines((X.tobytes(order="F"), y.tobytes()))
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(R_CODE)
-        return json.loads(_last_line(["Rscript", script, path, *map(str, (n, p, rounds))]))
+@dataclass(frozen=True)
+class InProcess:
+    """One of `FITS`, in a process of its own."""
+
+    name: str
+
+    def version(self):
+        return FITS[self.name][1]()
+
+    def takes(self, case):
+        return True
+
+    def run(self, case, _, repeats):
+        numbers = map(str, (case.n, case.p, case.r, repeats))
+        return _runs(
+            [sys.executable, "-m", "benchmarks.bench_rank", "--measure", self.name, *numbers]
+        )
 
 
-def _last_line(command):
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return run.stdout.strip().splitlines()[-1]
+class LmFit:
+    name = "R lm.fit"
 
+    def version(self):
+        return "of this machine" if shutil.which("Rscript") else None
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=10**9, help="leave out larger problems")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--problem", nargs=3, type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        return measure(options.measure, *options.problem, options.rounds)
-    names = [*PACKAGES, *(["R lm.fit"] if shutil.which("Rscript") else [])]
-    packages = ["numpy", "scipy", "scikit-learn", "statsmodels"]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          + ", ".join(f"{name} {version(name)}" for name in packages), end="\n\n")  # fmt: skip
-    print("| rows x columns, rank | package | seconds | times skmixed | memory above the data | "
-          "rank found |\n|:--|:--|--:|--:|--:|--:|")  # fmt: skip
-    for n, p, r in (problem for problem in PROBLEMS if problem[0] <= options.rows):
-        ours = None
-        for name in names:
-            found = _run(name, n, p, r, options.rounds if n * p < 10**8 else 1)
-            ours = found["seconds"] if name == "skmixed" else ours
-            memory = "" if found["growth"] is None else f"{found['growth']:.2f}"
-            cells = [f"{n:,} x {p}, {r}", name, f"{found['seconds']:.3g}",
-                     f"{found['seconds'] / ours:.1f}", memory, str(found["rank"])]  # fmt: skip
-            print("| " + " | ".join(cells) + " |", flush=True)
-    return None
+    def takes(self, case):
+        return True
+
+    def run(self, case, _, repeats):
+        X, y = data(case.n, case.p, case.r)
+        with tempfile.TemporaryDirectory() as folder:
+            path, script = Path(folder, "data"), Path(folder, "fit.R")
+            with path.open("wb") as file:
+                file.writelines((X.tobytes(order="F"), y.tobytes()))
+            script.write_text(R_CODE, encoding="utf-8")
+            return _runs(["Rscript", script, path, *map(str, (case.n, case.p, repeats))])
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--measure"]:
+        measure(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main("benchmarks.bench_rank", CASES, [*map(InProcess, FITS), LmFit()], COLUMNS)

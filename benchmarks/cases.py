@@ -11,17 +11,22 @@ from skmixed import datasets
 
 @dataclass(frozen=True)
 class Case:
-    """A model and its data.
+    """A mixed model and its data.
 
     `repeats` fits of a package follow each other in every round; packages in `slow` take minutes
-    on this case and run only when asked for.
+    on this case and run only when asked for. `trials` names the column of trials of a proportion,
+    `formula_in_r` what R writes instead.
     """
 
     name: str
     formula: str
-    frame: Callable[[], pd.DataFrame]
+    data: Callable[[], pd.DataFrame]
+    size: str
     repeats: int = 1
     slow: frozenset[str] = frozenset()
+    family: str = "gaussian"
+    trials: str | None = None
+    formula_in_r: str | None = None
 
 
 def _factor(codes, n_levels):
@@ -118,42 +123,64 @@ def _bundled(name):
 
 _MAXIMAL = "y ~ a * b * c + (a * b * c | subject) + (a * b * c | item)"
 
+_MINUTES = frozenset({"lme4", "mixedlm", "gpboost"})
+
 CASES = [
-    Case("sleepstudy", "Reaction ~ Days + (Days | Subject)", _bundled("sleepstudy"), 20),
-    Case("penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)", _bundled("penicillin"), 20),
-    Case("pastes", "strength ~ 1 + (1 | batch) + (1 | sample)", _bundled("pastes"), 20),
+    Case(
+        "sleepstudy", "Reaction ~ Days + (Days | Subject)", _bundled("sleepstudy"), "180 rows", 20
+    ),
+    Case(
+        "penicillin",
+        "diameter ~ 1 + (1 | plate) + (1 | sample)",
+        _bundled("penicillin"),
+        "144 rows",
+        20,
+    ),
+    Case("pastes", "strength ~ 1 + (1 | batch) + (1 | sample)", _bundled("pastes"), "60 rows", 20),
     Case(
         "machines",
         "score ~ Machine + (1 | Worker) + (1 | Worker:Machine)",
         _bundled("machines"),
+        "54 rows",
         20,
     ),
     Case(
         "machines_vector",
         "score ~ Machine + (0 + Machine | Worker)",
         _bundled("machines"),
+        "54 rows",
         20,
     ),
     Case(
         "scotssec",
         "attain ~ verbal + sex + (1 | primary) + (verbal | second)",
         _bundled("scotssec"),
+        "3,435 rows",
         5,
     ),
-    Case("insteval", "y ~ 1 + (1 | s) + (1 | d) + (1 | dept)", _bundled("insteval"), 3),
-    Case("many_groups", "y ~ a + b + (1 | g)", many_groups, 3),
-    Case("many_slopes", "y ~ x + (x | g)", many_slopes, 3),
-    Case("maximal", _MAXIMAL, maximal, slow=frozenset({"lme4", "mixedlm"})),
+    Case(
+        "insteval",
+        "y ~ 1 + (1 | s) + (1 | d) + (1 | dept)",
+        _bundled("insteval"),
+        "73,421 rows",
+        2,
+        frozenset({"lme4"}),
+    ),
+    Case("many_groups", "y ~ a + b + (1 | g)", many_groups, "499,996 rows", 2),
+    Case("many_slopes", "y ~ x + (x | g)", many_slopes, "500,000 rows", 2),
+    Case("maximal", _MAXIMAL, maximal, "19,200 rows", slow=_MINUTES),
     Case(
         "maximal_rotated",
         _MAXIMAL,
         lambda: maximal(rotated=True),
-        slow=frozenset({"lme4", "mixedlm"}),
+        "2,400 rows",
+        slow=_MINUTES,
     ),
     Case(
         "grades",
         "y ~ 1 + (1 | student) + (1 | instructor) + (1 | department)",
         grades,
-        slow=frozenset({"lme4", "mixedlm", "gpboost"}),
+        "1,685,394 rows",
+        slow=_MINUTES,
     ),
 ]

@@ -1,122 +1,162 @@
-"""One adapter per package: fit a case some times and say how long, how many evaluations, how far.
+"""One adapter per package for mixed models: fit a case some times and say how long, how far.
 
-Every adapter takes the same DataFrame and formula; the clock runs from those to the fitted model.
+Every adapter takes the same DataFrame and formula and fits by the package's defaults; the clock
+runs from those to the fitted model.
 """
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import tempfile
-import warnings
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
+import pandas as pd
 
-from skmixed import MixedLinearRegressor
-
-
-@dataclass(frozen=True)
-class Run:
-    """One fit. `criterion` is the REML criterion reached, `evaluations` of it (None: unknown)."""
-
-    seconds: float
-    evaluations: int | None
-    criterion: float | None
+import skmixed
+from benchmarks.runner import Run, timed
 
 
-def _timed(fit, describe, repeats):
-    """`repeats` runs of fit(); describe(fitted) -> (evaluations, criterion) is not timed."""
-    runs = []
-    for _ in range(repeats):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            start = perf_counter()
-            fitted = fit()
-            seconds = perf_counter() - start
-        runs.append(Run(seconds, *describe(fitted)))
-    return runs
+def _installed(name):
+    return version(name) if importlib.util.find_spec(name) else None
 
 
 class Skmixed:
     name = "skmixed"
 
     def version(self):
-        return version("skmixed")
+        return skmixed.__version__
+
+    def takes(self, case):
+        return True
 
     def run(self, case, frame, repeats):
         def fit():
-            return MixedLinearRegressor(case.formula).fit(frame)
+            if case.family == "gaussian":
+                return skmixed.MixedLinearRegressor(case.formula).fit(frame)
+            settings = {"prior_weights": case.trials}
+            return skmixed.MixedGLMRegressor(case.formula, case.family, **settings).fit(frame)
 
-        return _timed(fit, lambda model: (model.n_evaluations_, model.deviance_), repeats)
+        def describe(model):
+            return {"evaluations": model.n_evaluations_, "criterion": model.deviance_}
+
+        return timed(fit, describe, repeats)
 
 
 class Mixedlm:
     name = "mixedlm"
 
     def version(self):
-        return version("mixedlm") if importlib.util.find_spec("mixedlm") else None
+        return _installed(self.name)
+
+    def takes(self, case):
+        return True
 
     def run(self, case, frame, repeats):
         import mixedlm
 
-        def fit():
-            return mixedlm.lmer(case.formula, frame)
-
-        return _timed(fit, lambda model: (model.function_evals, model.REMLcrit()), repeats)
-
-
-class Lme4:
-    name = "lme4"
-
-    def version(self):
-        if shutil.which("Rscript") is None:
-            return None
-        command = 'cat(as.character(packageVersion("lme4")), "under", R.version.string)'
-        answer = subprocess.run(["Rscript", "-e", command], capture_output=True, text=True)
-        return answer.stdout if answer.returncode == 0 else None
-
-    def run(self, case, frame, repeats):
-        """The clock runs inside R; factors travel as their codes, so the base level is the same."""
-        factors = list(frame.select_dtypes("category"))
-        codes = frame.assign(**{column: frame[column].cat.codes for column in factors})
-        script = Path(__file__).with_name("lme4.R")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "data.csv"
-            codes.to_csv(path, index=False, float_format="%.17g")
-            arguments = [path, case.formula, str(repeats), ",".join(factors)]
-            answer = subprocess.run(
-                ["Rscript", script, *arguments], capture_output=True, text=True, check=True
+        if case.family == "gaussian":
+            return timed(
+                lambda: mixedlm.lmer(case.formula, frame),
+                lambda m: {"evaluations": m.function_evals, "criterion": m.REMLcrit()},
+                repeats,
             )
-        rows = (line.split() for line in answer.stdout.splitlines())
-        return [Run(float(s), int(count), float(value)) for s, count, value in rows]
+        family = getattr(mixedlm.families, case.family.capitalize())()
+        settings = {} if case.trials is None else {"weights": frame[case.trials].to_numpy(float)}
+        return timed(
+            lambda: mixedlm.glmer(case.formula, frame, family=family, **settings),
+            lambda m: {},
+            repeats,
+        )
 
 
 class Gpboost:
-    """Fits by ML and only simple random intercepts, so its criterion is not comparable."""
+    """Simple random intercepts only, and no trials.
+
+    It fits linear models by ML, and its Poisson likelihood is on another scale: only that of
+    binary outcomes is comparable.
+    """
 
     name = "gpboost"
-    cases = frozenset({"insteval", "many_groups", "grades"})
 
     def version(self):
-        return version("gpboost") if importlib.util.find_spec("gpboost") else None
+        return _installed(self.name)
+
+    def takes(self, case):
+        bars = case.formula.count("|")
+        return case.trials is None and bars == len(re.findall(r"\(1 \| \w+\)", case.formula))
 
     def run(self, case, frame, repeats):
         import gpboost
         from formulaic import model_matrix
 
-        groups = [g for g in frame.select_dtypes("category") if f"(1 | {g})" in case.formula]
-        fixed = case.formula.partition("~")[2].partition(" + (")[0]
+        groups = re.findall(r"\(1 \| (\w+)\)", case.formula)
+        response, _, right = case.formula.partition(" ~ ")
+        fixed = right.partition(" + (")[0]
+        likelihood = {"binomial": "bernoulli_logit"}.get(case.family, case.family)
 
         def fit():
-            X = model_matrix(fixed, frame).to_numpy()
-            codes = np.column_stack([frame[g].cat.codes for g in groups])
-            model = gpboost.GPModel(group_data=codes, likelihood="gaussian")
-            return model.fit(y=frame["y"].to_numpy(), X=X)
+            X = model_matrix(fixed, frame).to_numpy(float)
+            codes = np.column_stack([pd.Categorical(frame[g]).codes for g in groups])
+            model = gpboost.GPModel(group_data=codes, likelihood=likelihood)
+            return model.fit(y=frame[response].to_numpy(), X=X)
 
-        return _timed(fit, lambda model: (None, None), repeats)
+        def describe(model):
+            if case.family != "binomial":
+                return {}
+            return {"criterion": 2 * float(model.get_current_neg_log_likelihood())}
+
+        return timed(fit, describe, repeats)
 
 
-PACKAGES = [Skmixed(), Mixedlm(), Lme4(), Gpboost()]
+@dataclass(frozen=True)
+class InR:
+    """A package of R, timed inside R; factors travel as codes, so that the base level is the same.
+
+    ``families``: those that it is asked to fit.
+    """
+
+    name: str
+    families: frozenset[str]
+
+    @cache  # noqa: B019 (two packages)
+    def version(self):
+        if shutil.which("Rscript") is None:
+            return None
+        code = f'cat(as.character(packageVersion("{self.name}")), "under", R.version.string)'
+        answer = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True)
+        return answer.stdout if answer.returncode == 0 else None
+
+    def takes(self, case):
+        return case.family in self.families
+
+    def run(self, case, frame, repeats):
+        factors = list(frame.select_dtypes("category"))
+        codes = frame.assign(**{column: frame[column].cat.codes for column in factors})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "data.csv"
+            codes.to_csv(path, index=False, float_format="%.17g")
+            script, formula = Path(__file__).with_name("fit.R"), case.formula_in_r or case.formula
+            arguments = [self.name, path, formula, case.family, str(repeats), ",".join(factors)]
+            answer = subprocess.run(
+                ["Rscript", script, *arguments], capture_output=True, text=True, check=True
+            )
+        lines = (line.split() for line in answer.stdout.splitlines())
+        return [
+            Run(float(seconds), {"evaluations": int(count), "criterion": float(value)})
+            for seconds, count, value in lines
+        ]
+
+
+GENERALIZED = frozenset({"binomial", "poisson"})
+PACKAGES = [
+    Skmixed(),
+    Mixedlm(),
+    InR("lme4", GENERALIZED | {"gaussian"}),
+    InR("glmmTMB", GENERALIZED),
+    Gpboost(),
+]

@@ -20,16 +20,13 @@ from skmixed.design import build_design, parse_formula
 from skmixed.design.columns import Table
 from skmixed.design.design import Design, read_prior_weights
 from skmixed.estimators._attributes import FittedMixedModel, Labels, TermLabels
+from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.estimators._input import GROUPS, n_rows, response_vector, unmasked, with_groups
 from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
-from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.rank import RowBlocks
 from skmixed.models.linear import outside_row_space
 from skmixed.models.lmm import NO_RESIDUAL
-
-# Columns that a warning of rank deficiency names, and characters of each combination.
-MAX_ALIASED, MAX_COMBINATION = 20, 200
 
 
 class MixedModelBase(FittedMixedModel, BaseEstimator):
@@ -208,19 +205,16 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
         aliased = np.flatnonzero(basis.aliased)
         if not len(aliased):
             return
-        kept = [names[j] for j in basis.kept]
-        found = [
-            f"{names[j]} = {_shortened(combination_text(basis.combinations[j], kept))}"
-            for j in aliased[:MAX_ALIASED]
-        ]
-        if len(aliased) > MAX_ALIASED:
-            found.append(f"and {len(aliased) - MAX_ALIASED} more, see aliased_")
-        message = f"{type(self).__name__}: the fixed effects are rank deficient: {'; '.join(found)}"
+        found = [f"{names[j]} = {dependency_text(basis, j, names)}" for j in aliased]
+        message = (
+            f"{type(self).__name__}: the fixed effects are rank deficient: "
+            f"{shortlist(found, 'linear_dependencies_')}"
+        )
         lost = [names[j] for j in np.flatnonzero(basis.lost_digits)]
         if lost:
             message += (
-                f". Rounding of large values hides what sets {', '.join(lost)} apart: centre the "
-                "variable before expanding it into powers or products"
+                f". Rounding of large values hides what sets {shortlist(lost, separator=', ')} "
+                "apart: centre the variable before expanding it into powers or products"
             )
         if self.rank_deficient == "raise":
             raise ValueError(
@@ -311,11 +305,11 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
         if len(outside):
             j = np.flatnonzero(basis.aliased)[np.flatnonzero(gap[outside[0]])[0]]
             names = self.labels_.columns
-            rule = combination_text(basis.combinations[j], [names[k] for k in basis.kept])
+            rule = dependency_text(basis, j, names)
             warnings.warn(
                 f"{type(self).__name__}: the training data do not determine the prediction of "
                 f"{len(outside)} row{'s' * (len(outside) > 1)} (the first is row "
-                f"{design.rows[outside[0]]}): they had {names[j]} = {_shortened(rule)}, which does "
+                f"{design.rows[outside[0]]}): they had {names[j]} = {rule}, which does "
                 "not hold there, and the prediction depends on which columns were left out",
                 RankDeficiencyWarning,
                 stacklevel=4,
@@ -398,12 +392,6 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
                 f"the column {self.prior_weights!r}"
             )
         return read_prior_weights(self.prior_weights, table)
-
-
-def _shortened(text):
-    if len(text) <= MAX_COMBINATION:
-        return text
-    return text[:MAX_COMBINATION].rpartition(" ")[0] + " ..."
 
 
 def _spread(values, design):

@@ -24,23 +24,33 @@ class Finding:
 class CategoryRule:
     """What happens to the values of a categorical column.
 
-    kept: levels that stay; other: the label of all other levels, None for missing.
+    kept: levels that stay, labels: their names in the output; other: the label of all other
+    levels, None for missing; stand_in: other is an ordinary level, as the training data had no
+    rare ones to join.
     """
 
     kept: tuple
+    labels: tuple
     other: Any
-    text: bool
+    stand_in: bool = False
 
     def apply(self, values: pd.Categorical) -> pd.Categorical:
         """Values with the levels that stay and ``other``."""
-        levels = list(self.kept)
-        place = {level: k for k, level in enumerate(levels)}
-        rest = -1 if self.other is None else place.get(self.other, len(levels))
+        levels = list(self.labels)
+        place = {level: k for k, level in enumerate(self.kept)}
+        rest = -1 if self.other is None else len(levels)
+        if self.other in levels:
+            rest = levels.index(self.other)
         own = np.array([place.get(level, rest) for level in values.categories] + [-1])
         codes = own[values.codes]
         if rest == len(levels) and (codes == rest).any():  # no empty category in any output
             levels.append(self.other)
         return pd.Categorical.from_codes(codes, categories=levels)
+
+    def unseen(self, values: pd.Categorical) -> list:
+        """Levels that occur without being kept."""
+        return [level for level in values.remove_unused_categories().categories
+                if level not in self.kept]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,19 @@ class CategoryFinder:
             )
         if keep:
             return None
-        stay = tuple(values.categories[k] for k in np.flatnonzero((counts > 0) & ~rare))
-        other = self.other_label if self.categories == "merge" else None
-        return CategoryRule(stay, other, column.text)
+        stay = (counts > 0) & ~rare
+        return self._mapping(values.categories[stay].tolist(), counts[stay], bool(few))
+
+    def _mapping(self, kept, counts, merged):
+        """The rule for the levels kept and whether others of the training data are merged."""
+        if self.categories == "drop" or not (kept or merged):
+            return CategoryRule(tuple(kept), tuple(kept), None)
+        if not merged and self.other_label not in kept:
+            # A label that the training data never had is one that no later step knows.
+            return CategoryRule(tuple(kept), tuple(kept), kept[np.argmax(counts)], stand_in=True)
+        # Encoders take text or numbers, not both.
+        text = all(isinstance(level, str) for level in kept)
+        return CategoryRule(tuple(kept), tuple(kept if text else map(str, kept)), self.other_label)
 
     def _least(self, n):
         if self.min_frequency is None:

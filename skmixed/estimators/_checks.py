@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.design import check_identifiable
-from skmixed.inference.hypotheses import combination_text
+from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.linalg.rank import independent_columns
 
 # Largest response: sums of its squares must be numbers.
@@ -48,7 +48,7 @@ def _check_effects(design):
         if dependent:
             raise ValueError(
                 f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
-                f"{'; '.join(dependent)}, so their variances cannot be told apart: leave the "
+                f"{shortlist(dependent)}, so their variances cannot be told apart: leave the "
                 "dependent ones out of the term"
             )
 
@@ -69,10 +69,8 @@ def _dependent(term):
     names = list(term.names)
     intercept = names.index("Intercept") if "Intercept" in names else None
     basis = independent_columns(term.z, intercept=intercept)
-    kept = [names[j] for j in basis.kept]
     return [
-        f"{names[j]} = {combination_text(basis.combinations[j], kept)}"
-        for j in np.flatnonzero(basis.aliased)
+        f"{names[j]} = {dependency_text(basis, j, names)}" for j in np.flatnonzero(basis.aliased)
     ]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design.glm import GLMDesign, row_product
+from skmixed.estimators._dependencies import shortened, shortlist
 from skmixed.exceptions import NotEstimableError
 from skmixed.inference.hypotheses import (
     Effect,
@@ -235,11 +236,10 @@ class EstimableFunctionsMixin:
             n=len(self.linear_dependencies_), p=len(self._names), method=self._method
         )
         found = [
-            f"{name} = {combination_text(row.values(), row.keys())}"
+            f"{name} = {shortened(combination_text(row.values(), row.keys()))}"
             for name, row in self.linear_dependencies_.items()
         ]
-        more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
-        return note, "In the data: " + "; ".join(found[:10]) + more + "."
+        return note, f"In the data: {shortlist(found, 'linear_dependencies_')}."
 
     def _one_output(self, output) -> int:
         q = self._full_coef.shape[1]

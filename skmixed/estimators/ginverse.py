@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 
 from skmixed.design.columns import Table
 from skmixed.design.glm import GLMDesign, build_glm_design, complete
+from skmixed.estimators._dependencies import MOST, dependencies, dependency_text, shortlist
 from skmixed.estimators._estimable import EstimableFunctionsMixin
 from skmixed.estimators._table import (
     as_columns,
@@ -31,7 +32,6 @@ from skmixed.estimators._table import (
     remember_features,
 )
 from skmixed.exceptions import NotEstimableError, RankDeficiencyWarning
-from skmixed.inference.hypotheses import combination_text
 from skmixed.linalg.threads import one_thread
 from skmixed.models.linear import METHODS, LinearFit, fit_linear
 
@@ -294,7 +294,7 @@ class GeneralizedInverseRegressor(
         self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._index)
         self.ginverse_ = solution.ginverse
         self.null_space_ = fit.null_space
-        self.linear_dependencies_ = self._dependencies()
+        self.linear_dependencies_ = dependencies(fit.basis, self._names)
         self._publish_errors()
         self._tell_lost_digits()
         self._tell_near_dependence()
@@ -325,23 +325,14 @@ class GeneralizedInverseRegressor(
             names = [str(name) for name in getattr(self, "feature_names_in_", default)]
         return ["Intercept", *names] if self._fit_has_intercept else names
 
-    def _dependencies(self):
-        basis, names = self._fit.basis, self._names
-        found = {}
-        for j in np.flatnonzero(basis.aliased):
-            row = basis.combinations[j]
-            used = np.flatnonzero(row)
-            found[names[j]] = {names[basis.kept[i]]: float(row[i]) for i in used}
-        return found
-
     def _tell_lost_digits(self):
         lost = [self._names[j] for j in np.flatnonzero(self._fit.basis.lost_digits)]
         if lost:
             warnings.warn(
-                f"{type(self).__name__}: {', '.join(lost)}: the values are so large that rounding "
-                "hides what sets the column apart from the others, and it counts as redundant; "
-                "centre the variable before expanding it into powers or products, or store it "
-                "with a smaller shift",
+                f"{type(self).__name__}: {shortlist(lost, separator=', ')}: the values are so "
+                "large that rounding hides what sets the column apart from the others, and it "
+                "counts as redundant; centre the variable before expanding it into powers or "
+                "products, or store it with a smaller shift",
                 RankDeficiencyWarning,
                 stacklevel=4,
             )
@@ -354,8 +345,9 @@ class GeneralizedInverseRegressor(
         if near:
             warnings.warn(
                 f"{type(self).__name__}: almost combinations of earlier columns, with what is left "
-                f"as a share of their spread: {', '.join(near)}; they are kept, with standard "
-                "errors to match; set tol above these shares to count them as redundant",
+                f"as a share of their spread: {shortlist(near, separator=', ')}; they are kept, "
+                "with standard errors to match; set tol above these shares to count them as "
+                "redundant",
                 RankDeficiencyWarning,
                 stacklevel=4,
             )
@@ -379,8 +371,8 @@ class GeneralizedInverseRegressor(
             return
         rows = np.flatnonzero(gap.any(axis=1))
         verb = "rows are" if rows.size > 1 else "row is"
-        reasons = "; ".join(self._reasons(X, matrix, gap, rows[:5]))
-        more = f"; and {rows.size - 5} more" if rows.size > 5 else ""
+        reasons = "; ".join(self._reasons(X, matrix, gap, rows[:MOST]))
+        more = f"; and {rows.size - MOST} more" if rows.size > MOST else ""
         message = (
             f"{type(self).__name__}.predict: {rows.size} {verb} outside the row space of the "
             f"training design, so the data do not determine the prediction: {reasons}{more}"
@@ -404,8 +396,7 @@ class GeneralizedInverseRegressor(
             size = np.abs(gap[i]) / np.where(basis.size[aliased] > 0, basis.size[aliased], 1.0)
             j = int(np.argmax(size))
             name = self._names[aliased[j]]
-            kept = [self._names[k] for k in basis.kept]
-            rule = combination_text(basis.combinations[aliased[j]], kept)
+            rule = dependency_text(basis, aliased[j], self._names)
             line = matrix[[i]].toarray()[0] if sp.issparse(matrix) else matrix[i]
             value = line[aliased[j] - self._fit_has_intercept]
             yield (

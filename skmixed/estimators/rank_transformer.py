@@ -23,6 +23,7 @@ from skmixed.diagnostics import (
     variance_inflation,
 )
 from skmixed.estimators._categories import CategoryFinder, Finding
+from skmixed.estimators._dependencies import shortened, shortlist
 from skmixed.estimators._table import (
     as_text_columns,
     categorical_columns,
@@ -56,10 +57,10 @@ class Numbers:
 class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
     """Removes constant, repeated and linearly dependent columns, and merges rare categories.
 
-    One pass over the training data finds what makes a design rank-deficient; the findings are
-    told in one RankDeficiencyWarning and listed in ``report_``; the same columns are removed from
-    new data. Columns are compared at their own spread, so units and shifts do not matter, and of
-    a group of dependent columns the first ones stay.
+    One pass over the training data finds what makes a design rank-deficient; the first findings
+    are told in one RankDeficiencyWarning and all are listed in ``report_``; the same columns are
+    removed from new data. Columns are compared at their own spread, so units and shifts do not
+    matter, and of a group of dependent columns the first ones stay.
 
     Parameters
     ----------
@@ -69,7 +70,10 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
         the units of the first, and drop the rest; or only report them.
     categories : {"merge", "drop", "keep"}, default "merge"
         Rare categories and those first met in transform become ``other_label``, or missing, or
-        stay as they are. Categories that never occur are removed unless kept.
+        stay as they are. Categories that never occur are removed unless kept. With ``"merge"``
+        no category leaves transform that the training data do not have after it: if none of
+        theirs became ``other_label``, new ones become the most frequent category, with a warning.
+        Labels that are no text become text where they stand beside ``other_label``.
     min_frequency : int or float, optional
         Count, or share of the rows, below which a category is rare. By default none is.
     other_label : str, default "other"
@@ -181,11 +185,10 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
         self._support, self._position = support, position
         self.report_ = pd.DataFrame([[getattr(f, c) for c in _REPORT] for f in findings],
                                     columns=_REPORT)  # fmt: skip
-        told = [f"{f.feature} {f.action} ({f.combination})" for f in findings if f.told]
+        told = [f"{f.feature} {f.action} ({shortened(f.combination)})" for f in findings if f.told]
         if told:
-            more = f"; and {len(told) - 20} more, see report_" if len(told) > 20 else ""
             warnings.warn(
-                f"{type(self).__name__}: {'; '.join(told[:20])}{more}",
+                f"{type(self).__name__}: {shortlist(told, 'report_')}",
                 RankDeficiencyWarning,
                 stacklevel=2,
             )
@@ -201,11 +204,17 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
         Returns
         -------
         The same kind of container
+
+        Warns
+        -----
+        RankDeficiencyWarning
+            New categories became the most frequent one.
         """
         check_is_fitted(self)
         matrix, factors = self._read(X, reset=False)
         if not is_frame(X):
             return self._selected(matrix)
+        self._tell_stand_ins(factors)
         return self._selected_frame(as_text_columns(X), matrix, factors)
 
     def inverse_transform(self, X):
@@ -360,6 +369,25 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
             else:
                 columns[out_names[at]] = X[names[j]]
         return _frame_like(X, columns)
+
+    def _tell_stand_ins(self, factors):
+        """Warn of categories that take the place of an ordinary one."""
+        told = []
+        for j in np.flatnonzero(self._support):
+            rule = self._rules.get(self._names[j]) if j in factors else None
+            unseen = rule.unseen(factors[j].values) if rule is not None and rule.stand_in else []
+            if unseen:
+                levels = shortlist(list(map(repr, unseen)), separator=", ")
+                told.append(f"{levels} of {self._names[j]} became {rule.other!r}")
+        if told:
+            warnings.warn(
+                f"{type(self).__name__}.transform: the fit has not seen {shortlist(told)}: the "
+                f"most frequent category, as the training data have no {self.other_label!r}. Set "
+                "min_frequency so that rare categories are merged, or categories='keep' to pass "
+                "new ones on",
+                RankDeficiencyWarning,
+                stacklevel=4,
+            )
 
     def _mapped(self, X, name, column):
         """A categorical column by its rule, in the type it came in."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr
 
-from skmixed.linalg.rank import independent_columns, solve_upper
+from skmixed.linalg.dependencies import minimum_norm, orthonormal_null_space, solve_upper
+from skmixed.linalg.rank import independent_columns
 
 # A pivot of a cross-product matrix scaled to unit diagonal is 1 - R^2 with an error of some eps;
 # below this it counts as 0 (the columns agree to 6 digits, as X'X squares what X shows).
 PIVOT_TOLERANCE = 1e-12
+# Units in the last place, times the number of pivots, by which elements of A may be off.
+PIVOT_ULPS = 4.0
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,15 @@ def sweep(A, k=None, *, tol=None):
     outside = [i for i in pivots if not 0 <= i < len(A)]
     if outside:
         raise ValueError(f"sweep: pivots must be rows 0 to {len(A) - 1} of A, got {outside}")
-    S, smallest = np.array(A), _smallest_pivots(A, tol)
+    S = np.array(A)
+    size, swept = _sizes(A), np.zeros(len(A), dtype=bool)
     for i in pivots:
-        if abs(S[i, i]) <= smallest[i]:
+        if abs(S[i, i]) <= _least_pivot(S, swept, size, tol, i):
             S[i] = 0
             S[:, i] = 0
         else:
             _sweep_in_place(S, i)
+            swept[i] = True
     return S
 
 
@@ -169,13 +173,6 @@ def moore_penrose(A, *, tol=None):
     return minimum_norm(basis.combinations, left)
 
 
-def minimum_norm(combinations, solution):
-    """The shortest beta (p, q) with the fitted values of beta[kept] = solution (r, q), 0 elsewhere:
-    ``C (C'C)^-1 solution``."""
-    Q, R = np.linalg.qr(combinations)
-    return Q @ solve_upper(R, solution, trans="T")
-
-
 def null_space(A, *, tol=None):
     """Orthonormal columns N (n, n - rank) with ``A N = 0``, as SAS/IML's HOMOGEN.
 
@@ -190,19 +187,6 @@ def null_space(A, *, tol=None):
     """
     basis = independent_columns(_matrix(A, "null_space"), tol=tol)
     return orthonormal_null_space(basis.kept, basis.aliased, basis.combinations)
-
-
-def orthonormal_null_space(kept, aliased, combinations):
-    """Null space of X = X[:, kept] combinations', orthonormalised: a vector per aliased column."""
-    N = np.zeros((aliased.size, int(aliased.sum())))
-    N[kept] = combinations[aliased].T
-    N[np.flatnonzero(aliased), np.arange(N.shape[1])] = -1.0
-    if not N.size:
-        return N
-    N = qr(N / np.abs(N).max(axis=0), mode="economic")[0]
-    N[np.abs(N) < 1e-15] = 0.0
-    first = N[np.argmax(N != 0, axis=0), np.arange(N.shape[1])]
-    return N * np.where(first < 0, -1.0, 1.0) + 0.0  # + 0.0: no -0
 
 
 @dataclass(frozen=True)
@@ -263,20 +247,35 @@ def find_linear_combinations(X, *, tol=None) -> LinearCombinations:
 
 def _sweep_all(A, pivoting, tol):
     """(G, aliased): every pivot that is not 0 swept once, rows of the others 0."""
-    S, smallest = np.array(A), _smallest_pivots(A, tol)
-    size = np.sqrt(np.abs(np.asarray(A.diagonal(), dtype=float)))
-    waiting, aliased = list(range(len(A))), np.zeros(len(A), dtype=bool)
+    S, unit = _equilibrated(A)
+    size = _sizes(S)
+    waiting, aliased = list(range(len(A))), np.ones(len(A), dtype=bool)
     while waiting:
         i = max(waiting, key=lambda j: _relative(S[j, j], size[j])) if pivoting else waiting[0]
         waiting.remove(i)
-        if S[i, i] > smallest[i]:
+        if S[i, i] > _least_pivot(S, ~aliased, size, tol, i):
             _sweep_in_place(S, i)
-            continue
-        _check_semidefinite(S, i, waiting, size)
-        aliased[i] = True
+            aliased[i] = False
+        else:
+            _check_semidefinite(S, ~aliased, size, i, waiting)
     S[aliased] = 0
     S[:, aliased] = 0
-    return S, aliased
+    return S if unit is None else S / unit, aliased
+
+
+def _equilibrated(A):
+    """(A / unit with a diagonal near 1, unit): units are no business of pivots; fractions stay."""
+    if A.dtype == object:
+        return np.array(A), None
+    size = _sizes(A)
+    scale = np.ldexp(1.0, np.where(size > 0, np.frexp(size)[1], 0))
+    unit = np.multiply.outer(scale, scale)
+    return A / unit, unit
+
+
+def _sizes(A):
+    """Roots of the diagonal: the lengths of the columns of X if A is X'X."""
+    return np.sqrt(np.abs(np.asarray(A.diagonal(), dtype=float)))
 
 
 def _sweep_in_place(S, i):
@@ -290,25 +289,37 @@ def _sweep_in_place(S, i):
     S[i, i] = 1 / pivot
 
 
-def _smallest_pivots(A, tol):
-    """Pivots up to here count as 0: exact zeros only for exact arithmetic."""
-    if A.dtype == object:
-        return [0] * len(A)
-    return (PIVOT_TOLERANCE if tol is None else tol) * np.abs(A.diagonal())
+def _least_pivot(S, swept, size, tol, i):
+    """Pivot i counts as 0 up to here: exact zeros only for exact arithmetic."""
+    if S.dtype == object:
+        return 0
+    least = (PIVOT_TOLERANCE if tol is None else tol) * size[i] ** 2
+    return max(least, _rounding(S, swept, size, i) ** 2)
+
+
+def _rounding(S, swept, size, i):
+    """Root of what rounding of A can do to pivot i: ``v'Ev`` for errors E of A, where v are the
+    coefficients that row i has on the rows swept, and 1 for itself."""
+    length = size[i] + np.abs(S[swept, i]) @ size[swept]
+    return length * np.sqrt(PIVOT_ULPS * (1 + swept.sum()) * np.finfo(float).eps)
 
 
 def _relative(pivot, size):
     return float(pivot) / size**2 if size else 0.0
 
 
-def _check_semidefinite(S, i, waiting, size):
+def _check_semidefinite(S, swept, size, i, waiting):
     """A semidefinite matrix has nothing left beside a zero pivot, and no negative one."""
-    left = [j for j in waiting if abs(float(S[i, j])) > 1e-5 * size[i] * size[j]]
-    if left or float(S[i, i]) < -1e-8 * size[i] ** 2:
+    noise = np.zeros(len(S))
+    if S.dtype != object:
+        noise[[i, *waiting]] = [_rounding(S, swept, size, j) for j in (i, *waiting)]
+    left = [j for j in waiting
+            if abs(float(S[i, j])) > 1e-5 * size[i] * size[j] + noise[i] * noise[j]]  # fmt: skip
+    if left or float(S[i, i]) < -1e-8 * size[i] ** 2 - noise[i] ** 2:
         raise ValueError(
             "g2_inverse needs a positive semidefinite matrix such as X'X, but after "
-            f"elimination row {i} has pivot {float(S[i, i]):.3g} beside other non-zero elements; "
-            "use moore_penrose(A) for other matrices"
+            f"elimination row {i} has pivot {float(S[i, i]):.3g} (in units of its diagonal) beside "
+            "other non-zero elements; use moore_penrose(A) for other matrices"
         )
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import blas, lapack, solve_triangular
+from scipy.linalg import blas, lapack
 
+from skmixed.linalg.dependencies import Dependent, Kept, Means, solve_upper, with_constants
 from skmixed.linalg.threads import one_thread
 
 # Relative size of a residual below which a column is dependent whatever its digits say: rounding
@@ -33,6 +34,9 @@ CLEAR_PIVOT = 1e-6
 DOUBTFUL_PIVOT = 1e-9
 # Rounding worth a warning: it may hide effects of this size relative to the column's spread.
 LOST_SHARE = 1e-9
+# Noise along the kept columns as a multiple of what is seen across them: a handful of rows more
+# than columns shows noise at a third of its size or more.
+SEEN = 10.0
 BLOCK_ELEMENTS = 1 << 19
 
 
@@ -95,11 +99,6 @@ class ColumnBasis:
         if self.rank == 0 or Q.shape[0] == 0:
             return Q
         return blas.dtrsm(1.0, self.factor, Q, side=1, lower=0, overwrite_b=1)
-
-
-def solve_upper(R, B, trans="N"):
-    """R^-1 B or R^-T B for an upper triangle; SciPy before 1.14 refuses systems without rows."""
-    return solve_triangular(R, B, trans=trans) if R.size else np.zeros(np.shape(B))
 
 
 def independent_columns(X, weights=None, intercept=None, tol=None, *, add_intercept=False):
@@ -188,7 +187,8 @@ class RowBlocks:
     def _middle(self, sample) -> np.ndarray:
         """A value amid each column. Any will do: the remainder comes with the cross-products."""
         first = sample[0]
-        center = first + np.add.reduce(sample - first, axis=0) / len(sample)
+        with np.errstate(over="ignore", invalid="ignore"):
+            center = first + np.add.reduce(sample - first, axis=0) / len(sample)
         center[self.intercept] = 0.0
         return center
 
@@ -280,6 +280,8 @@ def _central_moments(design, gram):
     # Squares that overflow or vanish are left to the route that scales first.
     if not np.isfinite(raw.sum()) or ((raw < 1e-200) & (raw != 0)).any() or raw.sum() > 1e200:
         return None
+    if (raw == 0).any() and _vanished(design, np.flatnonzero(raw == 0)):
+        return None
     offset = np.zeros(design.p)
     i = design.intercept
     if i is not None:
@@ -294,6 +296,15 @@ def _central_moments(design, gram):
     if (doubtful & (raw != 0)).any():
         return None
     return gram, _Moments(offset, np.sqrt(diagonal), np.sqrt(diagonal + squares))
+
+
+def _vanished(design, columns):
+    """Whether some of the columns whose squares are 0 hold other numbers than 0."""
+    for rows in design.slices():
+        part = design.block(rows)[:, columns]
+        if part.count_nonzero() if design.sparse else part.any():
+            return True
+    return False
 
 
 def _proved_full_rank(design, gram) -> ColumnBasis | None:
@@ -327,6 +338,10 @@ def _from_residuals(design, gram, tol) -> ColumnBasis | None:
         b = b + solve_upper(R, solve_upper(R, cross, trans="T"))
         residual, cross = _residuals(design, moments.offset, kept, suspects, b)
         if (residual <= _allowance(design, moments, kept, suspects, b, tol)).all():
+            # One more correction costs no pass: what it takes from the residuals is known.
+            along = solve_upper(R, cross, trans="T")
+            b = b + solve_upper(R, along)
+            residual = np.sqrt(np.maximum(residual**2 - (along**2).sum(axis=0), 0.0))
             return _with_aliased(design, kept, R, moments, suspects, b, residual, tol)
     return None
 
@@ -407,9 +422,16 @@ def _powers_of_two(design) -> np.ndarray:
     """Power of two near the largest deviation of every column from its centre."""
     largest = np.zeros(design.p)
     for rows in design.slices():
-        block = np.abs(design.block(rows))
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = np.abs(design.block(rows))
         top = block.max(axis=0)
         np.maximum(largest, top.toarray()[0] if sp.issparse(top) else top, out=largest)
+    if not np.isfinite(largest).all():
+        j = np.flatnonzero(~np.isfinite(largest))[0] - design.ones
+        raise ValueError(
+            f"column {j} of X has numbers too far apart for their differences from the mean to be "
+            "finite; store it in a larger unit"
+        )
     return np.where(largest > 0, np.ldexp(1.0, np.frexp(largest)[1]), 1.0)
 
 
@@ -473,39 +495,35 @@ def _reflect(T, norm):
 
 def _with_aliased(design, kept, R, moments, aliased, b, residual, tol) -> ColumnBasis:
     """The basis from kept columns beside the intercept, and the aliased ones' coefficients b."""
-    rounding = _rounding(design, moments, kept, aliased, b)
-    # What a change of x_j by the allowed residual could do to each of its coefficients.
+    own = moments.stored[aliased]
+    own = np.where(own > 0, own, 1.0)
     unit = moments.norm[kept]
-    inverse = solve_upper(R / unit, np.eye(len(R)))
-    row_norms = (np.linalg.norm(inverse, axis=1) / unit)[:, None]
-    allowed = tol * moments.norm[aliased] + rounding
-    b = _snapped(b, row_norms * allowed, row_norms * rounding)
+    rounding = _rounding(design, moments, kept, aliased, b)
+    # The residual shows how far the numbers are off by more than their last digits.
+    noise = rounding + np.minimum(tol * moments.norm[aliased], SEEN * residual)
+    with np.errstate(over="ignore"):
+        scale = np.clip(np.divide.outer(unit, own), 1e-290, 1e290)
+    dependent = Dependent(scale, rounding / own, noise / own)
+    columns = Kept.centred(R / unit)
     i = design.intercept
-    if i is not None:
-        mean = moments.offset
-        constant = design.center[aliased] - design.center[kept] @ b
-        constant = (constant + mean[aliased] - mean[kept] @ b) / design.constant
-        size = rounding / (abs(design.constant) * np.sqrt(design.total))
+    if i is None:
+        b, _ = dependent.coefficients(columns, b)
+    else:
+        length = design.constant * np.sqrt(design.total)
+        means = Means(
+            np.stack([design.center[kept], moments.offset[kept]]),
+            np.stack([design.center[aliased], moments.offset[aliased]]),
+            length / own,
+            design.constant,
+        )
+        b = with_constants(dependent, means, columns, unit / np.sqrt(design.total), b)
         at = np.searchsorted(kept, i)
-        b = np.insert(b, at, _snapped(constant, size, size), axis=0)
+        b = np.insert(b[:-1], at, b[-1], axis=0)
         R = np.insert(np.insert(R, at, 0.0, axis=0), at, 0.0, axis=1)
-        R[at, at] = abs(design.constant) * np.sqrt(design.total)
+        R[at, at] = abs(length)
         kept = np.insert(kept, at, i)
     lost = residual > max(tol, LOST_SHARE) * moments.norm[aliased]
     return _basis(design, kept, R, moments, aliased, b, lost)
-
-
-def _snapped(b, zero, rounding):
-    """b with noise set to 0 and ten-digit decimals restored where only rounding hides them."""
-    b = np.where(np.abs(b) <= zero, 0.0, b)
-    # Ten significant digits by powers of ten find the candidates, text gives their nearest double.
-    size = np.abs(b, where=b != 0, out=np.ones_like(b))
-    unit = 10.0 ** (np.floor(np.log10(size)) - 9)
-    near = np.minimum(rounding, 1e-2 * unit)
-    candidates = np.abs(np.round(b / unit) * unit - b) <= near + 4 * np.spacing(size)
-    decimal = b.copy()
-    decimal[candidates] = [float(f"{v:.9e}") for v in b[candidates]]
-    return np.where(np.abs(decimal - b) <= near, decimal, b)
 
 
 def _basis(design, kept, R, moments, aliased=(), b=None, lost=None) -> ColumnBasis:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from zlib import crc32
 
 import numpy as np
@@ -16,9 +15,9 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
-from skmixed.models.search import Optimum, minimize_theta
-from skmixed.models.pirls import NoMode, Rows, find_mode, is_perfect, mode_at
+from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.search import NoStart, Optimum, Search, outside_starts, outside_terms
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -77,13 +76,14 @@ def approximation(design, y, w, family: Family, n_agq):
     plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
     rows = Rows(family, y, w, frequencies, design.offset, Q, plan)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
+    outside = outside_terms(layout, Q, frequencies)
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
     if joint or n_agq == 1:
-        objective = LaplaceDeviance(rows, layout.without_rows(), joint)
+        objective = LaplaceDeviance(rows, layout.without_rows(), joint, outside)
     else:
         rule = _rule(n_agq, plan)
-        objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
+        objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
     return Approximation(objective, basis, n_obs, crc32(np.stack([y, w]).tobytes()), n_agq)
 
 
@@ -187,18 +187,20 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     """
     objective = problem.objective
     with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
+        if not problem.n_obs:
+            return GLMMFit.at(problem, _without_rows(objective))
         start = starting_values(objective)
-        if start.separated:
-            return GLMMFit.at(problem, _where_it_starts(objective, start.parameters))
+        if objective.rows.family.scale:
+            least = start[-1] - _EXACT_RANGE
+            objective = replace(objective, least_log_dispersion=least)
         search = _search(objective, max_iter=max_iter, tol=tol, callback=callback)
         try:
-            optimum = search.run(start.parameters, _others(objective, start.parameters))
+            optimum = search.run(start, _others(objective, search, start))
         except NoStart as error:
             raise NoMode(str(error)) from None
-        log_disp = objective.split(optimum.theta)[2]
-        if log_disp < objective.least_log_dispersion + _EXACT_MARGIN:
+        if objective.split(optimum.theta)[2] < objective.least_log_dispersion + _EXACT_MARGIN:
             raise ValueError(_EXACT.format("fixed and random effects together explain"))
-        return GLMMFit.at(problem, optimum)
+        return GLMMFit.at(replace(problem, objective=objective), optimum)
 
 
 def _search(objective, **settings):
@@ -214,22 +216,21 @@ def _search(objective, **settings):
     )
 
 
-def _others(objective, start):
+def _others(objective, search, start):
     """Other starts for random effects that have means of their own."""
-    at = slice(objective.n_gamma, objective.n_gamma + objective.n_theta)
-    others = []
-    for theta in outside_starts(objective.layout, objective.outside, start[at]):
-        other = start.copy()
-        other[at] = theta
-        others.append(other)
-    return others
+    others = outside_starts(objective.layout, objective.outside, search.theta(start))
+    return [search.with_theta(start, theta) for theta in others]
 
 
-def _where_it_starts(objective, start):
-    """The optimum where X alone separates the outcomes: no variance, likelihood near its bound."""
-    state = objective.evaluate(start)
-    message = "the fixed effects separate the outcomes"
-    return Optimum(start, state.value, state, 0, 1, True, message, ((state.value, start),))
+def _without_rows(objective):
+    """The optimum of a problem in which no row counts: no variance, likelihood 1."""
+    none = np.zeros(objective.n_theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.plan.groups]
+    T = objective.plan_factors(none)
+    objective.near.state = Start(mode_at(objective.rows, np.zeros(0), u, T, 0.0))
+    state = objective.evaluate(none)
+    message = "the fixed effects separate all outcomes"
+    return Optimum(none, state.value, state, 0, 1, True, message, ((state.value, none),))
 
 
 def _working_deviation(state):
@@ -247,15 +248,12 @@ def starting_values(objective):
     """
     rows = objective.rows
     glm, log_disp = _without_random_effects(rows)
-    if rows.family.scale:
-        objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
-    objective.near.separated = is_perfect(rows, glm)
-    theta = _moment_theta(objective, glm) * (not objective.near.separated)
+    theta = _moment_theta(objective, glm)
     T = objective.plan_factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
     start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
     mode = start
-    if u and not objective.near.separated:
+    if u:
         mode = find_mode(rows, start, T, log_disp, joint=True, last_step=_START_STEP)
     objective.near.n_steps += mode.n_steps
     objective.near.state = Start(mode)
@@ -311,7 +309,8 @@ def _moment_theta(objective, glm):
     for at, c, D in zip(plan.order, scores, informations, strict=True):
         j, i, k = objective.layout.entries[at]
         tau2 = (c**2 - D).sum(axis=1) / np.maximum((D**2).sum(axis=1), 1e-300)
-        unit = 1 / np.sqrt(np.maximum(D.mean(axis=1), 1e-300))
+        known = np.maximum(np.count_nonzero(D, axis=1), 1)
+        unit = 1 / np.sqrt(np.maximum(D.sum(axis=1) / known, 1e-300))
         tau = np.clip(
             np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit
         )
@@ -357,7 +356,7 @@ def _scaled_eigen(root):
 def _unit_steps(objective, state, gamma_steps):
     """Columns: changes of the parameters along which the Hessian is near the identity.
 
-    Directions of gamma along which nothing is known, as where a column separates the outcomes,
+    Directions of gamma along which nothing is known, as where outcomes are almost separated,
     are left out: what is known of the others is as if those were given.
     """
     r, k = gamma_steps.shape

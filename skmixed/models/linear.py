@@ -10,8 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skmixed.linalg.ginverse import minimum_norm, orthonormal_null_space
-from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns, solve_upper
+from skmixed.linalg.dependencies import (
+    exchange,
+    minimum_norm,
+    orthonormal_null_space,
+    solve_upper,
+)
+from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
 from skmixed.linalg.threads import one_thread
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
@@ -90,23 +95,18 @@ class LinearFit:
     def solution(self, method) -> Solution:
         """Coefficients and generalised inverse of one of the four methods."""
         basis = self.basis
-        root = basis.to_coef / np.sqrt(self.total)
+        kept, p, q = basis.kept, basis.aliased.size, self.gamma.shape[1]
+        both = np.hstack([self.kept_coef, basis.to_coef / np.sqrt(self.total)])
         if method == "moore_penrose" and basis.aliased.any():
-            both = minimum_norm(basis.combinations, np.hstack([self.kept_coef, root]))
-            q = self.gamma.shape[1]
-            return Solution(both[:, :q], both[:, q:], np.zeros(len(both), dtype=bool))
-        kept, change = basis.kept, np.eye(self.rank)
+            both = minimum_norm(basis.combinations, both)
+            return Solution(both[:, :q], both[:, q:], np.zeros(p, dtype=bool))
         if method == "rational_sweep" and basis.aliased.any():
-            kept = best_columns(basis)
-            change = np.linalg.inv(basis.combinations[kept])
-        p = basis.aliased.size
-        coef, full_root = np.zeros((p, self.gamma.shape[1])), np.zeros((p, self.rank))
-        # X[:, kept'] = X[:, kept] C', so coefficients on kept' are C'^-1 times those on kept.
-        coef[kept] = change.T @ self.kept_coef
-        full_root[kept] = change.T @ root
+            kept, both = on_columns(basis, best_columns(basis), both)
+        coef, root = np.zeros((p, q)), np.zeros((p, self.rank))
+        coef[kept], root[kept] = both[:, :q], both[:, q:]
         left_out = np.ones(p, dtype=bool)
         left_out[kept] = False
-        return Solution(coef, full_root, left_out)
+        return Solution(coef, root, left_out)
 
     def estimable(self, K) -> np.ndarray:
         """(d,) bool: whether K beta (K is (d, p)) has one value for all solutions."""
@@ -211,6 +211,22 @@ def best_columns(basis) -> np.ndarray:
     usable = np.flatnonzero(norm > 0 if i is None else (norm > 0) & (np.arange(norm.size) != i))
     order = usable[_pivoted(R[:, usable] / norm[usable])[: len(R)]]
     return np.sort(order if i is None else np.r_[i, order])
+
+
+def on_columns(basis, wanted, solution):
+    """(columns, solution (r, q)): coefficients of the kept columns rewritten on those wanted."""
+    C, solution, columns = np.array(basis.combinations), np.array(solution), basis.kept.copy()
+    # Exchanges by largest share of the column that enters: units must not choose.
+    size = np.where(basis.size > 0, basis.size, 1.0)
+    while True:
+        enter = np.setdiff1d(wanted, columns)
+        leave = np.flatnonzero(~np.isin(columns, wanted))
+        if not enter.size:
+            return columns, solution
+        share = np.abs(C[np.ix_(enter, leave)]) / size[enter, None] * size[columns[leave]]
+        j, k = np.unravel_index(np.argmax(share), share.shape)
+        exchange(C, solution, enter[j], leave[k])
+        columns[leave[k]] = enter[j]
 
 
 def _pivoted(R):

@@ -19,7 +19,7 @@ def pyplot():
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            "skmixed.plotting needs matplotlib: pip install 'skmixed[plot]'"
+            "skmixed.plotting needs matplotlib: pip install 'scikit-mixed[plot]'"
         ) from error
     return plt
 

@@ -285,6 +285,81 @@ def test_moore_penrose_is_the_shortest_solution(problem, seed):
     np.testing.assert_allclose(X @ other[1:] + other[0], model.predict(X), atol=1e-8)
 
 
+def test_an_intercept_among_several_dependencies_is_estimable():
+    X = np.array([[-1, -1, -2, 8], [-1, -2, 2, -2], [1, 1, -1, 1], [-2, -2, -2, 10]])
+    model = GeneralizedInverseRegressor().fit(X, [3, 7, 1, 6])
+    assert model.estimable_.tolist() == [True, True, False, False, False]
+    assert model.linear_dependencies_ == {"x3": {"x1": -2.0, "x2": -3.0}}
+
+
+def _exactly_estimable(K, X):
+    """Whether K is a combination of the rows of X, in fractions."""
+    A = np.vectorize(Fraction, otypes=[object])(X)
+    A = A.T @ A
+    K = np.array([Fraction(float(v)) for v in K])
+    return bool((K @ sweep(A) @ A == K).all())
+
+
+@pytest.mark.parametrize("decades", [0, 6])
+def test_estimable_is_what_exact_arithmetic_says_in_any_units(decades):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n, p, r = rng.integers(3, 10), rng.integers(2, 7), rng.integers(1, 5)
+        X = rng.integers(-4, 5, (n, r)) @ rng.integers(-4, 5, (r, p))
+        scale = np.r_[1.0, 10.0 ** rng.integers(-decades, decades + 1, p)]
+        model = GeneralizedInverseRegressor().fit(X * scale[1:], rng.normal(size=n))
+        full = np.column_stack([np.ones(n, dtype=int), X])
+        K = np.vstack([np.eye(p + 1, dtype=int), rng.integers(-3, 4, (3, n)) @ full])
+        K = np.vstack([K, K[-3:] + rng.integers(-1, 2, (3, p + 1))])
+        expected = [_exactly_estimable(k, full) for k in K]
+        assert model.is_estimable(K * scale).tolist() == expected
+        assert model.estimable_.tolist() == expected[: p + 1]
+
+
+def test_a_mean_is_estimable_in_any_units():
+    """Cell means by a factor, with covariates on which the levels nearly depend."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        f = rng.integers(0, 3, 9)
+        a, b = rng.integers(-3, 4, (2, 9))
+        covariates = np.column_stack([a, b, a - 2 * b + (f == 1), 3 * a + b - (f == 0)])
+        found = []
+        for unit in (1.0, 1e-6, 1e5):
+            table = pd.DataFrame(covariates * [1, unit, 1, unit], columns=list("abcd"))
+            table["f"] = np.array(list("uvw"))[f]
+            model = GeneralizedInverseRegressor().fit(table, rng.normal(size=9))
+            found.append(model.least_squares_means("f")["estimable"].tolist())
+        assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("decades", [0, 6, 12, 15])
+def test_units_cost_no_digits(method, decades):
+    """Coefficients and G against fractions; powers of two keep the dependencies exact."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        n, p, r = rng.integers(5, 9), rng.integers(2, 5), rng.integers(1, 4)
+        X = rng.integers(-4, 5, (n, r)) @ rng.integers(-3, 4, (r, p))
+        X = X * 2.0 ** rng.integers(-3 * decades, 3 * decades + 1, p)
+        y = rng.integers(0, 9, n)
+        model = GeneralizedInverseRegressor(method).fit(X, y)
+        D = np.vectorize(Fraction, otypes=[object])(np.column_stack([np.ones(n), X]))
+        used = np.flatnonzero(~model.aliased_)
+        A = D.T @ D
+        G = np.zeros(A.shape, dtype=object)
+        G[np.ix_(used, used)] = sweep(A[np.ix_(used, used)])
+        if method == "moore_penrose":
+            C = G @ A
+            C = C[used]
+            G = C.T @ sweep(C @ C.T) @ G[np.ix_(used, used)] @ sweep(C @ C.T) @ C
+        size = np.sqrt(G.diagonal().astype(float))
+        size[size == 0] = 1.0
+        unit = np.multiply.outer(size, size)
+        np.testing.assert_allclose(model.ginverse_ / unit, G.astype(float) / unit, atol=1e-8)
+        b = (G @ D.T @ y).astype(float)
+        np.testing.assert_allclose(np.r_[model.intercept_, model.coef_] / size, b / size, atol=1e-9)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_units_and_shifts_change_no_fitted_value(method):
     rng = np.random.default_rng(0)

@@ -14,12 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmixed import RankDeficiencyTransformer, RankDeficiencyWarning
+from skmixed import (
+    MixedLinearRegressor,
+    RankDeficiencyTransformer,
+    RankDeficiencyWarning,
+    SingularFitWarning,
+)
 from skmixed.diagnostics import collinearity, near_zero_variance, scale_advice
 
 DATA = Path(__file__).parents[1] / "data" / "rank"
@@ -65,8 +70,10 @@ def fit(X, *args, **options):
     return transformer, str(told[0].message) if told else ""
 
 
-def test_one_warning_says_everything():
+def test_one_warning_says_where_everything_is():
     transformer, text = fit(people(), min_frequency=3)
+    assert text.count("; ") == 3 and text.endswith("; and 5 more, see report_")
+    listed = [f"{f.feature} {f.action} ({f.combination})" for f in transformer.report_.itertuples()]
     for part in [
         "height_cm dropped (height_cm = 100 height_m)",
         "e dropped (e = 2 c - 1)",
@@ -77,14 +84,14 @@ def test_one_warning_says_everything():
         "one dropped (always 'u')",
         "same dropped (same has the same groups as g)",
     ]:
-        assert part in text
+        assert part in listed
     kept = ["height_m", "c", "tiny", "huge", "g", "rare"]
     assert transformer.get_feature_names_out().tolist() == kept
     report = transformer.report_.set_index("feature")
     assert list(transformer.report_) == ["feature", "reason", "action", "combination"]
     assert report.loc["height_cm", ["reason", "action"]].tolist() == ["dependent", "dropped"]
     assert report.loc["k", "reason"] == "constant"
-    assert "tiny" not in text  # size is no deficiency: advice only
+    assert "tiny" not in fit(people()[["tiny", "c"]])[1]  # size is no deficiency: advice only
     assert report.loc["tiny", ["reason", "action"]].tolist() == ["scale", "kept"]
 
 
@@ -231,6 +238,62 @@ def test_cross_validation_where_a_fold_loses_a_category():
         LinearRegression(),
     )
     assert cross_val_score(model, frame, y, cv=5).min() > 0.9
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("min_frequency", [None, 2])
+@ignore
+def test_encoders_and_models_know_every_category_that_transform_emits(library, min_frequency):
+    rng = np.random.default_rng(4)
+    f = rng.permutation(["once", "twice", "twice", *np.resize(["a", "b", "c"], 57)])
+    frame = library({"f": f.tolist(), "x": rng.normal(size=60)})
+    y = frame["x"].to_numpy() + (f == "b")
+    encoded = make_pipeline(
+        RankDeficiencyTransformer(min_frequency=min_frequency),
+        make_column_transformer((OneHotEncoder(), ["f"]), remainder="passthrough"),
+        LinearRegression(),
+    )
+    mixed = make_pipeline(
+        RankDeficiencyTransformer(min_frequency=min_frequency),
+        MixedLinearRegressor("x + C(f) + (1 | f)"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        for model in (encoded, mixed):
+            scores = cross_val_score(model, frame, y, cv=KFold(12), error_score="raise")
+            assert len(scores) == 12
+
+
+def test_new_categories_become_the_most_frequent_where_none_were_merged():
+    frame = pd.DataFrame({"f": list("aabbbc"), "x": np.arange(6.0)})
+    new = pd.DataFrame({"f": ["b", "z", None, "other"], "x": np.arange(4.0)})
+    transformer = fit(frame)[0]
+    with pytest.warns(RankDeficiencyWarning, match="'other', 'z' of f became 'b': the most") as w:
+        found = transformer.transform(new)["f"]
+    assert w[0].filename == __file__
+    assert found.isna().tolist() == [False, False, True, False]
+    assert found.dropna().tolist() == ["b", "b", "b"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transformer.transform(frame.assign(f=frame["f"].astype("category")).head(2))
+        own = fit(frame.assign(f=[*"aabb", "other", "a"]))[0]
+        assert own.transform(new)["f"].tolist()[1] == "other"
+
+
+def test_numbers_as_categories_become_text_beside_other():
+    f = pd.Categorical([1, 1, 2, 2, 2, 3])
+    frame = pd.DataFrame({"f": f, "x": np.arange(6.0)})
+    merged = fit(frame, min_frequency=2)[0].transform(frame)["f"]
+    assert merged.tolist() == ["1", "1", "2", "2", "2", "other"]
+    assert OneHotEncoder().fit_transform(merged.to_frame()).shape == (6, 3)
+    assert fit(frame)[0].transform(frame)["f"].tolist() == f.tolist()
+
+
+def test_warning_of_a_wide_table_is_short():
+    X = np.random.default_rng(0).normal(size=(20, 100))
+    transformer, text = fit(X)
+    assert text.endswith("; and 78 more, see report_") and len(text) < 800
+    assert len(transformer.report_.query("reason == 'dependent'")) == 81
 
 
 def test_refit_forgets_the_first_fit():

@@ -87,6 +87,61 @@ def test_null_space_is_orthonormal_and_annihilated(A):
     np.testing.assert_allclose(A @ N, 0, atol=1e-9 * (1 + np.abs(A).max()))
 
 
+def shortest_inverse(X):
+    """The Moore-Penrose inverse in fractions, of columns that hold integers or powers of two."""
+    A = X.T @ X
+    columns = [j for j in range(len(A)) if sweep(A)[j].any()]
+    B = X[:, columns]
+    C = sweep(B.T @ B) @ B.T @ X
+    return C.T @ sweep(C @ C.T) @ sweep(B.T @ B) @ B.T
+
+
+@pytest.mark.parametrize("decades", [0, 6, 12, 15])
+def test_units_cost_moore_penrose_no_digits(decades):
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        n, p, r = rng.integers(4, 9), rng.integers(2, 6), rng.integers(1, 4)
+        X = rng.integers(-4, 5, (n, r)) @ rng.integers(-3, 4, (r, p))
+        X = X * 2.0 ** rng.integers(-3 * decades, 3 * decades + 1, p)
+        exact = shortest_inverse(np.vectorize(Fraction, otypes=[object])(X)).astype(float)
+        size = np.linalg.norm(exact, axis=1, keepdims=True) + np.finfo(float).tiny
+        np.testing.assert_allclose(moore_penrose(X) / size, exact / size, atol=1e-11)
+        N = null_space(X)
+        np.testing.assert_allclose(N.T @ N, np.eye(N.shape[1]), atol=1e-14)
+        assert (np.abs(X @ N) <= 1e-14 * (np.abs(X) @ np.abs(N))).all()
+
+
+@pytest.mark.parametrize("decades", [0, 9])
+@pytest.mark.parametrize("largest", [5, 60, 900])
+def test_ranks_of_cross_products_are_those_of_exact_arithmetic(largest, decades):
+    """Pivots after nearly dependent columns carry their noise many times over."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n, p = rng.integers(2, 8), rng.integers(2, 8)
+        X = rng.integers(-largest, largest + 1, (n, p))
+        exact = sweep(fractions(X.T @ X))
+        scale = 2.0 ** rng.integers(-3 * decades, 3 * decades + 1, p)
+        A = (X.T @ X) * np.multiply.outer(scale, scale)
+        size = np.sqrt(A.diagonal())
+        for pivoting in (False, True):
+            found = GInverse.of(A, pivoting=pivoting)
+            assert found.rank == np.count_nonzero(exact.diagonal())
+            error = (A @ found.G @ A - A) / np.multiply.outer(size, size)
+            size_of_terms = np.abs(A) @ np.abs(found.G) @ np.abs(A) / np.multiply.outer(size, size)
+            assert (np.abs(error) <= 1e-12 * size_of_terms).all()
+        for swept in (g2_inverse(A), sweep(A)):
+            assert ((swept.diagonal() != 0) == (exact.diagonal() != 0)).all()
+
+
+def test_rank_after_nearly_dependent_columns():
+    X = [[55, -30, 489, 25, -20, 404], [-54, -6, -387, 4, 63, -138],
+         [61, -61, 324, 4, -36, 216], [-65, 17, -858, -68, 91, -537]]  # fmt: skip
+    A = np.array(X).T @ X
+    found = GInverse.of(A)
+    assert found.rank == 4
+    np.testing.assert_allclose(A @ found.G @ A, A, rtol=1e-7)
+
+
 def test_sas_iml_example():
     A, c = np.array(IML["A"]), np.array(IML["c"])
     np.testing.assert_allclose(g2_inverse(A), IML["sweep_inverse"], atol=1e-16)

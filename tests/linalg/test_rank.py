@@ -14,19 +14,27 @@ from skmixed.linalg.rank import RowBlocks, independent_columns
 quick = settings(max_examples=40, derandomize=True, deadline=None)
 
 
+def exact_basis(X):
+    """(kept, combinations): the first independent columns and all columns as sums of them."""
+    rows = [[Fraction(int(v)) for v in row] for row in X]
+    kept = []
+    for j in range(X.shape[1]):
+        k = len(kept)
+        at = next((i for i in range(k, len(rows)) if rows[i][j]), None)
+        if at is None:
+            continue
+        rows[k], rows[at] = rows[at], rows[k]
+        rows[k] = [v / rows[k][j] for v in rows[k]]
+        for i, row in enumerate(rows):
+            if i != k and row[j]:
+                rows[i] = [a - row[j] * b for a, b in zip(row, rows[k], strict=True)]
+        kept.append(j)
+    return kept, np.array(rows[: len(kept)], dtype=object).reshape(len(kept), X.shape[1]).T
+
+
 def exact_kept(X):
     """Columns that do not depend on earlier ones, by elimination with fractions."""
-    columns = [[Fraction(int(v)) for v in column] for column in X.T]
-    pivots, kept = [], []
-    for j, column in enumerate(columns):
-        for row, pivot in pivots:
-            factor = column[row] / pivot[row]
-            column = [a - factor * b for a, b in zip(column, pivot, strict=True)]
-        nonzero = [i for i, v in enumerate(column) if v != 0]
-        if nonzero:
-            pivots.append((nonzero[0], column))
-            kept.append(j)
-    return kept
+    return exact_basis(X)[0]
 
 
 @st.composite
@@ -60,6 +68,45 @@ def test_units_and_shifts_do_not_matter(X, seed):
     plain = independent_columns(X, intercept=0)
     changed = independent_columns((X + shift) * scale, intercept=0)
     assert changed.kept.tolist() == plain.kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("shift", "decades", "dtype"),
+    [(0, 0, "f8"), (0, 6, "f8"), (100, 0, "f8"), (10**4, 3, "f8"), (0, 0, "f4"), (100, 3, "f4")],
+)
+def test_zeros_of_several_dependencies_are_those_of_exact_arithmetic(shift, decades, dtype):
+    """Coefficients and constants that are noise would make estimable functions non-estimable."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n, p, r = rng.integers(2, 12), rng.integers(3, 10), rng.integers(1, 5)
+        X = rng.integers(-4, 5, (n, r)) @ rng.integers(-4, 5, (r, p))
+        X = X + rng.integers(-shift, shift + 1, p)
+        scale = 10.0 ** rng.integers(-decades, decades + 1, p)
+        kept, exact = exact_basis(np.column_stack([np.ones(n), X]))
+        basis = independent_columns((X * scale).astype(dtype), add_intercept=True)
+        assert basis.kept.tolist() == kept
+        assert ((basis.combinations != 0) == (exact != 0)).all()
+        scale = np.r_[1.0, scale]
+        unscaled = basis.combinations / scale[:, None] * scale[kept]
+        np.testing.assert_allclose(unscaled, exact.astype(float), rtol=1e-4)
+
+
+def test_a_small_part_of_a_dependency_beside_a_large_one_is_no_noise():
+    a, b = np.random.default_rng(0).integers(-4, 5, (2, 12)).astype(float)
+    big = 2.0**42 * b
+    basis = independent_columns(np.column_stack([a, big, a + big]), add_intercept=True)
+    assert basis.combinations[3, 0] == 0
+    np.testing.assert_allclose(basis.combinations[3, 1:], 1.0, rtol=1e-2)
+
+
+def test_noise_on_columns_that_are_nearly_dependent_is_taken_up_by_the_others():
+    rng = np.random.default_rng(0)
+    a, noise, c = rng.normal(size=(3, 50))
+    near = a + 1e-7 * noise
+    X = np.column_stack([a, near, c, (a + c) / 7])
+    basis = independent_columns(X, add_intercept=True)
+    assert (basis.combinations[4] != 0).tolist() == [False, True, False, True]
+    np.testing.assert_allclose(X[:, :3] @ basis.combinations[4, 1:], X[:, 3], rtol=1e-12)
 
 
 @quick
@@ -125,6 +172,22 @@ def test_sizes_that_overflow_when_squared():
     basis = independent_columns(X, add_intercept=True)
     assert basis.kept.tolist() == [0, 1, 2]
     assert basis.combinations[3] == pytest.approx([0, 3, 0])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_sizes_that_vanish_when_squared(kind, intercept):
+    t = np.array([1.0, 3.0, 1.0, 0.0, -5.0])
+    X = np.column_stack([t, 0 * t, 2 * t, t**2]) * 1e-300
+    basis = independent_columns(kind(X), add_intercept=intercept)
+    assert basis.kept.tolist() == ([0, 1, 4] if intercept else [0, 3])
+    assert basis.combinations[2 + intercept, -2] == 2.0
+
+
+def test_numbers_without_a_finite_spread_are_named():
+    X = np.column_stack([np.arange(3.0), [1e308, -1e308, 0]])
+    with pytest.raises(ValueError, match="column 1 of X has numbers too far apart"):
+        independent_columns(X, add_intercept=True)
 
 
 @pytest.mark.parametrize("shift", [1e3, 1e6, 1e9, 1e12, 1e14])

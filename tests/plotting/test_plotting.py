@@ -92,7 +92,7 @@ def test_importing_the_displays_does_not_import_matplotlib():
 
 def test_without_matplotlib_the_error_says_what_to_install(slopes, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install 'skmixed\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'scikit-mixed\[plot\]'"):
         CaterpillarDisplay.from_estimator(slopes)
 
 
