@@ -42,6 +42,10 @@ _EXACT = (
 )
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
+# Trials per parameter below which an approximated binomial deviance may have several minima, and
+# the standard deviations, in those of the first start, from which these are looked for.
+_LITTLE = 30
+_RANGE = 0.1, 4.0
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 1e4
 
@@ -217,8 +221,15 @@ def _search(objective, **settings):
 
 
 def _others(objective, search, start):
-    """Other starts for random effects that have means of their own."""
-    others = outside_starts(objective.layout, objective.outside, search.theta(start))
+    """Other starts: for random effects that have means of their own, and for little binary data.
+
+    There the approximation bends down again at large variances.
+    """
+    theta = search.theta(start)
+    others = outside_starts(objective.layout, objective.outside, theta)
+    rows = objective.rows
+    if rows.family.name == "binomial" and rows.w.sum() < _LITTLE * len(start):
+        others += [factor * theta for factor in _RANGE]
     return [search.with_theta(start, theta) for theta in others]
 
 
