@@ -26,7 +26,6 @@ from skmixed.estimators._table import as_text_columns, column_names, is_frame
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.linalg.rank import RowBlocks
 from skmixed.models.linear import outside_row_space
-from skmixed.models.lmm import NO_RESIDUAL
 
 
 class MixedModelBase(FittedMixedModel, BaseEstimator):
@@ -231,11 +230,8 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
     def _tell_convergence(self, stacklevel):
         fit, who = self.result_, type(self).__name__
         if not fit.optimum.converged:
-            remedy = "Raise max_iter, or simplify the random effects"
-            if fit.optimum.message == NO_RESIDUAL:
-                remedy = "Leave out the random-effects terms that reproduce the response"
             warnings.warn(
-                f"{who} has not converged: {fit.optimum.message}. {remedy}",
+                f"{who} has not converged: {fit.optimum.message}. {fit.optimum.remedy}",
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )

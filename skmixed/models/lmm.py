@@ -24,7 +24,7 @@ _ROUNDING = 32 * np.finfo(float).eps
 _NO_RESIDUAL = 3e-7
 # Below this share a fit is asked whether the criterion has a minimum at all.
 _SMALL_RESIDUAL = 1e-3
-NO_RESIDUAL = (
+_NO_MINIMUM = (
     "fixed and random effects together explain the response exactly, up to rounding, so that the "
     "residual variance is zero and the criterion has no minimum"
 )
@@ -33,7 +33,7 @@ NO_RESIDUAL = (
 _CANCELLATION = 4 * np.finfo(float).eps
 # Error of the criterion that is told.
 _NOTICED = 1e-3
-LOST_DIGITS = (
+_LOST_DIGITS = (
     "the residual standard deviation is {:.1g} of that of the response, so that rounding moves the "
     "criterion by some {:.1g} and with it variances and tests"
 )
@@ -308,10 +308,12 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     with one_thread(len(objective.products.core) < _WORTH_THREADS):
         starts = _starts(objective) if start is None else [start]
         fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
-    reason = _without_digits(fit)
-    if reason:
-        fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=reason))
-    return fit
+    lost = _without_digits(fit)
+    if lost is None:
+        return fit
+    message, remedy = lost
+    optimum = replace(fit.optimum, converged=False, message=message, remedy=remedy)
+    return replace(fit, optimum=optimum)
 
 
 def _starts(objective):
@@ -347,15 +349,17 @@ def _without_variances(objective):
 
 
 def _without_digits(fit):
-    """Why the criterion cannot be trusted where hardly any residual is left, None if it can."""
+    """Why not to trust the criterion where hardly any residual is left, and a way out, or None."""
     share = fit.sigma / fit.unit
     if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
         return None
     further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
     if share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0:
-        return NO_RESIDUAL
+        return _NO_MINIMUM, "Leave out the random-effects terms that reproduce the response"
     lost = _CANCELLATION * fit.objective.dof / share**2
-    return LOST_DIGITS.format(share, lost) if lost > _NOTICED else None
+    if not lost > _NOTICED:
+        return None
+    return _LOST_DIGITS.format(share, lost), "Subtract large known effects from the response"
 
 
 def _row_weights(design):

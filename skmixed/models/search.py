@@ -39,6 +39,8 @@ _TOWARDS = 0.5
 _PATIENCE = 30
 # Scaled curvature below which a direction counts as flat, and as a way down from a saddle.
 _FLAT, _SADDLE = 1e-6, 1e-5
+# Slope per standard error, in units of the objective, that is told.
+_STEEP = 1e-2
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Optimum:
         objective.
     smallest_eigenvalue : float
         Of the Hessian at the end, scaled to a diagonal of (about) one; negative at a saddle.
+    remedy : str
+        What to do where it has not converged.
     """
 
     theta: np.ndarray
@@ -71,6 +75,16 @@ class Optimum:
     trace: tuple[tuple[float, np.ndarray], ...]
     scaled_gradient: float = 0.0
     smallest_eigenvalue: float = math.inf
+    remedy: str = "Raise max_iter, or simplify the random effects"
+
+    @property
+    def doubt(self):
+        """What at the end is not as at a minimum, None if all is."""
+        if self.smallest_eigenvalue < -_SADDLE:
+            return f"curvature {self.smallest_eigenvalue:.1g} of the scaled Hessian: a saddle"
+        if not self.scaled_gradient <= _STEEP:
+            return f"slope {self.scaled_gradient:.1g} per standard error of a parameter"
+        return None
 
 
 @dataclass(frozen=True)
