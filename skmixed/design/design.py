@@ -19,7 +19,7 @@ from skmixed.design.columns import (
     looks_numeric,
     observed,
 )
-from skmixed.design.formula import Terms, parse_formula, split_group, unknown_name
+from skmixed.design.formula import Terms, parse_formula, quoted_name, split_group, unknown_name
 from skmixed.design.parts import Materializer, Part, PartBuilder
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
@@ -454,9 +454,9 @@ def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
 
 def _all_columns(table: Table, weights: str | None) -> Terms:
     names = [name for name in table.names if name != weights]
-    if not all(isinstance(name, str) and "`" not in name for name in names):
-        raise TypeError("the names of the columns must be strings without backticks")
-    return Terms(None, " + ".join(["1", *(f"`{name}`" for name in names)]))
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("the names of the columns must be strings")
+    return Terms(None, " + ".join(["1", *map(quoted_name, names)]))
 
 
 def _expressions(

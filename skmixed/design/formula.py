@@ -396,20 +396,37 @@ def _uncorrelated(expr: str) -> tuple[str, ...]:
     return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr)) or (expr,)
 
 
-# names that formulaic would take for something else, or for nothing
-UNUSABLE_NAMES = {
-    "1": "cannot be told from the intercept in a formula",
-    "": "cannot be seen in a formula",
-    "\\": "ends the quotes of a formula",
-}
+@lru_cache(maxsize=4096)
+def quoted_name(name: str) -> str:
+    """``name`` between backticks, where it is read as this one name and as nothing else.
+
+    Names stand in files that nobody looked into: one that ends its own quotes would go on as code.
+    """
+    quoted = f"`{name}`"
+    if re.fullmatch(r"[^\W\d]\w*", name) or _reads_as_itself(name, quoted):
+        return quoted
+    raise ValueError(
+        f"the column name {name!r} cannot stand in a formula, which would read it as something "
+        "else: rename the column"
+    )
+
+
+def _reads_as_itself(name: str, quoted: str) -> bool:
+    try:
+        ours = [token.text for token in tokenize(quoted)]
+        factors = [f for term in Formula(f"1 + {quoted}") for f in term.factors]
+    except Exception:  # whatever formulaic stumbles over
+        return False
+    found = [(factor.expr, factor.eval_method.value) for factor in factors]
+    return ours == [quoted] and found == [("1", "literal"), (name, "lookup")]
 
 
 @lru_cache(maxsize=1024)
 def formulaic_formula(expr: str) -> Formula:
     """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
-    for name, why in UNUSABLE_NAMES.items():
-        if f"`{name}`" in expr:
-            raise ValueError(f"a column named {name!r} {why}: rename it")
+    for token in tokenize(expr) if "`" in expr else ():
+        if token.kind == "quoted" and not token.in_python:
+            quoted_name(token.text[1:-1])
     try:
         return Formula(expr)
     except Exception as error:  # formulaic lets AttributeError and others pass beside its own
@@ -533,9 +550,9 @@ def _with_columns(text: str, dotted: frozenset[str], fill: tuple[str, ...]) -> s
         out.append(text[end : token.start])
         end = token.start + len(token.text)
         if token.text == "." and token.kind == "operator" and not token.in_python:
-            out.append(f"({' + '.join(f'`{name}`' for name in fill)})")
+            out.append(f"({' + '.join(map(quoted_name, fill))})")
         elif token.text in dotted and token.kind == "name":
-            out.append(f"`{token.text}`")
+            out.append(quoted_name(token.text))
         else:
             out.append(token.text)
     return "".join(out) + text[end:]
