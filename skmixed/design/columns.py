@@ -188,7 +188,8 @@ def _from_extension(name: str, raw: Any) -> Column:
     if pd.api.types.is_bool_dtype(dtype):
         return Column("boolean", raw.to_numpy(dtype=bool, na_value=False), missing)
     if pd.api.types.is_integer_dtype(dtype) and missing is None:
-        return Column("number", raw.to_numpy(dtype=np.int64))
+        unsigned = pd.api.types.is_unsigned_integer_dtype(dtype)
+        return Column("number", raw.to_numpy(dtype=np.uint64 if unsigned else np.int64))
     if pd.api.types.is_numeric_dtype(dtype):
         return _finite(name, raw.to_numpy(dtype=np.float64, na_value=np.nan))
     if pd.api.types.is_string_dtype(dtype):
@@ -204,7 +205,7 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     if inferred == "string":
         return _category(_factorized(name, values), text=True)
     if inferred == "integer" and not pd.isna(values).any():
-        return Column("number", values.astype(np.int64))
+        return Column("number", _from_integers(values))
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
         return _finite(name, pd.Series(values).to_numpy(np.float64, na_value=np.nan))
     if inferred == "boolean":
@@ -212,6 +213,15 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     if inferred == "empty":  # nothing but missing values
         return _finite(name, np.full(len(values), np.nan))
     raise _no_covariate(name, _OBJECTS.get(inferred, f"values of mixed types ({inferred})"))
+
+
+def _from_integers(values: np.ndarray) -> np.ndarray:
+    """Python's integers as those of NumPy that hold them all, else as floats."""
+    low, high = min(values, default=0), max(values, default=0)
+    for dtype in (np.int64, np.uint64):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float64)
 
 
 _OBJECTS = {
@@ -268,9 +278,9 @@ def observed(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]
 
 
 def looks_numeric(levels: Iterable[Any]) -> bool:
-    """Whether every level is the text of a number."""
+    """Whether every level is the text of a number; Python's 2020_01 is no number in a table."""
     try:
-        return all(np.isfinite(float(level)) for level in levels)
+        return all("_" not in str(level) and np.isfinite(float(level)) for level in levels)
     except (TypeError, ValueError):
         return False
 
@@ -319,10 +329,14 @@ def _integer_codes(values: np.ndarray) -> tuple[np.ndarray, pd.Index]:
     if high - low > 4 * len(values) + 1000:
         codes, levels = pd.factorize(values, sort=True)
         return np.asarray(codes, np.intp), pd.Index(levels)
-    shifted = values.astype(np.intp) - low if low or values.dtype != np.intp else values
+    if values.dtype.kind == "u":
+        shifted = (values - values.dtype.type(low)).astype(np.intp)
+    else:
+        shifted = values.astype(np.intp) - low if low or values.dtype != np.intp else values
     used = np.zeros(high - low + 1, dtype=bool)
     used[shifted] = True
-    levels = pd.Index(np.flatnonzero(used) + low)
+    kind = np.uint64 if high > np.iinfo(np.int64).max else np.int64
+    levels = pd.Index(np.flatnonzero(used).astype(kind) + kind(low))
     if used.all():
         return shifted, levels
     return (np.cumsum(used) - 1)[shifted], levels
@@ -352,8 +366,10 @@ class ColumnSpec:
         """``column`` with the categories of the fit; other kinds and categories are errors."""
         if self.kind == "category":
             return self._recoded(name, column)
-        if column.kind == self.kind or (self.kind == "number" and column.kind == "boolean"):
+        if column.kind == self.kind:
             return column
+        if self.kind == "number" and column.kind == "boolean":
+            return Column("number", column.values.astype(np.float64), column.missing)
         if self.kind == "boolean" and column.kind == "number":
             return _as_boolean(name, column)
         if column.missing is not None and column.missing.all():

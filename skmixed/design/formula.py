@@ -295,6 +295,9 @@ class _RightHandSide:
             raise formula_error(self.text, bar.start, "no grouping factor stands right of the bar")
         self._check_left(left)
         expr = _random_expression(self.text, left)
+        if expr == "0":
+            message = "the random-effects term has no effects: for an intercept write (1 | g)"
+            raise formula_error(self.text, left[0].start, message)
         split = bar.text == "||"
         parts = _uncorrelated(expr) if split else (expr,)
         for group in _grouping(self.text, right):
@@ -393,7 +396,7 @@ def _written_out(names: Sequence[str]) -> str:
 
 def _uncorrelated(expr: str) -> tuple[str, ...]:
     """The terms of ``expr`` as expressions of their own: ``1 + x`` gives ``1`` and ``0 + x``."""
-    return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr)) or (expr,)
+    return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr))
 
 
 @lru_cache(maxsize=4096)
@@ -406,8 +409,8 @@ def quoted_name(name: str) -> str:
     if re.fullmatch(r"[^\W\d]\w*", name) or _reads_as_itself(name, quoted):
         return quoted
     raise ValueError(
-        f"the column name {name!r} cannot stand in a formula, which would read it as something "
-        "else: rename the column"
+        f"a column named {name!r} cannot stand in a formula, which would read it as something "
+        "else: rename it"
     )
 
 
@@ -448,8 +451,15 @@ def _factor_text(factor) -> str:
     text = str(factor.expr)
     if factor.eval_method.value == "lookup" and not re.fullmatch(r"[^\W\d][\w.]*", text):
         return f"`{text}`"
-    is_call = re.match(r"[^\W\d][\w.]*\s*\(", text)
-    return text if factor.eval_method.value != "python" or is_call else f"{{{text}}}"
+    if factor.eval_method.value != "python" or is_call(text):
+        return text
+    return f"{{{text}}}"
+
+
+def is_call(text: str) -> bool:
+    """Whether ``text`` is one call, which needs no braces, and not a sum that begins with one."""
+    tokens = tokenize(text)
+    return tokens[0].kind == "name" and len(tokens) > 2 and _encloses(tokens[1:])
 
 
 def _grouping(text: str, right: list[Token]) -> list[str]:
@@ -495,6 +505,12 @@ def _group_name(text: str, part: list[Token]) -> str:
         raise formula_error(text, part[0].start, message)
     name = column.text.strip("`")
     return f"`{name}`" if ":" in name else name
+
+
+def group_label(group: str) -> str:
+    """A grouping factor as it is shown: a single column by its name, without backticks."""
+    columns = split_group(group)
+    return columns[0] if len(columns) == 1 else group
 
 
 def split_group(group: str) -> tuple[str, ...]:

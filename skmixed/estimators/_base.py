@@ -41,6 +41,7 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "verbose": ["verbose"],
+        "trusted": ["boolean"],
     }
 
     def __sklearn_tags__(self):
@@ -70,6 +71,7 @@ class MixedModelBase(FittedMixedModel, BaseEstimator):
             sample_weight=sample_weight,
             prior_weights=self.prior_weights,
             missing=self.missing,
+            trusted=self.trusted,
         )
         used = design.spec.needs()
         if groups is not None and GROUPS not in used:

@@ -161,7 +161,7 @@ class GeneralizedMixedModel(MixedModelBase):
         table = self._with_codes(self._named(X), terms.response)
         if len(terms.responses) == 1:
             return super()._response_of(table)
-        y = build_design(parse_formula(f"{terms.response} ~ 1"), table).y
+        y = build_design(f"{terms.response} ~ 1", table, trusted=self.trusted).y
         with np.errstate(invalid="ignore"):
             return y[:, 0] / y.sum(axis=1)
 
@@ -328,6 +328,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     max_iter : int, default 100
     tol : float, default 1e-8
     verbose : int, default 0
+    trusted : bool, default False
         As for :class:`MixedLinearRegressor`.
 
     Attributes
@@ -393,6 +394,7 @@ feature_names_in_
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        trusted=False,
     ):
         self.formula = formula
         self.family = family
@@ -405,6 +407,7 @@ feature_names_in_
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.trusted = trusted
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -534,7 +537,8 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         labels of any type, a proportion (with ``prior_weights``) or
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
-    n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose
+    n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
+trusted
         As for :class:`MixedGLMRegressor`.
 
     Attributes
@@ -585,6 +589,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        trusted=False,
     ):
         self.formula = formula
         self.link = link
@@ -596,6 +601,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.trusted = trusted
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -73,6 +73,9 @@ class GeneralizedInverseRegressor(
     reference : {"last", "first"} or dict, default "last"
         Which level of a categorical column comes last, and so gets the coefficient 0 with
         ``method="sweep"``: the last or first, or by column, ``{"A": "control"}``.
+    trusted : bool, default False
+        Evaluate expressions of the formula as Python code, at the fit and at every prediction,
+        where they are more than arithmetic on columns: only for formulas of your own.
 
     Attributes
     ----------
@@ -123,6 +126,7 @@ class GeneralizedInverseRegressor(
         "non_estimable": [StrOptions({"warn", "nan", "raise", "ignore"})],
         "formula": [str, None],
         "reference": [StrOptions({"last", "first"}), Mapping],
+        "trusted": ["boolean"],
     }
 
     def __init__(
@@ -134,6 +138,7 @@ class GeneralizedInverseRegressor(
         non_estimable="warn",
         formula=None,
         reference="last",
+        trusted=False,
     ):
         self.method = method
         self.fit_intercept = fit_intercept
@@ -141,6 +146,7 @@ class GeneralizedInverseRegressor(
         self.non_estimable = non_estimable
         self.formula = formula
         self.reference = reference
+        self.trusted = trusted
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -237,7 +243,11 @@ class GeneralizedInverseRegressor(
             X = check_array(X, dtype=np.float64)
         data = as_columns(X)
         design = build_glm_design(
-            data, formula=self.formula, reference=self.reference, weights=weights
+            data,
+            formula=self.formula,
+            reference=self.reference,
+            weights=weights,
+            trusted=self.trusted,
         )
         if design.response is not None and y is not None:
             raise ValueError(

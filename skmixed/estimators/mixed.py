@@ -54,6 +54,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         Decrease of the criterion that the optimiser may leave undone.
     verbose : int, default 0
         Print the criterion and theta of every step.
+    trusted : bool, default False
+        Evaluate expressions of the formula as Python code, at the fit and at every prediction,
+        where they are more than arithmetic on columns: only for formulas of your own.
 
     Attributes
     ----------
@@ -143,6 +146,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        trusted=False,
     ):
         self.formula = formula
         self.reml = reml
@@ -153,6 +157,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.trusted = trusted
 
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.

@@ -330,7 +330,7 @@ def test_expressions_that_are_not_defined_everywhere(data):
     design = build_design("y ~ log(x) + (1 | g)", data, missing="drop")
     np.testing.assert_array_equal(design.rows, np.flatnonzero(data.x > 0))
     assert len(design.y) == len(design.random[0].codes) == len(design.random[0].z) == len(design.X)
-    lagged = build_design("y ~ lag(x)", data, missing="drop")
+    lagged = build_design("y ~ lag(x)", data, missing="drop", trusted=True)
     np.testing.assert_array_equal(lagged.X[:, 1], data.x[:-1])
 
 
@@ -343,9 +343,9 @@ def test_rows_of_weight_zero_are_left_out_before_anything_else(data):
     table.loc[table.f == "a", "x"] = np.nan
     design = build_design("y ~ x*f + poly(pos, 2) + (1 | g)", table, sample_weight=count)
     kept = data[data.f != "a"]
-    expected = build_design("y ~ x*f + poly(pos, 2) + (1 | g)", kept)
+    expected = build_design("y ~ x*f + poly(pos, 2) + (1 | g)", kept.loc[kept.index.repeat(2)])
     assert design.names == expected.names
-    np.testing.assert_array_equal(design.X, expected.X)
+    np.testing.assert_allclose(design.X, expected.X[::2], rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(design.frequencies, np.full(len(kept), 2.0))
     np.testing.assert_array_equal(design.rows, kept.index)
     assert design.n_obs == 2 * len(kept)
@@ -417,7 +417,8 @@ def test_bad_responses(data, response, message):
         ("y ~ x + (1 | constant)", "grouping factor 'constant' has one level, 'z'"),
         ("y ~ C(f, levels=['a', 'b'])", "unknown category 'c'"),
         ("y ~ 2*x", "cannot be read"),
-        ("y ~ np.log(x, 2, 3, 4)", "cannot be evaluated"),
+        ("y ~ np.log(x, 2, 3, 4)", r"np.log\(\) takes 1 argument by position, not 4"),
+        ("y ~ poly(x, degree='a')", "cannot be evaluated"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Data has categories outside", "ignore:Constructing a Cat")
