@@ -286,7 +286,7 @@ class DesignSpec:
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
                 RandomTerm(
-                    group_label(spec.group),
+                    group_label(spec.group, self.groups),
                     part.names,
                     codes[spec.group],
                     levels[spec.group],
@@ -410,8 +410,8 @@ def build_design(
     Raises
     ------
     ValueError
-        For expressions that are not trusted, and for columns that cannot be what the formula makes of them; the message names column and
-        remedy.
+        For expressions that would have to be trusted, and for columns that cannot be what the
+        formula makes of them; the message names column and remedy.
 
     Examples
     --------
@@ -501,7 +501,9 @@ def _defined_expressions(
         if undefined.all():
             raise ValueError("in every row of the data an expression of the formula is undefined")
         table.keep(np.flatnonzero(~undefined))
-        if spec.trusted:  # what Python code does with the rows is unknown, it may look at neighbours
+        if (
+            spec.trusted
+        ):  # what Python code does with the rows is unknown, it may look at neighbours
             return spec, blocks.without(undefined)
 
 

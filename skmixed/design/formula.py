@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -145,7 +145,7 @@ def parse_formula(text: str) -> Terms:
         second = [token for token in tokens if token.text == "~"][1]
         raise formula_error(text, second.start, "the formula has more than one '~'")
     for token in tokens:
-        if token.text == "~" and token.context:
+        if token.text == "~" and token.context and not token.in_python:
             raise formula_error(text, token.start, "'~' stands inside brackets")
     response = _response(text, sides[0]) if len(sides) == 2 and sides[0] else None
     reader = _RightHandSide(text)
@@ -507,10 +507,10 @@ def _group_name(text: str, part: list[Token]) -> str:
     return f"`{name}`" if ":" in name else name
 
 
-def group_label(group: str) -> str:
-    """A grouping factor as it is shown: a single column by its name, without backticks."""
+def group_label(group: str, groups: Collection[str]) -> str:
+    """How one of ``groups`` is shown: a column without backticks, unless ``a:b`` is another."""
     columns = split_group(group)
-    return columns[0] if len(columns) == 1 else group
+    return columns[0] if len(columns) == 1 and columns[0] not in groups else group
 
 
 def split_group(group: str) -> tuple[str, ...]:

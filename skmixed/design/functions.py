@@ -23,8 +23,9 @@ State = dict[str, Any]
 class Function:
     """A function of formulas: how it is called and with which arguments.
 
-    ``kind`` is "rows" (each row for itself), "aggregate" (one value of a column), "transform"
-    (columns of a column) or "coding" (of a factor); ``most`` counts the arguments by position.
+    ``kind`` is "rows" (each row for itself), "table" (each row for itself, looked up in a list),
+    "aggregate" (one value of a column), "transform" (columns of a column) or "coding" (of a
+    factor), "same" and "list"; ``least`` and ``most`` count the arguments by position.
     """
 
     call: Callable[..., Any]
@@ -33,6 +34,11 @@ class Function:
     most: int
     keywords: frozenset[str] = frozenset()
     logical: bool = False  # takes booleans as they are, not as numbers
+
+    @property
+    def one_column(self) -> bool:
+        """Whether only the first argument may be a column: others would differ for new rows."""
+        return self.kind in ("table", "aggregate", "transform", "coding")
 
     def objection(self, n: int, keywords: list[str | None]) -> str | None:
         """What is wrong with ``n`` arguments by position and these by name."""
@@ -108,7 +114,7 @@ def _percentile(x: np.ndarray, counts: np.ndarray | None, q: Any) -> Any:
     return quantile(x, counts, np.asarray(q, dtype=float) / 100)
 
 
-_AGGREGATES = {
+_AGGREGATES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "mean": (_mean, ()),
     "sum": (_sum, ()),
     "min": (lambda x, counts: float(x.min()), ()),
@@ -213,6 +219,7 @@ def transformed(function: Function, x: np.ndarray, counts, state: State, args, s
     counts = None if counts is None else counts[known]
     made = function.call(x[known], counts, state, *args, **settings)
     inner = getattr(made, "__wrapped__", made)
+    wide: Any
     if isinstance(inner, dict):
         wide = {key: _spread(values, known, x) for key, values in inner.items()}
     else:
@@ -247,10 +254,10 @@ _NUMPY: dict[str, Function] = {
     **{name: _rows(name) for name in _NUMERIC},
     **{name: _rows(name, logical=True) for name in _LOGICAL},
     "where": Function(np.where, "rows", 3, 3, logical=True),
-    "isin": Function(np.isin, "rows", 2, 2, logical=True),
+    "isin": Function(np.isin, "table", 2, 2, logical=True),
     "clip": Function(np.clip, "rows", 1, 3, frozenset({"a_min", "a_max"})),
     "round": Function(np.round, "rows", 1, 2, frozenset({"decimals"})),
-    "digitize": Function(np.digitize, "rows", 2, 2, frozenset({"right"})),
+    "digitize": Function(np.digitize, "table", 2, 2, frozenset({"right"})),
     "nan_to_num": Function(np.nan_to_num, "rows", 1, 1, frozenset({"nan"})),
     "array": Function(np.array, "rows", 1, 1, logical=True),
     **{name: _aggregate(name) for name in _AGGREGATES},
@@ -262,7 +269,7 @@ _NUMPY: dict[str, Function] = {
 FUNCTIONS: dict[str, Function] = {
     **{f"np.{name}": function for name, function in _NUMPY.items()},
     **{name: _NUMPY[name] for name in (*_BARE, "round", "mean", "median", "sum", "min", "max")},
-    "exp10": Function(TRANSFORMS["exp10"], "rows", 1, 1),
+    "exp10": Function(partial(np.power, 10.0), "rows", 1, 1),
     "sd": Function(partial(_std, ddof=1), "aggregate", 1, 1),
     "I": Function(lambda value: value, "same", 1, 1),
     "c": Function(lambda *values: list(values), "list", 0, 1000),
@@ -275,7 +282,10 @@ FUNCTIONS: dict[str, Function] = {
     "bs": Function(
         _bs, "transform", 1, 5, _BOUNDS | {"df", "knots", "degree", "include_intercept"}
     ),
-    **{name: Function(partial(_cubic, name), "transform", 1, 3, _CUBIC) for name in ("cr", "cs", "cc")},
+    **{
+        name: Function(partial(_cubic, name), "transform", 1, 3, _CUBIC)
+        for name in ("cr", "cs", "cc")
+    },
     "C": Function(
         TRANSFORMS["C"], "coding", 1, 2, frozenset({"contrasts", "levels", "spans_intercept"})
     ),

@@ -18,7 +18,8 @@ from formulaic.materializers.types import FactorValues
 from formulaic.transforms import TRANSFORMS
 from interface_meta import override
 
-from skmixed.design.expression import Evaluator, Expression, read_expression
+from skmixed.design.evaluate import Evaluator
+from skmixed.design.expression import Expression, read_expression
 from skmixed.design.formula import formulaic_formula, term_names
 from skmixed.design.functions import FUNCTIONS
 

@@ -230,6 +230,33 @@ def test_response_forms(data):
 
 
 @pytest.mark.parametrize(
+    ("formula", "response", "names"),
+    [
+        ("I(y - x) ~ x + pos", lambda d: d.y - d.x, ["Intercept", "x", "pos"]),
+        ("y - x ~ x", lambda d: d.y - d.x, ["Intercept", "x"]),
+        ("log(pos / k) ~ pos", lambda d: np.log(d.pos / d.k), ["Intercept", "pos"]),
+        ("I(y - x) ~ .", lambda d: d.y - d.x, ["Intercept", "pos", "k"]),
+    ],
+)
+def test_a_change_may_be_explained_by_where_it_began(data, formula, response, names):
+    table = data[["y", "x", "pos", "k"]].assign(k=data.k + 1)
+    design = build_design(formula, table)
+    np.testing.assert_allclose(design.y, response(table))
+    assert list(design.names) == names
+    np.testing.assert_allclose(design.spec.response_of(table), design.y)
+
+
+def test_a_group_named_like_an_interaction(data):
+    table = data.assign(**{"f:g": data.h})
+    one = build_design("y ~ x + (1 | `f:g`)", table).random[0]
+    assert one.group == "f:g" and len(one.levels) == data.h.nunique()
+    both = build_design("y ~ x + (1 | f:g) + (0 + x | `f:g`)", table)
+    assert [term.group for term in both.random] == ["f:g", "`f:g`"]
+    assert both.random[0].n_levels > both.random[1].n_levels == one.n_levels
+    assert [term.group for term in both.spec.new(table).random] == ["f:g", "`f:g`"]
+
+
+@pytest.mark.parametrize(
     ("formula", "names"),
     [
         ("y ~ . + (1 | g)", ["Intercept", "x", "k", "h"]),
@@ -405,6 +432,8 @@ def test_bad_responses(data, response, message):
         ("y ~ x + y", "response 'y' also stands on the right-hand side"),
         ("log(pos) ~ (pos | g)", "response 'pos' also stands"),
         ("k ~ (1 | k)", "response 'k' also stands"),
+        ("I(k / pos) ~ k*pos", "response 'k' also stands"),
+        ("cbind(k, 5 - k) ~ k", "response 'k' also stands"),
         ("cbind(k, k) ~ x", "'k' is named twice"),
         ("f ~ x", "response 'f' holds categories"),
         ("poly(y, 2) ~ x", "2 columns, not one"),
