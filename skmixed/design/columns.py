@@ -356,11 +356,14 @@ class ColumnSpec:
 
     kind: str
     categories: Any = None  # a pandas Index for a category
+    ordered: bool = False
 
     @classmethod
     def of(cls, kind: str, values: Any) -> ColumnSpec:
         """The specification of a column of the fit."""
-        return cls(kind, values.array.categories if kind == "category" else None)
+        if kind != "category":
+            return cls(kind)
+        return cls(kind, values.array.categories, bool(values.array.ordered))
 
     def conform(self, name: str, column: Column) -> Column:
         """``column`` with the categories of the fit; other kinds and categories are errors."""
@@ -390,8 +393,7 @@ class ColumnSpec:
         unknown = used[self.categories.get_indexer(used) < 0]
         if len(unknown):
             raise unknown_category(name, list(unknown), list(self.categories))
-        values = pd.Categorical.from_codes(place[codes], categories=self.categories)
-        return _category(values)
+        return _category(pd.Categorical.from_codes(place[codes], self.categories, self.ordered))
 
 
 def _as_boolean(name: str, column: Column) -> Column:

@@ -290,7 +290,7 @@ FUNCTIONS: dict[str, Function] = {
         TRANSFORMS["C"], "coding", 1, 2, frozenset({"contrasts", "levels", "spans_intercept"})
     ),
     "hashed": Function(
-        TRANSFORMS["hashed"], "coding", 2, 3, frozenset({"contrasts", "spans_intercept"})
+        TRANSFORMS["hashed"], "coding", 1, 3, frozenset({"levels", "contrasts", "spans_intercept"})
     ),
 }
 

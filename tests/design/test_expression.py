@@ -345,6 +345,15 @@ def test_columns_may_have_the_names_of_functions(data):
     assert design.names[4:] == ("C(f, Sum)[S.a]", "C(f, Sum)[S.b]")
 
 
+def test_categories_keep_their_order(data):
+    order = pd.CategoricalDtype(["c", "a", "b"], ordered=True)
+    table = data.assign(f=data.f.astype(order))
+    design = build_design("y ~ I(0 + (f < 'b')) + hashed(f, levels=3):x", table)
+    np.testing.assert_array_equal(design.X[:, 1], data.f != "b")
+    for new in (table, data):
+        np.testing.assert_array_equal(design.spec.new(new).X, design.X)
+
+
 def test_names_in_backticks_do_not_share_what_was_learnt(data):
     table = data.rename(columns={"x": "a b", "z": "c d"})
     design = build_design("y ~ scale(`a b`) + scale(`c d`) + I(`a b` - np.mean(`c d`))", table)
