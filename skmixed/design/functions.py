@@ -212,12 +212,14 @@ def transformed(function: Function, x: np.ndarray, counts, state: State, args, s
     Rows without one have none in the result either: NaN stays NaN, infinity stays infinity.
     """
     known = np.isfinite(x)
-    if known.all():
-        return function.call(x, counts, state, *args, **settings)
-    if not state and not known.any():
+    every = bool(known.all())
+    if not (state or every or known.any()):
         raise ValueError("there is no row with a value to learn from")
-    counts = None if counts is None else counts[known]
-    made = function.call(x[known], counts, state, *args, **settings)
+    own = counts if counts is None or every else counts[known]
+    made = function.call(x if every else x[known], own, state, *args, **settings)
+    state["learnt"] = True  # powers, too, which learn nothing
+    if every:
+        return made
     inner = getattr(made, "__wrapped__", made)
     wide: Any
     if isinstance(inner, dict):

@@ -493,6 +493,7 @@ UNDEFINED = [
     "log(x)",
     "scale(log(x))",
     "poly(log(x), 2)",
+    "poly(log(x), 2, raw=True)",
     "bs(log(x), df=4)",
     "cr(log(x), df=3, constraints='center')",
     "I(z - np.mean(log(x)))",
@@ -517,6 +518,7 @@ def test_undefined_rows_are_dropped_and_teach_nothing(data, term):
     new = found.spec.new(data[inside], missing="drop")
     kept = (data.x[inside] > 0).to_numpy()
     np.testing.assert_array_equal(new.rows, np.flatnonzero(kept))
+    assert not len(found.spec.new(data[inside & (data.x < 0)], missing="drop").rows)
 
 
 def test_rows_lost_through_the_response_set_no_knots(data):
