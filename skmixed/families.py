@@ -31,6 +31,8 @@ from scipy.special import (
 _LARGEST_EXPONENT = 300.0
 # Beyond this the normal tail is replaced by its asymptotic series, exact to 1e-14 there.
 _NORMAL_TAIL = 40.0
+# Distance from its bound at which a mean is there; the tail of a Cauchy distribution is heavy.
+_AT_BOUND = {"cauchit": 1e-8, "others": 1e-12}
 
 
 class Curve(NamedTuple):
@@ -237,6 +239,17 @@ class Family:
         """Why a response is outside the family's range; None if it is not."""
         return None
 
+    def one_sided(self, y, w):
+        """Where the likelihood of a row rises to 1 without reaching it, (n,).
+
+        1: as eta rises without limit, -1: as eta falls, 0: the likelihood has a maximum.
+        """
+        return np.zeros(len(y))
+
+    def saturation(self, side):
+        """|eta| beyond which the mean is at its bound, for sides (n,) of :meth:`one_sided`."""
+        raise NotImplementedError
+
     def sample(self, mu, w, dispersion, rng):
         """Draws of the response, of the shape of ``mu``."""
         raise NotImplementedError
@@ -269,6 +282,14 @@ class Binomial(Family):
 
     def initial_mean(self, y, w):
         return (y + 0.5) / (w + 1)
+
+    def one_sided(self, y, w):
+        rises = (y == w) & (self.link.name != "log")  # there eta = 0 is a success for certain
+        return np.where(w > 0, 1.0 * rises - (y == 0), 0.0)
+
+    def saturation(self, side):
+        gap = _AT_BOUND["cauchit" if self.link.name == "cauchit" else "others"]
+        return np.where(side > 0, self.link.link(1 - gap), -self.link.link(gap))
 
     def sample(self, mu, w, dispersion, rng):
         return rng.binomial(np.broadcast_to(w, mu.shape).astype(int), np.clip(mu, 0, 1)) / w
@@ -338,6 +359,12 @@ class Poisson(_PositiveMean):
     def initial_mean(self, y, w):
         return np.maximum(y, 0.3)
 
+    def one_sided(self, y, w):
+        return -1.0 * ((y == 0) & (w > 0)) if self.link.name == "log" else np.zeros(len(y))
+
+    def saturation(self, side):
+        return np.full(np.shape(side), -np.log(_AT_BOUND["others"]))
+
     def problem(self, y):
         if np.any(y < 0):
             return f"counts cannot be negative, and {_rows(y < 0)} are"
@@ -379,6 +406,7 @@ class NegativeBinomial(_PositiveMean):
         return -w * gammaln(y + 1)
 
     initial_mean, problem = Poisson.initial_mean, Poisson.problem
+    one_sided, saturation = Poisson.one_sided, Poisson.saturation
 
     def initial_log_dispersion(self, y, w, mu):
         excess = np.average((y - mu) ** 2 - mu, weights=w) / np.average(mu**2, weights=w)

@@ -28,7 +28,7 @@ from skmixed.families import FAMILIES, LINKS, Binomial, make_family
 from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.pirls import NoMode
-from skmixed.models.separation import one_sided_groups, separating_columns
+from skmixed.models.separation import Separation, one_sided_groups
 
 # Nodes of the quadrature over the random effects in marginal predictions.
 _MARGINAL_NODES = 60
@@ -53,6 +53,9 @@ class GeneralizedMixedModel(MixedModelBase):
         self._check_terms(design, family, w)
         with one_thread():
             problem = approximation(design, y, w, family, self.n_agq)
+            separation = Separation.find(problem, design)
+        if separation is not None:
+            problem = separation.remaining
         try:
             fit = fit_glmm(
                 problem,
@@ -67,8 +70,8 @@ class GeneralizedMixedModel(MixedModelBase):
                 f"{family.links[0]!r}, check offsets, or take random effects out"
             ) from None
         with one_thread():
-            self._separation = self._separated(problem, fit, design)
-        return design, fit
+            self._separation = self._separated(problem, separation, design)
+            return design, fit if separation is None else separation.complete(fit)
 
     def _outcome(self, design, family):
         """Response and prior weights as the family takes them."""
@@ -96,26 +99,26 @@ class GeneralizedMixedModel(MixedModelBase):
 
         return show
 
-    def _separated(self, problem, fit, design):
-        """Names of separating columns, and of groups in which every level has one outcome."""
-        rows = problem.objective.rows
-        eta = rows.fixed_part(fit.gamma) + rows.random_part(fit.group_modes)
-        at = separating_columns(rows, eta, fit.basis)
+    def _separated(self, problem, separation, design):
+        """What separates, the number of its rows, and groups whose levels have one outcome."""
         names = list(dict.fromkeys(term.group for term in design.random))
+        rows = problem.objective.rows
         groups = [names[rows.plan.order[g]] for g in one_sided_groups(rows)]
-        return [design.names[fit.basis.kept[j]] for j in at], groups
+        if separation is None:
+            return [], 0, groups
+        return separation.names(), int(np.count_nonzero(separation.dropped)), groups
 
     def _tell_separation(self, stacklevel):
-        columns, groups = self._separation
+        columns, n_rows, groups = self._separation
         del self._separation
         if columns:
             warnings.warn(
                 f"{type(self).__name__}: {', '.join(columns)} "
                 f"separate{'s' * (len(columns) == 1)} the outcomes perfectly: the likelihood grows "
-                "without limit along these coefficients. Reported are the values at which it grew "
-                "by no more than the tolerance; predictions are those of the limit, standard "
-                "errors of these coefficients mean nothing. Merge categories, leave columns out, "
-                "or penalise",
+                f"without limit along these coefficients. Reported is the limit: {n_rows} "
+                f"row{'s' * (n_rows > 1)} predicted without error, coefficients large enough for "
+                "that with standard errors of inf, and all else as without these rows. Merge "
+                "categories, leave columns out, or penalise",
                 SeparationWarning,
                 stacklevel=stacklevel,
             )

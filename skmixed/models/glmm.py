@@ -17,7 +17,7 @@ from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.optimize import Optimum, minimize_theta
-from skmixed.models.pirls import NoMode, Rows, find_mode, is_perfect, mode_at
+from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
@@ -187,9 +187,9 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
     """
     objective = problem.objective
     with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
+        if not problem.n_obs:
+            return GLMMFit.at(problem, _without_rows(objective))
         start = starting_values(objective)
-        if objective.near.separated:
-            return GLMMFit.at(problem, _where_it_starts(objective, start))
         search = _InUnits(objective, start)
         optimum = minimize_theta(
             search.evaluate,
@@ -202,11 +202,15 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         return GLMMFit.at(problem, _settled(objective, optimum))
 
 
-def _where_it_starts(objective, start):
-    """The optimum where X alone separates the outcomes: no variance, likelihood near its bound."""
-    state = objective.evaluate(start)
-    message = "the fixed effects separate the outcomes"
-    return Optimum(start, state.value, state, 0, 1, True, message, ((state.value, start),))
+def _without_rows(objective):
+    """The optimum of a problem in which no row counts: no variance, likelihood 1."""
+    none = np.zeros(objective.n_theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.plan.groups]
+    T = objective.plan_factors(none)
+    objective.near.state = Start(mode_at(objective.rows, np.zeros(0), u, T, 0.0))
+    state = objective.evaluate(none)
+    message = "the fixed effects separate all outcomes"
+    return Optimum(none, state.value, state, 0, 1, True, message, ((state.value, none),))
 
 
 @dataclass(frozen=True)
@@ -280,13 +284,12 @@ def starting_values(objective):
     glm, log_disp = _without_random_effects(rows)
     if rows.family.scale:
         objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
-    objective.near.separated = is_perfect(rows, glm)
-    theta = _moment_theta(objective, glm) * (not objective.near.separated)
+    theta = _moment_theta(objective, glm)
     T = objective.plan_factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
     start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
     mode = start
-    if u and not objective.near.separated:
+    if u:
         mode = find_mode(rows, start, T, log_disp, joint=True, last_step=_START_STEP)
     objective.near.n_steps += mode.n_steps
     objective.near.state = Start(mode)
@@ -342,7 +345,8 @@ def _moment_theta(objective, glm):
     for at, c, D in zip(plan.order, scores, informations, strict=True):
         j, i, k = objective.layout.entries[at]
         tau2 = (c**2 - D).sum(axis=1) / np.maximum((D**2).sum(axis=1), 1e-300)
-        unit = 1 / np.sqrt(np.maximum(D.mean(axis=1), 1e-300))
+        known = np.maximum(np.count_nonzero(D, axis=1), 1)
+        unit = 1 / np.sqrt(np.maximum(D.sum(axis=1) / known, 1e-300))
         tau = np.clip(
             np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit
         )

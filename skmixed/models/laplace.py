@@ -50,7 +50,6 @@ class Near:
     state: object = None
     n_steps: int = 0
     least_log_dispersion: float = -math.inf
-    separated: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,6 @@ from skmixed.linalg.crossproducts import GramPlan
 # Newton decrement (in units of the deviance) after which one more step is exact to rounding.
 _LAST_STEP = 1e-10
 _MAX_STEPS = 200
-# -2 log likelihood of 0/1 outcomes below which they are separated; further on rounding decides.
-_PERFECT = 1e-4
 _MAX_HALVINGS = 40
 
 
@@ -180,11 +178,6 @@ def mode_at(rows, gamma, u, T, log_disp, eta=None):
     return Mode(gamma, u, eta, curve, penalised if math.isfinite(penalised) else math.inf)
 
 
-def is_perfect(rows, at):
-    """Whether every outcome is fitted perfectly: then g, at least 0, falls for ever."""
-    return rows.family.name == "binomial" and at.penalised < _PERFECT
-
-
 def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     """The mode of u, or with ``joint`` of (gamma, u), by Newton's method with step halving.
 
@@ -211,7 +204,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     for step in range(1, _MAX_STEPS + 1):
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
-        if (decrement <= last_step and length in (0.0, 1.0)) or is_perfect(rows, at):
+        if decrement <= last_step and length in (0.0, 1.0):
             return replace(at, n_steps=start.n_steps + step)
     raise NoMode("the penalised likelihood has no mode")
 

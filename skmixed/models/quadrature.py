@@ -30,6 +30,8 @@ from skmixed.models.laplace import Evaluation, LaplaceDeviance, leverages_of_blo
 MAX_NODES = 20_000
 # Rows times nodes that are evaluated together.
 _CHUNK = 1 << 19
+# Steps of the recurrence for the weights after which it is scaled.
+_RESCALED = 32
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,29 @@ class Rule:
 
     @classmethod
     def product(cls, n_nodes, s):
-        x, w = roots_hermitenorm(n_nodes)
-        # the outermost weights underflow before their nodes lose all influence
-        log_w = np.log(np.maximum(w, 1e-300) / w.sum())
+        x, _ = roots_hermitenorm(n_nodes)
+        log_w = _log_weights(x)
         at = np.indices((n_nodes,) * s).reshape(s, -1)
         return cls(x[at].T, log_w[at].sum(axis=0))
+
+
+def _log_weights(x):
+    """log w_k = -log sum_j h_j(x_k)^2 over the orthonormal Hermite polynomials of degree < n.
+
+    Weights and polynomials leave the range of doubles before the outermost nodes lose all
+    influence: the recurrence is scaled by powers of two as it goes.
+    """
+    before, h = np.zeros_like(x), np.ones_like(x)
+    total, exponent = np.ones_like(x), np.zeros(len(x))
+    for j in range(1, len(x)):
+        before, h = h, (x * h - np.sqrt(j - 1) * before) / np.sqrt(j)
+        total = total + h**2
+        if j % _RESCALED == 0:
+            shift = np.frexp(total)[1] // 2
+            before, h = np.ldexp(before, -shift), np.ldexp(h, -shift)
+            total, exponent = np.ldexp(total, -2 * shift), exponent + 2 * shift
+    log_w = -np.log(total) - exponent * np.log(2.0)
+    return log_w - np.log(np.sum(np.exp(log_w)))
 
 
 @dataclass(frozen=True)
