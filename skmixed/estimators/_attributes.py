@@ -126,7 +126,7 @@ class FittedMixedModel:
     def _of_all_columns(self, vcov):
         """A covariance (p, p) from that of the kept columns (r, r)."""
         if self._shortest:
-            return self._minimum_norm @ vcov @ self._minimum_norm.T
+            return _of_combinations(self._minimum_norm, vcov)
         basis = self.result_.basis
         full = np.full((basis.aliased.size, basis.aliased.size), np.nan)
         full[np.ix_(basis.kept, basis.kept)] = vcov
@@ -286,3 +286,14 @@ class FittedMixedModel:
             S=sparse.diags(diagonal) if q else sparse.dia_matrix((0, 0)),
             P=sparse.csr_matrix((np.ones(q), (np.arange(q), order)), shape=(q, q)),
         )
+
+
+def _of_combinations(K, vcov):
+    """K vcov K'; inf for combinations with an unbounded coefficient, and NaN beside them."""
+    unbounded = np.isinf(vcov.diagonal())
+    known = K[:, ~unbounded]
+    result = known @ vcov[np.ix_(~unbounded, ~unbounded)] @ known.T
+    touched = K[:, unbounded].any(axis=1)
+    result[touched] = result[:, touched] = np.nan
+    result[touched, touched] = np.inf
+    return result

@@ -151,12 +151,15 @@ def _counts(model):
 
 def _fixed(model, statistic):
     table = pd.DataFrame({"Estimate": model.fixed_effects_, "Std. Error": model.standard_errors_})
-    table[statistic] = table["Estimate"] / table["Std. Error"]
+    # a coefficient without finite estimate has no statistic: 0 would speak against an effect
+    known = np.isfinite(table["Std. Error"])
+    table[statistic] = (table["Estimate"] / table["Std. Error"]).where(known)
     return table
 
 
 def _correlation(model):
-    se = model.standard_errors_.dropna()
+    se = model.standard_errors_
+    se = se[np.isfinite(se)]
     if not len(se) or not (se > 0).all():
         return None
     half = model.vcov_.loc[se.index, se.index].div(se, axis=0)

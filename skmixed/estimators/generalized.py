@@ -28,7 +28,7 @@ from skmixed.families import FAMILIES, LINKS, Binomial, make_family
 from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.pirls import NoMode
-from skmixed.models.separation import Separation, one_sided_groups
+from skmixed.models.separation import Separation, one_sided_groups, separates_jointly
 
 # Nodes of the quadrature over the random effects in marginal predictions.
 _MARGINAL_NODES = 60
@@ -70,7 +70,7 @@ class GeneralizedMixedModel(MixedModelBase):
                 f"{family.links[0]!r}, check offsets, or take random effects out"
             ) from None
         with one_thread():
-            self._separation = self._separated(problem, separation, design)
+            self._separation = self._separated(problem, fit, separation, design)
             return design, fit if separation is None else separation.complete(fit)
 
     def _outcome(self, design, family):
@@ -99,36 +99,43 @@ class GeneralizedMixedModel(MixedModelBase):
 
         return show
 
-    def _separated(self, problem, separation, design):
-        """What separates, the number of its rows, and groups whose levels have one outcome."""
+    def _separated(self, problem, fit, separation, design):
+        """What separates: columns and their number of rows, one-sided groups, all groups."""
         names = list(dict.fromkeys(term.group for term in design.random))
         rows = problem.objective.rows
         groups = [names[rows.plan.order[g]] for g in one_sided_groups(rows)]
+        jointly = names if not groups and separates_jointly(problem, fit) else []
         if separation is None:
-            return [], 0, groups
-        return separation.names(), int(np.count_nonzero(separation.dropped)), groups
+            return [], 0, groups, jointly
+        return separation.names(), int(np.count_nonzero(separation.dropped)), groups, jointly
 
     def _tell_separation(self, stacklevel):
-        columns, n_rows, groups = self._separation
+        columns, n_rows, groups, jointly = self._separation
         del self._separation
+        told = []
         if columns:
-            warnings.warn(
-                f"{type(self).__name__}: {', '.join(columns)} "
-                f"separate{'s' * (len(columns) == 1)} the outcomes perfectly: the likelihood grows "
-                f"without limit along these coefficients. Reported is the limit: {n_rows} "
-                f"row{'s' * (n_rows > 1)} predicted without error, coefficients large enough for "
-                "that with standard errors of inf, and all else as without these rows. Merge "
-                "categories, leave columns out, or penalise",
-                SeparationWarning,
-                stacklevel=stacklevel,
+            told.append(
+                f"{', '.join(columns)} separate{'s' * (len(columns) == 1)} the outcomes perfectly: "
+                "the likelihood grows without limit along these coefficients. Reported is the "
+                f"limit: {n_rows} row{'s' * (n_rows > 1)} predicted without error, coefficients "
+                "large enough for that with standard errors of inf, and all else as without these "
+                "rows. Merge categories, leave columns out, or penalise"
             )
         if groups:
-            warnings.warn(
-                f"{type(self).__name__}: every level of {', '.join(groups)} has outcomes of one "
-                "kind only: the variance between its levels has no finite estimate",
-                SeparationWarning,
-                stacklevel=stacklevel,
+            told.append(
+                f"every level of {', '.join(groups)} has outcomes of one kind only: the variance "
+                "between its levels has no finite estimate"
             )
+        if jointly:
+            told.append(
+                f"the fixed effects and the levels of {', '.join(jointly)} together separate the "
+                "outcomes perfectly: the data do not bound the size of the effects and of their "
+                "variances, the estimates are where the approximated likelihood ends to grow. "
+                "Leave a term out"
+            )
+        for text in told:
+            message = f"{type(self).__name__}: {text}"
+            warnings.warn(message, SeparationWarning, stacklevel=stacklevel)
 
     # Labels
 
@@ -553,12 +560,11 @@ trusted
 
     Notes
     -----
-    Where a column separates the classes the likelihood has no maximum. The fit stops when it
-    grows by no more than the tolerance, with a :class:`SeparationWarning` that names the column:
-    its coefficient is finite (linear predictors of about 20 to 40), predictions are those of the
-    limit, its standard error carries no meaning, and everything else is as without the rows that
-    it separates. Where the fixed effects separate all rows the fit stops at -2 log L < 1e-4
-    (linear predictors of about 10 or more), with variances of zero.
+    Where columns separate the classes the likelihood has no maximum. The fit is its limit, with a
+    :class:`SeparationWarning` that names the columns: the rows that are separated have predictions
+    of 0 or 1, everything that the other rows determine is as without them, and coefficients that
+    they do not determine are finite, as large as these predictions need, with standard errors of
+    inf. Where all rows are separated the deviance and the variances are zero.
 
     Examples
     --------

@@ -67,21 +67,28 @@ def _movements(X, stay, rows, intercept):
     """Movements of rows along an orthonormal basis of the directions that leave others in place."""
     basis = independent_columns(X[stay], None, intercept)
     gap = outside_row_space(basis, RowBlocks(X[rows]))
-    return gap @ np.linalg.inv(np.linalg.qr(gap, mode="r")) * np.sqrt(len(gap)) if gap.size else gap
+    return gap @ np.linalg.inv(np.linalg.qr(gap, mode="r")) if gap.size else gap
 
 
 # A proof that there is no such direction
 
 
 def _is_ruled_out(Q, side):
-    """Whether an even sample of the rows, or else all rows, prove that nothing separates."""
+    """Whether a sample of the rows, or else all rows, prove that nothing separates."""
     size = _SAMPLE + _SAMPLE_PER_COLUMN * Q.shape[1]
     known = [np.flatnonzero(side == value) for value in (-1, 0, 1)]
-    sample = np.concatenate([rows[:: -(-len(rows) // size) or 1] for rows in known])
+    sample = np.concatenate([_some(rows, size) for rows in known])
     if _overlaps(Q[sample], side[sample]):
         return True
     every = np.concatenate(known)
     return len(sample) < len(every) and _overlaps(Q[every], side[every])
+
+
+def _some(rows, size):
+    """At most ``size`` of the rows: always the same, in no pattern that a design could have."""
+    if len(rows) <= size:
+        return rows
+    return rows[np.random.default_rng(0).integers(0, len(rows), size)]
 
 
 def _overlaps(Q, side):

@@ -26,6 +26,8 @@ _INVOLVED = 1e-6
 # Rows taken in at a time, and what they may lack, in the search for the shortest movement.
 _MORE_ROWS, _LACKING = 20, 1e-9
 _MAX_ROUNDS = 1000
+# Probability that counts as certain where random effects take part in a separation.
+_CERTAIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,27 @@ def _least_distance(G, h):
     E = np.vstack([G.T, h])
     rest = E @ nnls(E, target)[0] - target
     return -rest[:-1] / rest[-1]
+
+
+def separates_jointly(problem, fit):
+    """Whether fixed and random effects together put every row on its side, beyond any doubt.
+
+    As all effects and their standard deviations grow together the likelihood then tends to a
+    limit, that without noise: what the search ends at says more of the approximation than of the
+    data. Beyond doubt: a level one standard deviation away is predicted with certainty.
+    """
+    objective, rows = problem.objective, problem.objective.rows
+    if not rows.plan.groups or not problem.n_obs:
+        return False
+    side = rows.family.one_sided(rows.y, rows.w)
+    eta = rows.Q @ fit.gamma + rows.random_part(fit.group_modes)
+    if not np.all((side * eta > 0)[rows.w > 0]):
+        return False
+    variance = sum(
+        np.mean(np.sum((group.z @ T) ** 2, axis=1))
+        for group, T in zip(rows.plan.groups, objective.plan_factors(fit.optimum.theta), strict=True)
+    )
+    return bool(rows.family.mean(-np.sqrt(variance)) < _CERTAIN)
 
 
 def one_sided_groups(rows):
