@@ -410,7 +410,7 @@ def _scaled_eigen(root):
 def _unit_steps(objective, state, gamma_steps):
     """Columns: changes of the parameters along which the Hessian is near the identity.
 
-    Directions of gamma along which nothing is known, as where a column separates the outcomes,
+    Directions of gamma along which nothing is known, as where outcomes are almost separated,
     are left out: what is known of the others is as if those were given.
     """
     r, k = gamma_steps.shape

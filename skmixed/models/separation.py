@@ -301,10 +301,9 @@ def separates_jointly(problem, fit):
     eta = rows.Q @ fit.gamma + rows.random_part(fit.group_modes)
     if not np.all((side * eta > 0)[rows.w > 0]):
         return False
-    variance = sum(
-        np.mean(np.sum((group.z @ T) ** 2, axis=1))
-        for group, T in zip(rows.plan.groups, objective.plan_factors(fit.optimum.theta), strict=True)
-    )
+    factors = objective.plan_factors(fit.optimum.theta)
+    spread = [g.z @ T for g, T in zip(rows.plan.groups, factors, strict=True)]
+    variance = sum(np.mean(np.sum(part**2, axis=1)) for part in spread)
     return bool(rows.family.mean(-np.sqrt(variance)) < _CERTAIN)
 
 

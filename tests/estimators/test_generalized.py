@@ -213,9 +213,9 @@ def test_a_category_without_successes_is_named(table):
     # the other estimates are those of a fit without that category
     rest = MixedLogisticClassifier("y ~ x + f + (1 | g)").fit(data[data["f"] != "b"])
     both = rest.fixed_effects_.index
-    assert_allclose(model.fixed_effects_[both], rest.fixed_effects_, rtol=1e-4)
-    assert_allclose(model.standard_errors_[both], rest.standard_errors_, rtol=1e-3)
-    assert model.standard_errors_["f[T.b]"] > 1e3
+    assert_allclose(model.fixed_effects_[both], rest.fixed_effects_, rtol=1e-6)
+    assert_allclose(model.standard_errors_[both], rest.standard_errors_, rtol=1e-6)
+    assert np.isinf(model.standard_errors_["f[T.b]"])
 
 
 @pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 | g)"])
@@ -227,7 +227,7 @@ def test_perfect_separation_is_named_and_predicted(table, formula):
     named = [str(w.message) for w in caught if w.category is SeparationWarning]
     assert named and "x separates" in named[0]
     assert model.score(data) == 1.0
-    assert model.deviance_ <= 1e-4
+    assert model.deviance_ == 0
     assert np.all(np.isfinite(model.fixed_effects_)) and np.abs(model.fixed_effects_).max() < 1e5
 
 
