@@ -30,6 +30,8 @@ from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.pirls import NoMode
 from skmixed.models.separation import Separation, one_sided_groups, separates_jointly
 
+# Columns or categories that a warning names.
+MAX_SEPARATED = 10
 # Nodes of the quadrature over the random effects in marginal predictions.
 _MARGINAL_NODES = 60
 # A negative binomial theta above this cannot be told from the Poisson limit.
@@ -114,8 +116,10 @@ class GeneralizedMixedModel(MixedModelBase):
         del self._separation
         told = []
         if columns:
+            more = len(columns) - MAX_SEPARATED
+            shown = [*columns[:MAX_SEPARATED], *[f"{more} more"] * (more > 0)]
             told.append(
-                f"{', '.join(columns)} separate{'s' * (len(columns) == 1)} the outcomes perfectly: "
+                f"{', '.join(shown)} separate{'s' * (len(columns) == 1)} the outcomes perfectly: "
                 "the likelihood grows without limit along these coefficients. Reported is the "
                 f"limit: {n_rows} row{'s' * (n_rows > 1)} predicted without error, coefficients "
                 "large enough for that with standard errors of inf, and all else as without these "

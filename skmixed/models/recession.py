@@ -44,23 +44,50 @@ def rows_in_recession(X, Q, side, intercept=None):
     intercept : int, optional
         Position of the constant column of X.
     """
-    one_sided = np.abs(side) > 0
-    if not Q.shape[1] or not one_sided.any():
-        return None
-    if _is_ruled_out(Q, side):
-        return None
-    stay = side == 0
-    A = Q[one_sided]
-    if stay.any():
-        A = _movements(X, stay, one_sided, intercept)
-        if not A.shape[1]:
-            return None
-    moved = _largest_set(side[one_sided, None] * A)
-    if not moved.any():
-        return None
     found = np.zeros(len(side), dtype=bool)
-    found[np.flatnonzero(one_sided)[moved]] = True
-    return found
+    left = np.flatnonzero(~np.isnan(side))
+    X, Q, side = (X, Q, side) if len(left) == len(X) else (X[left], Q[left], side[left])
+    while X.shape[1] and side.any() and not _is_ruled_out(Q, side):
+        moved = _moved_by_columns(X, side)
+        if not moved.any():
+            moved = _moved_by_program(X, Q, side, intercept)
+        if not moved.any():
+            break
+        # what is fitted perfectly no longer minds where the next direction takes it: enough of
+        # this one can be added to any other
+        found[left[moved]] = True
+        left, X, side = left[~moved], X[~moved], side[~moved]
+        if not len(left):
+            break
+        basis = independent_columns(X, None, intercept)
+        Q, X = basis.orthonormal(X), X[:, basis.kept]
+        intercept = None if intercept is None else int(np.searchsorted(basis.kept, intercept))
+    return found if found.any() else None
+
+
+def _moved_by_columns(X, side):
+    """Mask of the rows that directions of one column move, as where a category has no success."""
+    one_sided = side != 0
+    free = ~X[~one_sided].any(axis=0)
+    movement = side[one_sided, None] * X[one_sided][:, free]
+    keeps = (movement >= 0).all(axis=0) | (movement <= 0).all(axis=0)
+    moved = np.zeros(len(side), dtype=bool)
+    moved[one_sided] = movement[:, keeps].any(axis=1)
+    return moved
+
+
+def _moved_by_program(X, Q, side, intercept):
+    """Mask of the rows that the best direction of a linear program moves."""
+    one_sided, stay = side != 0, side == 0
+    A = _movements(X, stay, one_sided, intercept) if stay.any() else Q
+    A = side[one_sided, None] * A
+    length = np.sqrt(np.einsum("ij,ij->i", A, A))
+    A = A / np.where(length > 0, length, 1.0)[:, None]
+    d = _direction(A[length > 0]) if A.size else None
+    moved = np.zeros(len(side), dtype=bool)
+    if d is not None:
+        moved[one_sided] = A @ d > _MOVES
+    return moved
 
 
 def _movements(X, stay, rows, intercept):
@@ -78,10 +105,7 @@ def _is_ruled_out(Q, side):
     size = _SAMPLE + _SAMPLE_PER_COLUMN * Q.shape[1]
     known = [np.flatnonzero(side == value) for value in (-1, 0, 1)]
     sample = np.concatenate([_some(rows, size) for rows in known])
-    if _overlaps(Q[sample], side[sample]):
-        return True
-    every = np.concatenate(known)
-    return len(sample) < len(every) and _overlaps(Q[every], side[every])
+    return _overlaps(Q[sample], side[sample]) or (len(sample) < len(Q) and _overlaps(Q, side))
 
 
 def _some(rows, size):
@@ -124,28 +148,10 @@ def _overlaps(Q, side):
 # Linear programming
 
 
-def _largest_set(A):
-    """Mask of the rows with a_i'd > 0 for some d with A d >= 0.
-
-    What a direction has moved is fitted perfectly and no longer minds where the next one takes it:
-    enough of the first direction can be added to any other.
-    """
-    length = np.sqrt(np.einsum("ij,ij->i", A, A))
-    moved = np.zeros(len(A), dtype=bool)
-    unit = A / np.where(length > 0, length, 1.0)[:, None]
-    for _ in range(A.shape[1]):
-        left = ~moved & (length > 0)
-        d = _direction(unit[left])
-        if d is None:
-            break
-        moved[left] = unit[left] @ d > _MOVES
-    return moved
-
-
 def _direction(A):
     """d in the unit box with A d >= 0 and the largest sum of A d; None if that is 0.
 
-    Most rows do not bind: the program begins with some of them and takes in those it violates.
+    Rows have length 1. Most do not bind: the program begins with some of them and takes in those it violates.
     """
     total = A.sum(axis=0)
     size = np.abs(total).max(initial=0.0)
