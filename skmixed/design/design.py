@@ -15,7 +15,6 @@ from skmixed.design.columns import (
     Table,
     clean,
     factorize,
-    level_kind,
     looks_numeric,
     observed,
 )
@@ -27,6 +26,7 @@ from skmixed.design.formula import (
     split_group,
     unknown_name,
 )
+from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.parts import Materializer, Part, PartBuilder
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
@@ -114,7 +114,7 @@ def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) 
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
             f"like {_shown(own)} now: convert the column"
         )
-    return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
+    return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
 
 
 def _own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray, pd.Index]:
