@@ -81,9 +81,17 @@ def as_column(values: Any) -> Any:
     """A column as a NumPy or pandas array, or a `TextColumn`, from a vector of any kind."""
     if hasattr(values, "to_physical"):  # of polars
         return _from_polars(values)
-    values = values if hasattr(values, "dtype") else np.asarray(values)
+    values = values if hasattr(values, "dtype") else _array(values)
     values = getattr(values, "array", values)
     return values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
+
+
+def _array(values: Any) -> np.ndarray:
+    """A list as an array; one text among numbers does not make all of them text."""
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and not all(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
+    return array
 
 
 def _unique_names(columns: pd.Index) -> tuple:

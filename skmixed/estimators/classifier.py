@@ -246,8 +246,8 @@ trusted
         known = ~(np.isnan(eta) | np.isnan(outcomes).any(axis=1))
         if self.missing != "drop" and not known.all():
             raise ValueError(
-                f"{type(self).__name__}.score: {int(np.sum(~known))} rows have a missing response "
-                "or a prediction of NaN: leave them out, or set missing='drop'"
+                f"{type(self).__name__}.score: the response or the prediction is missing in "
+                f"{int(np.sum(~known))} of {len(known)} rows: leave them out, or set missing='drop'"
             )
         failures, successes, trials = outcomes[known].T
         right = np.where(eta[known] > self._even, successes, failures)

@@ -103,7 +103,7 @@ def _largest(link, eta, sd):
     if link not in ("logit", "cloglog"):  # slow tails: the normal density alone says where
         return low
     slope = PROBABILITIES[link][0]
-    for _ in range(50):
+    for _ in range(20):  # the centre need not be exact
         middle = (low + high) / 2
         beyond = middle > sd * slope(eta + sd * middle)[1]
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)

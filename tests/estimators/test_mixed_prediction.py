@@ -530,3 +530,14 @@ def test_groups_of_another_type_are_the_same_groups(fitted, new):
     expected = model.predict(x, groups=fitted(k))
     np.testing.assert_array_equal(model.predict(x, groups=new(k)), expected)
     assert not np.allclose(expected, model.predict(x, random_effects=False))
+
+
+def test_a_number_among_text_does_not_become_text(sleep_model):
+    new = {"Days": [1.0, 1.0], "Subject": [308, "309"]}
+    with pytest.raises(ValueError, match="column 'Subject' holds values of mixed types"):
+        sleep_model.predict(new)
+    model = MixedLinearRegressor().fit(
+        _sleep()[["Days"]], _sleep()["Reaction"], groups=list(_sleep()["Subject"])
+    )
+    with pytest.raises(ValueError, match="column 'groups' holds values of mixed types"):
+        model.predict(_sleep()[["Days"]][:2], groups=[308, "309"])
