@@ -119,7 +119,8 @@ def mean_limits(family, lower, upper):
     low, high = range_of_predictor(family)
     ends = np.column_stack([lower, upper])
     with np.errstate(all="ignore"):
-        limits = np.sort(family.mean(np.clip(ends, low, high)), axis=1)
+        mean = np.exp if family.link.name == "log" else family.mean  # which cuts off at e^300
+        limits = np.sort(mean(np.clip(ends, low, high)), axis=1)
     if family.link.name == "inverse" and family.name == "gaussian":
         limits[(lower <= 0) & (upper >= 0)] = np.nan
     return limits

@@ -73,6 +73,7 @@ def test_a_reciprocal_far_from_zero():
         ("poisson", "identity", (-1.0, 3.0), (0.0, 3.0)),
         ("poisson", "sqrt", (-1.0, 3.0), (0.0, 9.0)),
         ("binomial", "log", (np.log(0.5), 0.5), (0.5, 1.0)),
+        ("poisson", "log", (-np.inf, np.inf), (0.0, np.inf)),
         ("binomial", "probit", (-np.inf, 0.0), (0.0, 0.5)),
         ("gaussian", "inverse", (-2.0, -0.5), (-2.0, -0.5)),
         ("gaussian", "inverse", (-0.5, 2.0), (np.nan, np.nan)),
