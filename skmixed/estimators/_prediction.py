@@ -129,10 +129,12 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         for group, own in codes.items():
             new = own < 0
             unseen |= new
+            missing = without_groups and GROUPS in self._columns_of(group)
             if self.unseen_groups == "raise" and new.any():
-                raise ValueError(_unseen_error(type(self).__name__, group, int(new.sum())))
+                count = int(new.sum())
+                told = self._without_groups() if missing else _unseen_error(group, count)
+                raise ValueError(f"{type(self).__name__}: {told}")
             if self.unseen_groups == "population" and len(new) and new.all():
-                missing = without_groups and GROUPS in self._columns_of(group)
                 told = self._without_groups() if missing else self._all_unseen(group, design, table)
                 warn(f"{type(self).__name__}: {told}", UnseenGroupsWarning)
         return unseen
@@ -247,9 +249,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         return read_prior_weights(self.prior_weights, Table(table))
 
 
-def _unseen_error(who, group, count):
+def _unseen_error(group, count):
     return (
-        f"{who}: {count} row{'s have' if count > 1 else ' has'} a level of {group!r} that the "
+        f"{count} row{'s have' if count > 1 else ' has'} a level of {group!r} that the "
         "training data did not have. unseen_groups='population' predicts with a random effect of "
         "0, 'nan' gives NaN"
     )

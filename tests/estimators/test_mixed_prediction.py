@@ -484,6 +484,9 @@ def test_missing_groups_are_told(way):
         way(model, frame[["Days"]])
     way(model, frame[["Days"]], random_effects=False)
     way(model, frame[["Days"]], groups=frame["Subject"])
+    model.set_params(unseen_groups="raise")
+    with pytest.raises(ValueError, match="fitted with groups and predicts without them"):
+        way(model, frame[["Days"]])
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
