@@ -13,6 +13,14 @@ class SeparationWarning(UserWarning):
     """A column separates the outcomes perfectly, so its estimate grows without limit."""
 
 
+class UnseenGroupsWarning(UserWarning):
+    """No row of a prediction has a level of a grouping factor that the training data had."""
+
+
+class UndefinedMeanWarning(UserWarning):
+    """Some rows have no mean, or none with finite limits, under the family and the link."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
@@ -22,4 +30,6 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "UndefinedMeanWarning",
+    "UnseenGroupsWarning",
 ]

@@ -17,11 +17,13 @@ ROOT = Path(skmixed.__file__).parent
 # The longest matching prefix counts: (layer, packages it may import besides the standard library).
 LAYERS = {
     "skmixed.exceptions": (0, set()),
+    "skmixed._warn": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
+    "skmixed.design.levels": (2, {"numpy", "pandas"}),
     "skmixed.design.design": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),

@@ -19,9 +19,15 @@ from skmixed.design.parts import unknown_category
 
 
 class Table:
-    """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays."""
+    """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays.
+
+    Of another table it is a new one with the same columns and all of their rows.
+    """
 
     def __init__(self, data: Any) -> None:
+        self._added: dict[str, Any] = {}  # columns beside, or instead of, those of the data
+        if isinstance(data, Table):
+            data, self._added = data._data, data._added
         self._data: Any = data
         self._rows: np.ndarray | None = None  # None while all rows are left
         if isinstance(data, pd.DataFrame):
@@ -38,7 +44,15 @@ class Table:
                 "a formula needs named columns: a pandas or polars DataFrame or a dict of arrays, "
                 f"got {type(data).__name__}"
             )
+        self.names = (*self.names, *(name for name in self._added if name not in self.names))
         self.n_input = self.n_rows
+
+    def with_column(self, name: str, values: Any) -> Table:
+        """This table with one more column, or with another one in the place of its own."""
+        table = Table(self)
+        table._added = self._added | {name: values}
+        table.names = self.names if name in self.names else (*self.names, name)
+        return table
 
     @property
     def kept(self) -> np.ndarray:
@@ -56,16 +70,28 @@ class Table:
 
     def column(self, name: str) -> Any:
         """The column over all rows: a NumPy or pandas array, or a `TextColumn`."""
-        if isinstance(self._data, pd.DataFrame):
-            values = self._data[name].array
-            return (
-                values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
-            )
-        if isinstance(self._data, Mapping):
-            values = self._data[name]
-            values = values if hasattr(values, "dtype") else np.asarray(values)
-            return getattr(values, "array", values)
+        if name in self._added:
+            return as_column(self._added[name])
+        if isinstance(self._data, pd.DataFrame | Mapping):
+            return as_column(self._data[name])
         return _from_polars(self._data.get_column(name))
+
+
+def as_column(values: Any) -> Any:
+    """A column as a NumPy or pandas array, or a `TextColumn`, from a vector of any kind."""
+    if hasattr(values, "to_physical"):  # of polars
+        return _from_polars(values)
+    values = values if hasattr(values, "dtype") else _array(values)
+    values = getattr(values, "array", values)
+    return values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
+
+
+def _array(values: Any) -> np.ndarray:
+    """A list as an array; one text among numbers does not make all of them text."""
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and not all(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
+    return array
 
 
 def _unique_names(columns: pd.Index) -> tuple:
@@ -188,7 +214,8 @@ def _from_extension(name: str, raw: Any) -> Column:
     if pd.api.types.is_bool_dtype(dtype):
         return Column("boolean", raw.to_numpy(dtype=bool, na_value=False), missing)
     if pd.api.types.is_integer_dtype(dtype) and missing is None:
-        return Column("number", raw.to_numpy(dtype=np.int64))
+        unsigned = pd.api.types.is_unsigned_integer_dtype(dtype)
+        return Column("number", raw.to_numpy(dtype=np.uint64 if unsigned else np.int64))
     if pd.api.types.is_numeric_dtype(dtype):
         return _finite(name, raw.to_numpy(dtype=np.float64, na_value=np.nan))
     if pd.api.types.is_string_dtype(dtype):
@@ -204,7 +231,7 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     if inferred == "string":
         return _category(_factorized(name, values), text=True)
     if inferred == "integer" and not pd.isna(values).any():
-        return Column("number", values.astype(np.int64))
+        return Column("number", _from_integers(values))
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
         return _finite(name, pd.Series(values).to_numpy(np.float64, na_value=np.nan))
     if inferred == "boolean":
@@ -212,6 +239,15 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     if inferred == "empty":  # nothing but missing values
         return _finite(name, np.full(len(values), np.nan))
     raise _no_covariate(name, _OBJECTS.get(inferred, f"values of mixed types ({inferred})"))
+
+
+def _from_integers(values: np.ndarray) -> np.ndarray:
+    """Python's integers as those of NumPy that hold them all, else as floats."""
+    low, high = min(values, default=0), max(values, default=0)
+    for dtype in (np.int64, np.uint64):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float64)
 
 
 _OBJECTS = {
@@ -268,9 +304,9 @@ def observed(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]
 
 
 def looks_numeric(levels: Iterable[Any]) -> bool:
-    """Whether every level is the text of a number."""
+    """Whether every level is the text of a number; Python's 2020_01 is no number in a table."""
     try:
-        return all(np.isfinite(float(level)) for level in levels)
+        return all("_" not in str(level) and np.isfinite(float(level)) for level in levels)
     except (TypeError, ValueError):
         return False
 
@@ -309,31 +345,28 @@ def _index(levels: Any) -> pd.Index:
     if pd.api.types.is_bool_dtype(levels.dtype):
         return pd.Index(np.asarray(levels, dtype=bool))
     if pd.api.types.is_numeric_dtype(levels.dtype):
-        return pd.Index(np.asarray(levels))
+        values = np.asarray(levels)
+        return pd.Index(values.astype(np.float32) if values.dtype == np.float16 else values)
     return pd.Index(levels)
 
 
 def _integer_codes(values: np.ndarray) -> tuple[np.ndarray, pd.Index]:
     """Codes of integers by a table over their range where it is small, else by hashing."""
     low, high = int(values.min()), int(values.max())
-    if high - low > 4 * len(values) + 1000:
+    if high - low > 4 * len(values) + 1000 or high > np.iinfo(np.intp).max:
         codes, levels = pd.factorize(values, sort=True)
         return np.asarray(codes, np.intp), pd.Index(levels)
-    shifted = values.astype(np.intp) - low if low or values.dtype != np.intp else values
+    if values.dtype.kind == "u":
+        shifted = (values - values.dtype.type(low)).astype(np.intp)
+    else:
+        shifted = values.astype(np.intp) - low if low or values.dtype != np.intp else values
     used = np.zeros(high - low + 1, dtype=bool)
     used[shifted] = True
-    levels = pd.Index(np.flatnonzero(used) + low)
+    kind = np.uint64 if high > np.iinfo(np.int64).max else np.int64
+    levels = pd.Index(np.flatnonzero(used).astype(kind) + kind(low))
     if used.all():
         return shifted, levels
     return (np.cumsum(used) - 1)[shifted], levels
-
-
-def level_kind(levels: pd.Index) -> str:
-    """``"number"``, ``"text"`` or ``"other"``: levels of different kinds can never match."""
-    inferred = pd.api.types.infer_dtype(levels, skipna=True)
-    if inferred in ("integer", "floating", "mixed-integer-float", "boolean"):
-        return "number"
-    return "text" if inferred == "string" else "other"
 
 
 @dataclass(frozen=True)
@@ -342,18 +375,23 @@ class ColumnSpec:
 
     kind: str
     categories: Any = None  # a pandas Index for a category
+    ordered: bool = False
 
     @classmethod
     def of(cls, kind: str, values: Any) -> ColumnSpec:
         """The specification of a column of the fit."""
-        return cls(kind, values.array.categories if kind == "category" else None)
+        if kind != "category":
+            return cls(kind)
+        return cls(kind, values.array.categories, bool(values.array.ordered))
 
     def conform(self, name: str, column: Column) -> Column:
         """``column`` with the categories of the fit; other kinds and categories are errors."""
         if self.kind == "category":
             return self._recoded(name, column)
-        if column.kind == self.kind or (self.kind == "number" and column.kind == "boolean"):
+        if column.kind == self.kind:
             return column
+        if self.kind == "number" and column.kind == "boolean":
+            return Column("number", column.values.astype(np.float64), column.missing)
         if self.kind == "boolean" and column.kind == "number":
             return _as_boolean(name, column)
         if column.missing is not None and column.missing.all():
@@ -374,8 +412,7 @@ class ColumnSpec:
         unknown = used[self.categories.get_indexer(used) < 0]
         if len(unknown):
             raise unknown_category(name, list(unknown), list(self.categories))
-        values = pd.Categorical.from_codes(place[codes], categories=self.categories)
-        return _category(values)
+        return _category(pd.Categorical.from_codes(place[codes], self.categories, self.ordered))
 
 
 def _as_boolean(name: str, column: Column) -> Column:

@@ -15,11 +15,18 @@ from skmixed.design.columns import (
     Table,
     clean,
     factorize,
-    level_kind,
     looks_numeric,
     observed,
 )
-from skmixed.design.formula import Terms, parse_formula, split_group, unknown_name
+from skmixed.design.formula import (
+    Terms,
+    group_label,
+    parse_formula,
+    quoted_name,
+    split_group,
+    unknown_name,
+)
+from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.parts import Materializer, Part, PartBuilder
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
@@ -107,7 +114,7 @@ def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) 
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
             f"like {_shown(own)} now: convert the column"
         )
-    return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
+    return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
 
 
 def _own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray, pd.Index]:
@@ -145,6 +152,8 @@ class DesignSpec:
         The covariates that X and the offsets, and the random-effects terms need.
     response : part or None
         The response where the formula names one column, with ``response_columns``.
+    trusted : bool
+        Whether expressions are Python code beyond what formulas hold, and trusted to be.
     """
 
     terms: Terms | None
@@ -157,6 +166,7 @@ class DesignSpec:
     random_columns: tuple[str, ...]
     response: Part | None = None
     response_columns: tuple[str, ...] = ()
+    trusted: bool = False
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
@@ -218,14 +228,17 @@ class DesignSpec:
         }
         _drop_missing(table, cleaned, grouping, missing)
         columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
-        make = Materializer(columns, table.n_rows)
+        make = Materializer(columns, table.n_rows, trusted=self.trusted)
         blocks = _Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
             random=[part.matrix(make) for part in self.random] if random else [],
             offset=_sum(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
         )
-        blocks = blocks.defined(table, self, missing)
+        undefined = blocks.undefined(self, missing)
+        if undefined is not None:
+            table.keep(np.flatnonzero(~undefined))
+            blocks = blocks.without(undefined)
         unknown = np.full(table.n_rows, -1, dtype=np.intp), pd.Index([], dtype=object)
         kept = {name: (table.rows_of(code), own) for name, (code, own) in grouping.items()}
         kept |= dict.fromkeys(absent, unknown)
@@ -247,7 +260,8 @@ class DesignSpec:
             for name in self.response_columns
         }
         columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
-        y = self.response.matrix(Materializer(columns, table.n_rows))[:, 0]
+        make = Materializer(columns, table.n_rows, trusted=self.trusted)
+        y = self.response.matrix(make)[:, 0]
         missing = [column.missing for column in cleaned.values() if column.missing is not None]
         return np.where(np.logical_or.reduce(missing), np.nan, y) if missing else y
 
@@ -272,7 +286,7 @@ class DesignSpec:
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
                 RandomTerm(
-                    spec.group,
+                    group_label(spec.group, self.groups),
                     part.names,
                     codes[spec.group],
                     levels[spec.group],
@@ -299,18 +313,18 @@ class _Blocks:
     offset: np.ndarray | None
     response: np.ndarray | None
 
-    def defined(self, table: Table, spec: DesignSpec, missing: str) -> _Blocks:
-        """These blocks without the rows in which a transform gave NaN; infinity is an error."""
-        undefined = np.zeros(table.n_rows, dtype=bool)
+    def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
+        """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
         named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
         named += [(self.response, ("the response",))]
-        for block, names in named:
-            undefined |= _undefined_rows(block, names, missing)
-        if not undefined.any():
-            return self
-        kept = np.flatnonzero(~undefined)
-        table.keep(kept)
+        masks = [_undefined_rows(block, names, missing) for block, names in named]
+        found = [mask for mask in masks if mask is not None]
+        return np.logical_or.reduce(found) if found else None
+
+    def without(self, rows: np.ndarray) -> _Blocks:
+        """These blocks without the rows of a mask."""
+        kept = np.flatnonzero(~rows)
         return _Blocks(
             self.fixed[kept],
             [_rows_of(z, kept) for z in self.random],
@@ -325,14 +339,15 @@ def _rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _undefined_rows(
     block: np.ndarray | None, names: Sequence[str], missing: str
-) -> np.ndarray | bool:
-    """A mask of the rows with NaN; False if there are none."""
+) -> np.ndarray | None:
+    """A mask of the rows with NaN; None if there are none."""
     if block is None or not block.size or not block.strides[0] or np.isfinite(_total(block)):
-        return False
+        return None
     block = block.reshape(len(block), -1)
     for name, column in zip(names, block.T, strict=False):
         _check_finite(name, column, missing)
-    return np.isnan(block).any(axis=1)
+    mask = np.isnan(block).any(axis=1)
+    return mask if mask.any() else None
 
 
 def _total(block: np.ndarray) -> float:
@@ -364,6 +379,7 @@ def build_design(
     sample_weight: Any = None,
     prior_weights: str | Any | None = None,
     missing: str = "raise",
+    trusted: bool = False,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -380,7 +396,12 @@ def build_design(
     prior_weights : str or array, (n_input,), optional
         A column of ``table``, or the weights w themselves: residual variance sigma^2 / w.
     missing : {"raise", "drop"}
-        What to do with rows that have missing values in a column that is used.
+        What to do with rows that have missing values in a column that is used, or in which an
+        expression is not defined. Rows that are left out teach transforms nothing.
+    trusted : bool
+        Let expressions be any Python code, which runs now and whenever the design of new rows is
+        built: only for formulas of your own. By default they are evaluated as arithmetic on
+        columns, and what is more than that is an error.
 
     Returns
     -------
@@ -389,8 +410,8 @@ def build_design(
     Raises
     ------
     ValueError
-        For columns that cannot be what the formula makes of them; the message names column and
-        remedy.
+        For expressions that would have to be trusted, and for columns that cannot be what the
+        formula makes of them; the message names column and remedy.
 
     Examples
     --------
@@ -407,7 +428,7 @@ def build_design(
     if not table.n_rows:
         raise ValueError("the data have zero rows")
     frequencies = _counts(sample_weight, table)
-    plan = _plan(terms, table, prior_weights)
+    plan = _plan(terms, table, prior_weights, trusted)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
@@ -420,8 +441,7 @@ def build_design(
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
     _drop_missing(table, cleaned, grouping, missing, vectors)
-    spec, blocks = _expressions(plan, table, cleaned, given)
-    blocks = blocks.defined(table, spec, missing)
+    spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
     codes = _group_codes(plan, table, grouping, spec.groups)
     return spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
@@ -440,7 +460,7 @@ def _check_present(table: Table, names: Iterable[str]) -> None:
             raise unknown_name(name, table.names, message)
 
 
-def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
+def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
         message = f"the column of prior weights {weights!r} is not in the data"
@@ -449,23 +469,56 @@ def _plan(terms: Terms | str | None, table: Table, prior_weights: Any) -> Plan:
         terms = _all_columns(table, weights)
     elif isinstance(terms, str):
         terms = parse_formula(terms)
-    return make_plan(terms, tuple(name for name in table.names if isinstance(name, str)), weights)
+    names = tuple(name for name in table.names if isinstance(name, str))
+    return make_plan(terms, names, weights, trusted)
 
 
 def _all_columns(table: Table, weights: str | None) -> Terms:
     names = [name for name in table.names if name != weights]
-    if not all(isinstance(name, str) and "`" not in name for name in names):
-        raise TypeError("the names of the columns must be strings without backticks")
-    return Terms(None, " + ".join(["1", *(f"`{name}`" for name in names)]))
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("the names of the columns must be strings")
+    return Terms(None, " + ".join(["1", *map(quoted_name, names)]))
+
+
+def _defined_expressions(
+    plan: Plan,
+    table: Table,
+    cleaned: Mapping[str, Column],
+    given: np.ndarray | None,
+    frequencies: np.ndarray | None,
+    missing: str,
+) -> tuple[DesignSpec, _Blocks]:
+    """The expressions of the formula on the rows in which all of them are defined.
+
+    Rows that one expression loses teach the others nothing: what is left is evaluated anew.
+    """
+    while True:
+        counts = table.rows_of(frequencies)
+        spec, blocks = _expressions(plan, table, cleaned, given, counts)
+        undefined = blocks.undefined(spec, missing)
+        if undefined is None:
+            return spec, blocks
+        if undefined.all():
+            raise ValueError("in every row of the data an expression of the formula is undefined")
+        table.keep(np.flatnonzero(~undefined))
+        if (
+            spec.trusted
+        ):  # what Python code does with the rows is unknown, it may look at neighbours
+            return spec, blocks.without(undefined)
 
 
 def _expressions(
-    plan: Plan, table: Table, cleaned: Mapping[str, Column], given: np.ndarray | None
+    plan: Plan,
+    table: Table,
+    cleaned: Mapping[str, Column],
+    given: np.ndarray | None,
+    counts: np.ndarray | None,
 ) -> tuple[DesignSpec, _Blocks]:
     """Evaluate the expressions of the formula on the rows that are left."""
     columns = {name: column.values_in(table) for name, column in cleaned.items()}
     kinds = {name: column.kind for name, column in cleaned.items()}
-    builder = PartBuilder(Materializer(columns, table.n_rows), kinds)
+    make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
+    builder = PartBuilder(make, kinds)
     fixed, X = builder.make(plan.fixed)
     random = [builder.make(expr) for expr in plan.random]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
@@ -482,6 +535,7 @@ def _expressions(
         plan.random_columns,
         responses[0][0] if len(responses) == 1 else None,
         plan.response_columns,
+        plan.trusted,
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
     return spec, _Blocks(X, [z for _, z in random], _sum(z for _, z in offsets), y)

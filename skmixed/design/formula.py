@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -145,7 +145,7 @@ def parse_formula(text: str) -> Terms:
         second = [token for token in tokens if token.text == "~"][1]
         raise formula_error(text, second.start, "the formula has more than one '~'")
     for token in tokens:
-        if token.text == "~" and token.context:
+        if token.text == "~" and token.context and not token.in_python:
             raise formula_error(text, token.start, "'~' stands inside brackets")
     response = _response(text, sides[0]) if len(sides) == 2 and sides[0] else None
     reader = _RightHandSide(text)
@@ -295,6 +295,9 @@ class _RightHandSide:
             raise formula_error(self.text, bar.start, "no grouping factor stands right of the bar")
         self._check_left(left)
         expr = _random_expression(self.text, left)
+        if expr == "0":
+            message = "the random-effects term has no effects: for an intercept write (1 | g)"
+            raise formula_error(self.text, left[0].start, message)
         split = bar.text == "||"
         parts = _uncorrelated(expr) if split else (expr,)
         for group in _grouping(self.text, right):
@@ -393,23 +396,40 @@ def _written_out(names: Sequence[str]) -> str:
 
 def _uncorrelated(expr: str) -> tuple[str, ...]:
     """The terms of ``expr`` as expressions of their own: ``1 + x`` gives ``1`` and ``0 + x``."""
-    return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr)) or (expr,)
+    return tuple("1" if name == "1" else f"0 + {name}" for name in term_names(expr))
 
 
-# names that formulaic would take for something else, or for nothing
-UNUSABLE_NAMES = {
-    "1": "cannot be told from the intercept in a formula",
-    "": "cannot be seen in a formula",
-    "\\": "ends the quotes of a formula",
-}
+@lru_cache(maxsize=4096)
+def quoted_name(name: str) -> str:
+    """``name`` between backticks, where it is read as this one name and as nothing else.
+
+    Names stand in files that nobody looked into: one that ends its own quotes would go on as code.
+    """
+    quoted = f"`{name}`"
+    if re.fullmatch(r"[^\W\d]\w*", name) or _reads_as_itself(name, quoted):
+        return quoted
+    raise ValueError(
+        f"a column named {name!r} cannot stand in a formula, which would read it as something "
+        "else: rename it"
+    )
+
+
+def _reads_as_itself(name: str, quoted: str) -> bool:
+    try:
+        ours = [token.text for token in tokenize(quoted)]
+        factors = [f for term in Formula(f"1 + {quoted}") for f in term.factors]
+    except Exception:  # whatever formulaic stumbles over
+        return False
+    found = [(factor.expr, factor.eval_method.value) for factor in factors]
+    return ours == [quoted] and found == [("1", "literal"), (name, "lookup")]
 
 
 @lru_cache(maxsize=1024)
 def formulaic_formula(expr: str) -> Formula:
     """``expr`` as formulaic reads it; what it cannot read is a ValueError that shows the text."""
-    for name, why in UNUSABLE_NAMES.items():
-        if f"`{name}`" in expr:
-            raise ValueError(f"a column named {name!r} {why}: rename it")
+    for token in tokenize(expr) if "`" in expr else ():
+        if token.kind == "quoted" and not token.in_python:
+            quoted_name(token.text[1:-1])
     try:
         return Formula(expr)
     except Exception as error:  # formulaic lets AttributeError and others pass beside its own
@@ -431,8 +451,15 @@ def _factor_text(factor) -> str:
     text = str(factor.expr)
     if factor.eval_method.value == "lookup" and not re.fullmatch(r"[^\W\d][\w.]*", text):
         return f"`{text}`"
-    is_call = re.match(r"[^\W\d][\w.]*\s*\(", text)
-    return text if factor.eval_method.value != "python" or is_call else f"{{{text}}}"
+    if factor.eval_method.value != "python" or is_call(text):
+        return text
+    return f"{{{text}}}"
+
+
+def is_call(text: str) -> bool:
+    """Whether ``text`` is one call, which needs no braces, and not a sum that begins with one."""
+    tokens = tokenize(text)
+    return tokens[0].kind == "name" and len(tokens) > 2 and _encloses(tokens[1:])
 
 
 def _grouping(text: str, right: list[Token]) -> list[str]:
@@ -478,6 +505,12 @@ def _group_name(text: str, part: list[Token]) -> str:
         raise formula_error(text, part[0].start, message)
     name = column.text.strip("`")
     return f"`{name}`" if ":" in name else name
+
+
+def group_label(group: str, groups: Collection[str]) -> str:
+    """How one of ``groups`` is shown: a column without backticks, unless ``a:b`` is another."""
+    columns = split_group(group)
+    return columns[0] if len(columns) == 1 and columns[0] not in groups else group
 
 
 def split_group(group: str) -> tuple[str, ...]:
@@ -533,9 +566,9 @@ def _with_columns(text: str, dotted: frozenset[str], fill: tuple[str, ...]) -> s
         out.append(text[end : token.start])
         end = token.start + len(token.text)
         if token.text == "." and token.kind == "operator" and not token.in_python:
-            out.append(f"({' + '.join(f'`{name}`' for name in fill)})")
+            out.append(f"({' + '.join(map(quoted_name, fill))})")
         elif token.text in dotted and token.kind == "name":
-            out.append(f"`{token.text}`")
+            out.append(quoted_name(token.text))
         else:
             out.append(token.text)
     return "".join(out) + text[end:]

@@ -15,14 +15,9 @@ import numpy as np
 
 from skmixed.design.columns import Column, Table, clean, looks_numeric
 from skmixed.design.design import DesignSpec, build_design
-from skmixed.design.formula import (
-    formulaic_formula,
-    has_dot,
-    parse_formula,
-    resolve,
-    unknown_name,
-)
-from skmixed.design.parts import usage
+from skmixed.design.expression import read_expression
+from skmixed.design.formula import formulaic_formula, has_dot, is_call, parse_formula, resolve
+from skmixed.design.plan import make_plan
 
 _CODED = re.compile(r"C\(\s*([^\W\d]\w*)\s*(?:,.*)?\)")
 
@@ -205,7 +200,9 @@ def complete(name, table, labels=False) -> Column:
     return column
 
 
-def build_glm_design(data, *, formula=None, reference="last", weights=None) -> GLMDesign:
+def build_glm_design(
+    data, *, formula=None, reference="last", weights=None, trusted=False
+) -> GLMDesign:
     """The over-parameterised design of a formula, or of all columns as main effects.
 
     Parameters
@@ -216,15 +213,16 @@ def build_glm_design(data, *, formula=None, reference="last", weights=None) -> G
         The level of each factor that comes last and so gets the coefficient 0: its last or first
         in sorted (categorical: category) order, or by name, ``{"A": "control"}``.
     weights : (n,), optional
-        For the means of covariates.
+        How often each row counts: for the means of covariates and what transforms learn.
+    trusted : bool
+        Let expressions be any Python code, as in `build_design`.
     """
     table = Table(data)
     if formula is None:
         terms, intercept, response = tuple((name,) for name in table.names), True, None
     else:
         terms, intercept, response = _read_formula(formula, table.names)
-    counts = slice(None) if weights is None else np.asarray(weights) > 0
-    factors, variables = _make_factors(table, terms, reference, counts)
+    factors, variables = _make_factors(table, terms, reference, weights, trusted)
     if isinstance(reference, Mapping):
         known = [f.variables[0] for f in factors.values() if f.levels is not None]
         named = [n for n in reference if n not in known]
@@ -259,22 +257,21 @@ def _read_formula(formula, names):
     return tuple(terms), intercept, parsed.response
 
 
-def _make_factors(table, terms, reference, counts):
+def _make_factors(table, terms, reference, weights, trusted):
     """(factors, clean columns) for all factors that occur in the terms."""
+    counts = slice(None) if weights is None else np.asarray(weights) > 0
     factors, variables = {}, {}
     for name in dict.fromkeys(f for term in terms for f in term):
         coded = _CODED.fullmatch(name)
         variable = coded.group(1) if coded else name
+        if coded and not trusted:
+            read_expression(name).check()
         if variable in table.names:
             column = variables.setdefault(variable, complete(variable, table, bool(coded)))
             levels = _levels(variable, column, reference, bool(coded), counts)
             factors[name] = Factor(name, levels, (variable,))
         else:
-            unknown = [v for v in usage(name).names if v not in table.names]
-            if unknown:
-                message = f"column {unknown[0]!r} is not in the data"
-                raise unknown_name(unknown[0], table.names, message)
-            factors[name] = _expression(name, table, variables)
+            factors[name] = _expression(name, table, variables, weights, trusted)
     return factors, variables
 
 
@@ -296,11 +293,12 @@ def _levels(name, column, reference, coded, counts):
     return (*(level for level in levels if level != wanted), wanted)
 
 
-def _expression(name, table, variables):
+def _expression(name, table, variables, weights, trusted):
     """A factor such as ``np.log(x)`` or ``poly(x, 2)``."""
-    needed = [v for v in usage(name).names if v in table.names]
-    columns = {v: complete(v, table) for v in needed}
+    terms = parse_formula(f"0 + {name if is_call(name) else f'{{{name}}}'}")
+    plan = make_plan(terms, tuple(n for n in table.names if isinstance(n, str)), None, trusted)
+    columns = {v: complete(v, table) for v in plan.fixed_columns}
     variables.update(columns)
     values = {v: column.values for v, column in columns.items()}
-    design = build_design(parse_formula(f"0 + {name}"), values)
-    return Factor(name, None, tuple(needed), design.spec, tuple(design.names))
+    design = build_design(terms, values, sample_weight=weights, trusted=trusted)
+    return Factor(name, None, plan.fixed_columns, design.spec, tuple(design.names))

@@ -6,10 +6,7 @@ is formulaic's. Both remember what they need to give the same columns for new ro
 
 from __future__ import annotations
 
-import ast
-import builtins
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,31 +18,23 @@ from formulaic.materializers.types import FactorValues
 from formulaic.transforms import TRANSFORMS
 from interface_meta import override
 
+from skmixed.design.evaluate import Evaluator
+from skmixed.design.expression import Expression, read_expression
 from skmixed.design.formula import formulaic_formula, term_names
+from skmixed.design.functions import FUNCTIONS
 
 Columns = Mapping[str, Any]
-
-# what formulas may call beside formulaic's own transforms: R's arithmetic under R's names
-FUNCTIONS = {
-    **{
-        name: getattr(np, name)
-        for name in "sqrt abs sign floor ceil log1p expm1 sin cos tan arcsin arctan tanh".split()
-    },
-    "c": lambda *values: list(values),
-}
-_BUILTINS = frozenset(dir(builtins))
-_QUOTED = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The names an expression needs: ``bare`` stand as terms, ``inside`` within Python code."""
+    """What an expression needs: ``bare`` names stand as terms, ``inside`` within Python code."""
 
     bare: tuple[str, ...]
     inside: tuple[str, ...]
-    calls: tuple[str, ...]
     coded: frozenset[str]  # only seen by C(): their values are categories, whatever they look like
     plain: bool  # nothing but an intercept and single columns
+    refusal: str | None  # what a formula may not hold unless it is trusted
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,83 +44,81 @@ class Usage:
 
 @lru_cache(maxsize=1024)
 def usage(expr: str) -> Usage:
-    """The columns and functions that the formula part ``expr`` refers to."""
-    bare: list[str] = []
-    code: list[str] = []
+    """The columns that the formula part ``expr`` refers to."""
+    bare: dict[str, None] = {}
+    code: dict[str, Expression] = {}
     plain = True
     for term in formulaic_formula(expr):
         for factor in term.factors:
-            method = factor.eval_method.value
-            (code if method == "python" else bare if method == "lookup" else []).append(factor.expr)
+            if factor.eval_method.value == "python":
+                code[factor.expr] = read_expression(factor.expr)
+            elif factor.eval_method.value == "lookup":
+                bare[factor.expr] = None
         plain &= len(term.factors) == 1 and term.factors[0].eval_method.value != "python"
-    inside, calls, coded = _names_in(tuple(code))
-    return Usage(tuple(dict.fromkeys(bare)), inside, calls, coded - set(bare), plain)
+    inside = dict.fromkeys(name for part in code.values() for name in part.columns)
+    coded = {
+        name
+        for name in inside
+        if all(name in part.coded for part in code.values() if name in part.columns)
+    }
+    refusal = next((part.refusal for part in code.values() if part.refusal), None)
+    return Usage(tuple(bare), tuple(inside), frozenset(coded - bare.keys()), plain, refusal)
 
 
-def _names_in(code: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
-    """Names used as values, names used as functions or modules, names only used inside C()."""
-    values: dict[str, bool] = {}
-    calls: dict[str, None] = {}
-    for expr in code:
-        aliases: dict[str, str] = {}
-        tree = _parsed(expr, aliases)
-        called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        roots = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        local = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-        coded = {id(node) for node in ast.walk(tree) for node in _coded_arguments(node)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id not in local:
-                name = aliases.get(node.id, node.id)
-                module = id(node) in roots and (name in TRANSFORMS or name in FUNCTIONS)
-                if id(node) in called or module or _is_contrast(name):
-                    calls[name] = None
-                else:
-                    values[name] = values.get(name, True) and id(node) in coded
-    return tuple(values), tuple(calls), frozenset(name for name, only in values.items() if only)
+class Numbers(Mapping[str, Any]):
+    """Columns as expressions see them: numbers in full precision, whatever they were stored as.
+
+    Narrow integers would overflow and half precision would be kept by everything computed.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            values = self._columns[name]
+            number = getattr(values.dtype, "kind", "") in tuple("iuf")
+            self._made[name] = values.astype(np.float64, copy=False) if number else values
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
-def _coded_arguments(node: ast.AST) -> list[ast.AST]:
-    """The data argument of a call of C()."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        return []
-    return list(node.args[:1]) if node.func.id in ("C", "hashed") else []
-
-
-def _is_contrast(name: str) -> bool:
-    return name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly")
-
-
-def _parsed(expr: str, aliases: dict[str, str]) -> ast.AST:
-    """The syntax tree of Python code in which ``names in backticks`` are columns."""
-
-    def alias(match: re.Match[str]) -> str:
-        name = match.group(1)
-        known = name if name.isidentifier() else f"_quoted_{len(aliases)}"
-        aliases[known] = name
-        return f" {known} "
-
-    try:
-        return ast.parse(_QUOTED.sub(alias, expr).strip(), mode="eval")
-    except SyntaxError as error:
-        raise ValueError(f"{expr!r} is not a Python expression: {error.msg}") from error
-
-
-def is_known_function(name: str) -> bool:
-    """Whether formulas may call ``name``."""
-    return name in TRANSFORMS or name in FUNCTIONS or name in _BUILTINS
+# what trusted Python finds beside formulaic's own transforms
+_CONTEXT = {
+    name: function.call
+    for name, function in FUNCTIONS.items()
+    if name.isidentifier() and function.kind in ("rows", "list") and name not in TRANSFORMS
+}
 
 
 class Materializer(PandasMaterializer):
     """Formulaic's materializer on a mapping of clean columns.
 
-    It differs in three ways. A boolean is a factor with two levels, as R's logical. A value that
-    a categorical expression did not have at the fit is an error and not a row of zeros. Dummy
-    columns are written straight from the codes into one Fortran array, without a data frame.
+    It differs in four ways. Expressions are not evaluated as Python code but by `Evaluator`,
+    unless they are trusted and need it; ``counts`` says how often each row counts where functions
+    learn. A boolean is a factor with two levels, as R's logical. A value that a categorical
+    expression did not have at the fit is an error and not a row of zeros. Dummy columns are
+    written straight from the codes into one Fortran array, without a data frame.
     """
 
-    def __init__(self, columns: Columns, n: int) -> None:
-        self._n = n
-        super().__init__(columns, context=FUNCTIONS)
+    def __init__(
+        self,
+        columns: Columns,
+        n: int,
+        *,
+        counts: np.ndarray | None = None,
+        trusted: bool = False,
+    ) -> None:
+        self._n, self._trusted = n, trusted
+        self._numbers = Numbers(columns)
+        self._evaluator = Evaluator(columns, self._numbers, counts, n)
+        super().__init__(columns, context=_CONTEXT)
 
     @override
     def _init(self) -> None:
@@ -142,6 +129,23 @@ class Materializer(PandasMaterializer):
     def nrows(self) -> int:
         """The number of rows."""
         return self._n
+
+    @override  # type: ignore[prop-decorator]
+    @property
+    def data_context(self) -> Columns:
+        """The columns that expressions see."""
+        return self._numbers
+
+    @override
+    def _lookup(self, name):
+        return self._numbers[name], set()
+
+    @override
+    def _evaluate(self, expr, metadata, spec):
+        expression = read_expression(expr)
+        if self._trusted and expression.refusal is not None:
+            return super()._evaluate(expr, metadata, spec)
+        return self._evaluator.evaluate(expression, spec.transform_state), set()
 
     @override
     def _is_categorical(self, values: Any) -> bool:
@@ -412,8 +416,9 @@ def _materialize(
             made = materializer.get_model_matrix(spec)
     except ValueError:
         raise
-    except Exception as error:
-        raise ValueError(f"the formula part {expr!r} cannot be evaluated: {error}") from error
+    except Exception as error:  # formulaic's own error has what went wrong as its cause
+        reason = error.__cause__ or error
+        raise ValueError(f"the formula part {expr!r} cannot be evaluated: {reason}") from error
     return made.__wrapped__, made.model_spec
 
 

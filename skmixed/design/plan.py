@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from formulaic.transforms import TRANSFORMS
-
+from skmixed.design.expression import is_known_name
 from skmixed.design.formula import Terms, has_dot, resolve, split_group, unknown_name
-from skmixed.design.parts import FUNCTIONS, Usage, is_known_function, usage
+from skmixed.design.parts import Usage, usage
 
 
 @dataclass(frozen=True)
@@ -18,8 +16,8 @@ class Plan:
     """A formula with its columns known.
 
     ``fixed``, ``random``, ``offsets`` and ``responses`` are formula parts for formulaic,
-    ``columns`` the covariates that each of them needs, ``bare`` the covariates that stand as
-    terms (not only inside ``C()``), ``group_columns`` the columns of the grouping factors.
+    ``..._columns`` the columns that each of them needs, ``coded`` the covariates that stand only
+    inside ``C()``. ``trusted`` plans hold Python code that is more than formulas hold.
     """
 
     terms: Terms
@@ -32,6 +30,7 @@ class Plan:
     response_columns: tuple[str, ...]
     group_columns: tuple[str, ...]
     coded: frozenset[str]
+    trusted: bool
 
     @property
     def covariates(self) -> tuple[str, ...]:
@@ -41,7 +40,9 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
-def make_plan(terms: Terms, columns: tuple[str, ...], weights: str | None = None) -> Plan:
+def make_plan(
+    terms: Terms, columns: tuple[str, ...], weights: str | None = None, trusted: bool = False
+) -> Plan:
     """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights."""
     terms = resolve(terms, columns, _fill(terms, columns, weights))
     offsets = tuple(map(_one_column, terms.offsets))
@@ -51,7 +52,7 @@ def make_plan(terms: Terms, columns: tuple[str, ...], weights: str | None = None
     fixed_use = _uses((terms.fixed, *offsets))
     random_use, response_use = _uses(random), _uses(responses)
     uses = (*fixed_use, *random_use, *response_use)
-    _check_names(uses, columns)
+    _check_names(uses, columns, trusted)
     _check_groups(groups, columns)
     plan = Plan(
         terms,
@@ -59,11 +60,12 @@ def make_plan(terms: Terms, columns: tuple[str, ...], weights: str | None = None
         random,
         offsets,
         responses,
-        _names(fixed_use),
-        _names(random_use),
-        _names(response_use),
+        _names(fixed_use, columns),
+        _names(random_use, columns),
+        _names(response_use, columns),
         groups,
         frozenset.union(frozenset(), *(use.coded for use in uses)) - _bare(uses),
+        any(use.refusal is not None for use in uses),
     )
     _check_response(plan, _bare((*fixed_use, *random_use)))
     return plan
@@ -73,8 +75,10 @@ def _uses(exprs: Iterable[str]) -> tuple[Usage, ...]:
     return tuple(map(usage, exprs))
 
 
-def _names(uses: Iterable[Usage]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for use in uses for name in use.names))
+def _names(uses: Iterable[Usage], columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that are used, each once; trusted Python may name other things."""
+    present = frozenset(columns)
+    return tuple(dict.fromkeys(name for use in uses for name in use.names if name in present))
 
 
 def _bare(uses: Iterable[Usage]) -> frozenset[str]:
@@ -96,7 +100,7 @@ def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[
     terms = resolve(terms, columns, columns[:1])  # dotted names must be quoted before they are read
     exprs = [_one_column(text) for text in (*terms.responses, *terms.offsets)]
     exprs += [spec.expr for spec in terms.random]
-    used = {weights, *_names(_uses(exprs))}
+    used = {weights, *_names(_uses(exprs), columns)}
     used |= {name for group in terms.groups for name in split_group(group)}
     fill = tuple(name for name in columns if name not in used)
     if not fill:
@@ -104,32 +108,21 @@ def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[
     return fill
 
 
-def _check_names(uses: Iterable[Usage], columns: tuple[str, ...]) -> None:
-    """Every name is a column or something that formulas may call."""
+def _check_names(uses: Iterable[Usage], columns: tuple[str, ...], trusted: bool) -> None:
+    """Every name is a column, and nothing but arithmetic on columns is asked for unless trusted."""
     present = frozenset(columns)
     for use in uses:
+        if use.refusal is not None and not trusted:
+            raise ValueError(use.refusal)
         if "Intercept" in use.names:
             raise ValueError(
                 "a column named 'Intercept' cannot be told from the constant: rename it"
             )
         for name in use.names:
-            if name not in present and (name in use.bare or not is_known_function(name)):
-                raise unknown_name(
-                    name, columns, f"the variable {name!r} is not a column of the data"
-                )
-        for name in use.calls:
-            if not is_known_function(name):
-                raise _unknown_function(name)
-
-
-def _unknown_function(name: str) -> ValueError:
-    known = sorted({*TRANSFORMS, *FUNCTIONS})
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(
-        f"the formula calls {name!r}, which is no function of formulas.{hint} Functions: "
-        f"{', '.join(known)}; those of NumPy as np.{name}"
-    )
+            python = trusted and name not in use.bare and is_known_name(name)
+            if name not in present and not python:
+                message = f"the variable {name!r} is not a column of the data"
+                raise unknown_name(name, columns, message)
 
 
 def _check_groups(groups: Iterable[str], columns: tuple[str, ...]) -> None:
@@ -140,12 +133,13 @@ def _check_groups(groups: Iterable[str], columns: tuple[str, ...]) -> None:
 
 
 def _check_response(plan: Plan, right: frozenset[str]) -> None:
-    """The response may not explain itself."""
+    """The response may not explain itself; one of several columns of it may, as in a change."""
     if len(plan.responses) == 2 and plan.responses[0] == plan.responses[1]:
         raise ValueError(f"the response {plan.terms.responses[0]!r} is named twice in cbind()")
-    for name in plan.response_columns:
-        if name in right or name in plan.group_columns:
+    for expr in plan.responses:
+        names = usage(expr).names
+        if names and right.union(plan.group_columns).issuperset(names):
             raise ValueError(
-                f"the response {name!r} also stands on the right-hand side of the formula: take it "
-                "out there"
+                f"the response {names[0]!r} also stands on the right-hand side of the formula: "
+                "take it out there"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import ClassVar
@@ -20,6 +19,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skmixed._warn import warn
 from skmixed.design.columns import Table
 from skmixed.design.glm import GLMDesign, build_glm_design, complete
 from skmixed.estimators._dependencies import MOST, dependencies, dependency_text, shortlist
@@ -73,6 +73,9 @@ class GeneralizedInverseRegressor(
     reference : {"last", "first"} or dict, default "last"
         Which level of a categorical column comes last, and so gets the coefficient 0 with
         ``method="sweep"``: the last or first, or by column, ``{"A": "control"}``.
+    trusted : bool, default False
+        Evaluate expressions of the formula as Python code, at the fit and at every prediction,
+        where they are more than arithmetic on columns: only for formulas of your own.
 
     Attributes
     ----------
@@ -123,6 +126,7 @@ class GeneralizedInverseRegressor(
         "non_estimable": [StrOptions({"warn", "nan", "raise", "ignore"})],
         "formula": [str, None],
         "reference": [StrOptions({"last", "first"}), Mapping],
+        "trusted": ["boolean"],
     }
 
     def __init__(
@@ -134,6 +138,7 @@ class GeneralizedInverseRegressor(
         non_estimable="warn",
         formula=None,
         reference="last",
+        trusted=False,
     ):
         self.method = method
         self.fit_intercept = fit_intercept
@@ -141,6 +146,7 @@ class GeneralizedInverseRegressor(
         self.non_estimable = non_estimable
         self.formula = formula
         self.reference = reference
+        self.trusted = trusted
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -237,7 +243,11 @@ class GeneralizedInverseRegressor(
             X = check_array(X, dtype=np.float64)
         data = as_columns(X)
         design = build_glm_design(
-            data, formula=self.formula, reference=self.reference, weights=weights
+            data,
+            formula=self.formula,
+            reference=self.reference,
+            weights=weights,
+            trusted=self.trusted,
         )
         if design.response is not None and y is not None:
             raise ValueError(
@@ -328,13 +338,12 @@ class GeneralizedInverseRegressor(
     def _tell_lost_digits(self):
         lost = [self._names[j] for j in np.flatnonzero(self._fit.basis.lost_digits)]
         if lost:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {shortlist(lost, separator=', ')}: the values are so "
                 "large that rounding hides what sets the column apart from the others, and it "
                 "counts as redundant; centre the variable before expanding it into powers or "
                 "products, or store it with a smaller shift",
                 RankDeficiencyWarning,
-                stacklevel=4,
             )
 
     def _tell_near_dependence(self):
@@ -343,13 +352,12 @@ class GeneralizedInverseRegressor(
         near = [f"{self._names[basis.kept[k]]} ({left[k]:.1e})" for k in
                 np.flatnonzero(np.abs(left) < NEAR_DEPENDENCE)]  # fmt: skip
         if near:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: almost combinations of earlier columns, with what is left "
                 f"as a share of their spread: {shortlist(near, separator=', ')}; they are kept, "
                 "with standard errors to match; set tol above these shares to count them as "
                 "redundant",
                 RankDeficiencyWarning,
-                stacklevel=4,
             )
 
     def _new_matrix(self, X):
@@ -379,7 +387,7 @@ class GeneralizedInverseRegressor(
         )
         if self.non_estimable == "raise":
             raise NotEstimableError(message)
-        warnings.warn(message, RankDeficiencyWarning, stacklevel=3)
+        warn(message, RankDeficiencyWarning)
 
     def _reasons(self, X, matrix, gap, rows):
         """Why each of these rows is outside: an unseen level, or a broken dependency."""

@@ -122,9 +122,14 @@ class MixedFit:
         return tuple(b @ t.M.T for b, t in zip(self.modes, self.layout.terms, strict=True))
 
     def random_part(self, random):
-        """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing."""
+        """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing.
+
+        A term that is None is left out.
+        """
         total = 0.0
         for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
+            if term is None:
+                continue
             b = np.vstack([modes, np.zeros(at.size)])[term.codes]
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
@@ -202,7 +207,8 @@ class MixedFit:
         X : (n, p)
             Rows of the design matrix, aliased columns included.
         random : sequence of RandomTerm or None
-            Terms of the new rows; code -1 (an unseen level) adds the term's own variance.
+            Terms of the new rows; code -1 (an unseen level) adds the term's own variance. A term
+            that is None is left out of z'b.
         """
         if random is None:
             half = self.basis.orthonormal(X) @ self._inverse_root
@@ -212,6 +218,9 @@ class MixedFit:
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):
             place = self._place(at.group)
+            if term is None:
+                z[place].append(np.zeros((len(X), at.size)))
+                continue
             position = plan.positions[place]
             codes[place] = term.codes if position is None else np.append(position, -1)[term.codes]
             own = at.covariates(term.z)
@@ -220,6 +229,7 @@ class MixedFit:
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
         z = [np.hstack(part) for part in z]
+        codes = [np.full(len(X), -1) if own is None else own for own in codes]
         norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
         return self.sigma * np.sqrt(variance + norms)
 

@@ -151,7 +151,8 @@ def _overlaps(Q, side):
 def _direction(A):
     """d in the unit box with A d >= 0 and the largest sum of A d; None if that is 0.
 
-    Rows have length 1. Most do not bind: the program begins with some of them and takes in those it violates.
+    Rows have length 1. Most do not bind: the program begins with some of them and takes in those
+    that it violates.
     """
     total = A.sum(axis=0)
     size = np.abs(total).max(initial=0.0)

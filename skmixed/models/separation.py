@@ -283,7 +283,7 @@ def _least_distance(G, h):
     target = np.zeros(G.shape[1] + 1)
     target[-1] = 1.0
     E = np.vstack([G.T, h])
-    rest = E @ nnls(E, target)[0] - target
+    rest = E @ nnls(E, target, maxiter=100 * (len(h) + 1))[0] - target
     return -rest[:-1] / rest[-1]
 
 

@@ -49,6 +49,23 @@ def test_integers_stay_integers(dtype):
 @pytest.mark.parametrize(
     "values",
     [
+        np.array([2**64 - 1, 3], dtype=np.uint64),
+        pd.array([2**64 - 1, 3], dtype="UInt64"),
+        np.array([2**64 - 1, 3], dtype=object),
+    ],
+)
+def test_large_integers_are_kept(values):
+    assert clean("k", values).values.tolist() == [2**64 - 1, 3]
+
+
+def test_integers_beyond_all_kinds_are_floats():
+    for large in ([2**70, -3], [2**64 - 1, -3]):
+        assert clean("k", np.array(large, dtype=object)).values.tolist() == [float(large[0]), -3.0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
         np.array([True, False]),
         pd.array([True, False], dtype="boolean"),
         np.array([True, False], object),
@@ -105,7 +122,15 @@ def test_huge_finite_values_are_not_infinite():
 
 @pytest.mark.parametrize(
     ("levels", "numeric"),
-    [(["1", "2.5", "-3e4"], True), (["1", "x"], False), (["nan"], False), (["inf"], False)],
+    [
+        (["1", "2.5", "-3e4"], True),
+        ([1, 2.5], True),
+        (["1", "x"], False),
+        (["nan"], False),
+        (["inf"], False),
+        (["2020_01", "2020_02"], False),
+        (["1_000"], False),
+    ],
 )
 def test_text_that_is_numbers(levels, numeric):
     assert looks_numeric(levels) is numeric
@@ -117,6 +142,11 @@ def test_text_that_is_numbers(levels, numeric):
         (np.array([7, 3, 7, 5]), [2, 0, 2, 1], [3, 5, 7]),
         (np.array([10**12, 3, 10**12]), [1, 0, 1], [3, 10**12]),
         (np.array([-2, 5, -2], dtype=np.int8), [0, 1, 0], [-2, 5]),
+        (np.array([127, -128, 127], dtype=np.int8), [1, 0, 1], [-128, 127]),
+        (np.array([2**64 - 1, 2**64 - 5], dtype=np.uint64), [1, 0], [2**64 - 5, 2**64 - 1]),
+        (np.array([2**63, 2**63 - 2], dtype=np.uint64), [1, 0], [2**63 - 2, 2**63]),
+        (np.array([2**64 - 1, 0], dtype=np.uint64), [1, 0], [0, 2**64 - 1]),
+        (np.array([-(2**63), 3 - 2**63]), [0, 1], [-(2**63), 3 - 2**63]),
         (np.array([1.5, np.nan, 0.5]), [1, -1, 0], [0.5, 1.5]),
         (np.array(["b", None, "a"], dtype=object), [1, -1, 0], ["a", "b"]),
         (np.array(["10", "9"]), [0, 1], ["10", "9"]),

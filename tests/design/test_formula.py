@@ -1,7 +1,7 @@
 import pytest
 
 from skmixed.design import RandomSpec, parse_formula
-from skmixed.design.formula import resolve, split_group
+from skmixed.design.formula import group_label, resolve, split_group
 from skmixed.design.tokens import tokenize
 
 
@@ -22,6 +22,7 @@ from skmixed.design.tokens import tokenize
         ("(x || a/b)", "1", ["(1 | a)", "(0 + x | a)", "(1 | a:b)", "(0 + x | a:b)"]),
         ("~ x + ((1 | g) + (1 | h)) + z", "x + z", ["(1 | g)", "(1 | h)"]),
         ("(1 | factor(g)) + x", "x", ["(1 | g)"]),
+        ("({log(x) + z} | g)", "1", ["(1 + {log(x) + z} | g)"]),
         ("(poly(x, 2) | g)", "1", ["(1 + poly(x, 2) | g)"]),
         ("I((a > 0) | (b > 0)) + (1 | g)", "I((a > 0) | (b > 0))", ["(1 | g)"]),
         ("x + - 1 + (1 | g)", "x - 1", ["(1 | g)"]),
@@ -103,6 +104,9 @@ def test_r_spellings_with_one_meaning_are_translated(written, read):
         ("x + (a | b | c)", "one bar", 11),
         ("x * (1 | g)", "can only be added", 7),
         ("x - (1 | g)", "cannot be subtracted", 4),
+        ("x + (0 | g)", "has no effects: for an intercept write \\(1 \\| g\\)", 5),
+        ("(0 || g)", "has no effects", 1),
+        ("(x - 1 - x | g)", "has no effects", 1),
         ("(1 | a + b)", "\\(1 \\| a\\) \\+ \\(1 \\| b\\)", 7),
         ("(1 | a*b)", "terms of their own", 6),
         ("(1 | cut(x, 3))", "is a column, a:b or a/b, not 'cut\\(x, 3\\)'", 5),
@@ -163,6 +167,14 @@ def test_resolve_writes_the_dot_out_and_quotes_dotted_names():
 def test_split_group():
     assert split_group("a:b") == ("a", "b")
     assert split_group(parse_formula("(1 | `a:b`:c)").groups[0]) == ("a:b", "c")
+
+
+def test_a_group_is_shown_by_its_name():
+    assert group_label("g", ["g"]) == "g"
+    assert group_label("`a:b`", ["`a:b`", "a"]) == "a:b"
+    assert group_label("a:b", ["a:b", "`a:b`"]) == "a:b"
+    assert group_label("`a:b`", ["a:b", "`a:b`"]) == "`a:b`"
+    assert group_label("`a:b`:c", ["`a:b`:c"]) == "`a:b`:c"
 
 
 def test_tokens_know_their_brackets():

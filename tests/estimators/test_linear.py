@@ -594,7 +594,7 @@ def test_more_columns_than_rows_fits_exactly():
         (lambda m, d: m().fit(d), "requires y to be passed"),
         (lambda m, d: m(formula="x ~ g").fit(d, range(4)), "y was given too"),
         (lambda m, d: m(formula="x ~ (1 | g)").fit(d), "MixedLinearRegressor"),
-        (lambda m, d: m(formula="g + nope").fit(d, range(4)), "'nope' is not in the data"),
+        (lambda m, d: m(formula="g + nope").fit(d, range(4)), "'nope' is not a column of the data"),
         (lambda m, d: m(reference={"q": "a"}).fit(d, range(4)), r"names \['q'\]"),
         (lambda m, d: m(reference={"g": "z"}).fit(d, range(4)), "level 'z' of 'g'"),
         (lambda m, d: m().fit(d, range(4), [-1, 1, 1, 1]), "Negative values"),
