@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import lapack
 
-from skmixed.models.covariance import CovarianceLayout, is_singular
+from skmixed.models.layout import CovarianceLayout
+from skmixed.models.structures import is_singular
 
 _MIN_RADIUS = 1e-10
 _EPS = float(np.finfo(float).eps)
@@ -191,7 +192,7 @@ class Search:
         """
         theta, tried = self.theta(optimum.theta) / self.unit, None
         for negligible in _NEGLIGIBLE:
-            tidied = self.layout.tidy(theta, negligible)
+            tidied = self.layout.settled(theta, negligible)
             if np.array_equal(tidied, theta):
                 break
             if tried is not None and np.array_equal(tidied, tried):
@@ -211,7 +212,7 @@ def singular_terms(layout, theta):
 
 
 def outside_terms(layout, Q, weights=None):
-    """For every term, whether X misses a column of it, so that its effects have a mean of their own.
+    """For every term, whether X misses a column of it: its effects have a mean of their own.
 
     Parameters
     ----------
@@ -241,9 +242,7 @@ def outside_starts(layout, outside, theta):
     starts = [theta] if any(term.size == 1 for term in terms) else []
     for group in dict.fromkeys(term.group for term in terms) if len(layout.groups) > 1 else ():
         start = _SMALLER * theta
-        for term in layout.terms:
-            if term.group == group:
-                start[term.theta] = _LARGER * theta[term.theta]
+        start[layout.places[group]] = _LARGER * theta[layout.places[group]]
         starts.append(start)
     return starts
 
