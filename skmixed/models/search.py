@@ -333,7 +333,7 @@ class _Walk:
             raise NoStart(getattr(self.state, "reason", "the objective is not finite"))
         self.radius, self.before = math.inf, _TINY
         self.n_iter, self.n_evaluations = 0, 1
-        self.trace = [(self.state.value, theta)]
+        self.trace, self.model = [(self.state.value, theta)], None
         self.curvature = _Curvature(len(theta))
 
     @property
@@ -343,6 +343,7 @@ class _Walk:
     def propose(self):
         """The minimiser of the model within the radius."""
         g, H, scale = self._model()
+        self.model = H, scale
         change, promised, length, decrement = _model_step(g, H, self.radius)
         return _Step(change / scale, scale, promised, length, decrement)
 
@@ -376,6 +377,7 @@ class _Walk:
         if moved is not None:
             self.evaluate, self.state, self.upright = moved
             self.theta, self.curvature = self.state.theta, _Curvature(len(self.theta))
+            self.model = None
 
     def is_hopeless(self, step, known):
         """Whether the descent will end at or above a known optimum, as far as can be told.
@@ -400,10 +402,12 @@ class _Walk:
         return rate * step.decrement if step.decrement <= 2 * step.promised else math.inf
 
     def end(self, converged, message):
+        """The Optimum here: the slope is of the end, the curvature of the last model."""
         slope, eigenvalue = 0.0, math.inf
         if len(self.theta):
-            g, H, _ = self._model()
-            slope, eigenvalue = float(np.abs(g).max()), float(np.linalg.eigvalsh(H)[0])
+            H, scale = self.model or self._model()[1:]
+            slope = float(np.abs(self.state.gradient / scale).max())
+            eigenvalue = float(np.linalg.eigvalsh(H)[0]) if np.isfinite(H).all() else math.nan
         return Optimum(
             self.upright(self.theta),
             self.state.value,
