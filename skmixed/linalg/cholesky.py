@@ -24,6 +24,7 @@ from skmixed.linalg.batched import (
     lower_solve,
     outer_sum,
     product,
+    sandwich,
 )
 from skmixed.linalg.core import mirror_diagonal_blocks, rows_matrix, scale_rows, solve_lower
 from skmixed.linalg.crossproducts import CrossProducts, LevelBlocks
@@ -68,10 +69,6 @@ class BlockedFactor:
     def plan(self):
         return self.products.plan
 
-    @property
-    def n_fixed(self):
-        return self.plan.n_tail - 1
-
     @cached_property
     def log_det_x(self):
         """2 log |R_X|."""
@@ -81,6 +78,12 @@ class BlockedFactor:
     def pwrss(self):
         """Penalised weighted residual sum of squares r^2."""
         return float(self.core[-1, -1]) ** 2
+
+    @property
+    def fixed_root(self):
+        """Lower root (r, r) of X' V0^-1 X."""
+        at = slice(self.plan.q_core, self.plan.q_core + self.plan.n_tail - 1)
+        return np.tril(self.core[at, at])
 
     @cached_property
     def mode(self):
@@ -105,13 +108,6 @@ class BlockedFactor:
         if not self.plan.q_core:  # the rows of X and y have no score
             return [*parts, np.zeros(self.mode[-1].shape)]
         return [*parts, -multiply(self.products, self.mode, rows="core")]
-
-    def level_part(self, parts, g):
-        """Part of group g as (s, l), from parts with one column."""
-        if g < self.plan.n_chain:
-            return parts[g][:, 0]
-        _, rows = self.plan.core_groups[g - self.plan.n_chain]
-        return parts[-1][rows, 0].reshape(-1, len(self.T[g])).T
 
     def _rest(self, i, blocks, parts):
         """Rows of chain group i times the parts of all later unknowns: (s, k, l)."""
@@ -337,15 +333,6 @@ def multiply(products, parts, rows="all"):
             moved = crossproduct(blocks.up[k], parts[i])
             result[k] += np.add.reduceat(moved, plan.starts[i][k], axis=-1)
     return [*result, below]
-
-
-def sandwich(T, D):
-    """T' D_l T for all levels: (s, s), (s, s, l) -> (s, s, l)."""
-    s = len(T)
-    if s == 1:
-        return D * (T[0, 0] * T[0, 0])
-    left = (T.T @ D.reshape(s, -1)).reshape(D.shape)
-    return np.matmul(T.T, left)
 
 
 def _flat(part):

@@ -308,12 +308,12 @@ def separates_jointly(problem, fit):
 
 
 def one_sided_groups(rows):
-    """Positions (in the plan) of groups in which every level has one outcome only, repeatedly."""
+    """Indices of groups in which every level has one outcome only, repeatedly."""
     if rows.family.name != "binomial":
         return []
     count = 1.0 if rows.frequencies is None else rows.frequencies
     found = []
-    for g, group in enumerate(rows.plan.groups):
+    for g, group in enumerate(rows.groups):
         successes = np.bincount(group.codes, count * rows.y, group.n_levels)
         trials = np.bincount(group.codes, count * rows.w, group.n_levels)
         one_sided = np.all((successes == 0) | (successes == trials))

@@ -63,8 +63,8 @@ def _point(objective):
     gamma[0] = 1.8 if family.link.power is not None else -1.5 if bounded else 0.1
     size = 0.1 if family.link.power is not None else 0.3
     theta = size * (objective.layout.initial() + 0.2 * rng.normal(size=objective.n_theta))
-    T = objective.plan_factors(theta)
-    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
+    T = objective.layout.factors(theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.groups]
     mode = mode_at(rows, gamma, u, T, LOG_DISP)
     if objective.joint:
         mode = find_mode(rows, mode, T, LOG_DISP, joint=True)
@@ -111,7 +111,8 @@ def test_gradient_of_the_quadrature(formula, n_agq, name, link):
 def test_gradient_beside_a_dense_and_a_sparse_border(n_groups, n_other):
     settings = {"n": 1200, "n_groups": n_groups, "n_other": n_other}
     objective = _problem("(x | g) + (1 | h)", **settings).objective
-    assert (objective.rows.plan.entries[0] is None) == (n_other == 6)
+    sparse = objective.rows.pattern._plan.is_sparse
+    assert sparse == (n_other == 400)
     at = _point(objective)
     gradient = objective.evaluate(at).gradient
     direction = np.random.default_rng(0).normal(size=len(at))
@@ -125,7 +126,7 @@ def test_gradient_beside_a_dense_and_a_sparse_border(n_groups, n_other):
 def test_one_node_is_the_laplace_approximation(formula):
     laplace = _problem(formula).objective
     at = _point(laplace)
-    s = laplace.rows.plan.groups[0].n_columns
+    s = laplace.rows.groups[0].n_columns
     settings = {"rule": Rule.product(1, s), "near": laplace.near}
     one = QuadratureDeviance(laplace.rows, laplace.layout, **settings).evaluate(at)
     two = laplace.evaluate(at)
@@ -135,7 +136,7 @@ def test_one_node_is_the_laplace_approximation(formula):
 
 def _log_integrand(rows, gamma, T, level):
     """u -> log p(y_level | u) - u'u / 2 of one level."""
-    group = rows.plan.groups[0]
+    group = rows.groups[0]
     mine = group.codes == level
     z, eta0 = group.z[mine], rows.fixed_part(gamma)[mine]
     y, w = rows.y[mine], rows.w[mine]
@@ -162,8 +163,8 @@ def _log_integral(f, s):
 def _brute_force(objective, at):
     """-2 log likelihood by numerical integration, level by level."""
     gamma, theta, _ = objective.split(at)
-    T, total = objective.plan_factors(theta)[0], 0.0
-    for level in range(objective.rows.plan.groups[0].n_levels):
+    T, total = objective.layout.factors(theta)[0], 0.0
+    for level in range(objective.rows.groups[0].n_levels):
         total -= 2 * _log_integral(_log_integrand(objective.rows, gamma, T, level), len(T))
     return total
 
@@ -196,8 +197,8 @@ def test_a_gaussian_response_is_integrated_exactly():
     objective = problem.objective
     at = _point(objective)
     gamma, theta, log_disp = objective.split(at)
-    rows, group = objective.rows, objective.rows.plan.groups[0]
-    T = objective.plan_factors(theta)[0]
+    rows, group = objective.rows, objective.rows.groups[0]
+    T = objective.layout.factors(theta)[0]
     V = np.diag(np.exp(log_disp) / rows.w)
     same = group.codes[:, None] == group.codes
     V += same * (group.z @ T @ T.T @ group.z.T)
@@ -320,11 +321,11 @@ def test_negative_weights_are_handled():
     rows = objective.rows
     far = replace(rows, y=np.where(np.arange(len(rows.y)) < 12, rows.w - rows.y, rows.y))
     start = mode_at(far, np.array([3.0, 2.0]), objective.near.state.mode.u,
-                    objective.plan_factors(objective.split(at)[1]), 0.0)  # fmt: skip
+                    objective.layout.factors(objective.split(at)[1]), 0.0)  # fmt: skip
     assert start.curve.weight.min() < 0
-    mode = find_mode(far, start, objective.plan_factors(objective.split(at)[1]), 0.0)
+    mode = find_mode(far, start, objective.layout.factors(objective.split(at)[1]), 0.0)
     c = far.level_sums(mode.curve.score)[0]
-    assert_allclose(mode.u[0], objective.plan_factors(objective.split(at)[1])[0].T @ c, atol=1e-8)
+    assert_allclose(mode.u[0], objective.layout.factors(objective.split(at)[1])[0].T @ c, atol=1e-8)
 
 
 def test_a_rule_integrates_polynomials():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.covariance import CovarianceLayout, canonical_factor, standardise
+from skmixed.models.layout import CovarianceLayout, standardise
 
 
 @pytest.fixture
@@ -81,49 +81,18 @@ def test_without_rows_keeps_the_layout(layout):
     np.testing.assert_array_equal(slim.user_theta(theta), layout.user_theta(theta))
 
 
-@pytest.mark.parametrize("s", [1, 2, 3, 6])
-def test_canonical_factor(s):
-    A = np.random.default_rng(s).normal(size=(s, s))
-    L = canonical_factor(A)
-    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
-    assert (np.diag(L) >= 0).all()
-    assert not np.triu(L, 1).any()
-
-
-@pytest.mark.parametrize(
-    "A",
-    [
-        np.zeros((2, 2)),
-        np.array([[0.0, 0.0], [1.0, 2.0]]),
-        np.outer([1.0, -2.0, 0.5], [1.0, 1.0, 0.0]),
-    ],
-)
-def test_canonical_factor_of_singular_covariances(A):
-    """Columns that belong to no new direction are exactly zero."""
-    L = canonical_factor(A)
-    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
-    assert np.count_nonzero(np.diag(L)) == np.linalg.matrix_rank(A @ A.T)
-
-
-@pytest.mark.parametrize("unit", [1e-160, 1e-9, 1e9, 1e150])
-def test_canonical_factor_in_any_units(unit):
-    """Effects of very different size are not a singular covariance."""
-    L = canonical_factor(np.diag([unit, 1.0]) @ np.array([[1.0, 0.0], [0.5, 2.0]]))
-    np.testing.assert_allclose(L, [[unit, 0.0], [0.5, 2.0]], rtol=1e-12)
-
-
-def test_tidy_puts_negligible_deviations_to_zero(data):
+def test_settled_puts_negligible_deviations_to_zero(data):
     layout = CovarianceLayout.build(build_design("y ~ x + (x | g)", data).random)
     theta = layout.initial() * 1.0
     theta[-1] = 1e-7
-    tidied = layout.tidy(theta)
-    T = layout.term_factor(tidied, 0)
+    settled = layout.settled(theta)
+    T = layout.term_factor(settled, 0)
     assert np.linalg.matrix_rank(T) == 1
     np.testing.assert_allclose(
         T @ T.T, (lambda t: t @ t.T)(layout.term_factor(theta, 0)), atol=1e-6
     )
     well = layout.initial()
-    np.testing.assert_array_equal(layout.tidy(well), well)
+    np.testing.assert_array_equal(layout.settled(well), well)
 
 
 def test_two_degenerate_terms_of_one_group_are_rotated_together():
@@ -134,8 +103,8 @@ def test_two_degenerate_terms_of_one_group_are_rotated_together():
     design = build_design("y ~ 1 + (0 + a + b | g) + (0 + c + d | g)", table)
     layout = CovarianceLayout.build(design.random)
     theta = np.array([0.01, 1.0, 0.5, 0.02, -1.0, 0.3])
-    rotated, moved = layout.rotated(theta)
+    rotated, moved = layout.recharted(theta)
     before, after = layout.factors(theta)[0], rotated.factors(moved)[0]
     np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-14)
     np.testing.assert_allclose(rotated.upright(moved), theta, atol=1e-12)
-    assert rotated.rotated(moved) is None
+    assert rotated.recharted(moved) is None
