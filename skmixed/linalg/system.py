@@ -96,6 +96,12 @@ class System:
             return as_given(plan, i, self._products.chain[i].own)
         return self._products.core_blocks(i - plan.n_chain)
 
+    @property
+    def fixed_gram(self):
+        """X'WX (r, r)."""
+        at = slice(self._plan.q_core, self._plan.q_core + self._plan.n_tail - 1)
+        return np.array(self._products.core[at, at])
+
     def with_response(self, cross, square):
         """The system of another response y, from [Z X]'Wy (Effects of one column) and y'Wy."""
         parts = to_parts(self._plan, cross)

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Factor, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
@@ -33,6 +33,31 @@ _CHAIN_FROM = 100
 _WORTH_THREADS = 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Response:
+    """All that a ProfiledDeviance needs of a response: its cross-products with [Z Q].
+
+    Attributes
+    ----------
+    cross : Effects
+        [Z Q]'W(y - Q gamma), one column.
+    square : float
+        (y - Q gamma)'W(y - Q gamma).
+    gamma : (r,)
+        What has been subtracted already, zero for a response as it is. Where the spread about Q
+        gamma is small beside y, squares of y have lost the digits: subtract from the rows.
+    largest : float
+        Largest absolute value of y, 0.0 if it is not known.
+    checksum : int
+    """
+
+    cross: Effects
+    square: float
+    gamma: np.ndarray
+    largest: float = 0.0
+    checksum: int = 0
+
+
 @dataclass(frozen=True)
 class ProfiledDeviance:
     """-2 log (restricted) likelihood of a linear mixed model, profiled over beta and sigma.
@@ -52,6 +77,9 @@ class ProfiledDeviance:
     reml : bool
     n_obs : float
         Number of rows (sum of the frequencies).
+    n_rows : int
+        Number of rows, each counted once.
+    total_weight : float
     log_weights : float
         Sum of log prior weights.
     response_id : int
@@ -67,6 +95,8 @@ class ProfiledDeviance:
     y_scale: float
     reml: bool
     n_obs: float
+    n_rows: int
+    total_weight: float
     log_weights: float
     response_id: int
     exact: bool = False
@@ -96,9 +126,46 @@ class ProfiledDeviance:
             y_scale,
             reml,
             n_obs,
+            len(y),
+            float(len(y) if weights is None else weights.sum()),
             log_weights,
             crc32(np.ascontiguousarray(design.y)),
             bool(exact),
+        )
+
+    def response(self, design, y):
+        """Response of the rows of the design, y (n,) in the place of the design's own."""
+        weights, Q = _row_weights(design), self.basis.orthonormal(design.X)
+        moved = y if design.offset is None else y - design.offset
+        gamma, residual = _least_squares(Q, moved, weights)
+        weighted = residual if weights is None else residual * weights
+        sums = [[] for _ in self.layout.groups]
+        for term, at in zip(design.random, self.layout.terms, strict=True):
+            rows = Group(term.codes, at.covariates(term.z), term.n_levels)
+            sums[at.group].append(rows.sums(weighted))
+        cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
+        checksum = crc32(np.ascontiguousarray(y))
+        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum)
+
+    def with_response(self, response):
+        """The objective of another Response to the same rows: X and Z are not assembled again."""
+        cross, square = response.cross, response.square
+        gamma = np.linalg.solve(self.system.fixed_gram, cross.fixed[:, 0])
+        explained = self.system.times(Effects([0.0 * x for x in cross.random], gamma[:, None]))
+        square = max(square - float(gamma @ cross.fixed[:, 0]), 0.0)
+        y_scale = float(np.sqrt(square / self.total_weight))
+        size = max(response.largest, np.sqrt(response.square / self.total_weight))
+        exact = self.n_rows <= self.rank or y_scale <= _ROUNDING * size
+        if exact:
+            y_scale, square = 1.0, 0.0
+        rest = (cross - explained).times(0.0 if exact else 1.0 / y_scale)
+        return replace(
+            self,
+            system=self.system.with_response(rest, square / y_scale**2),
+            gamma=response.gamma + gamma,
+            y_scale=y_scale,
+            response_id=response.checksum,
+            exact=bool(exact),
         )
 
     def with_reml(self, reml):

@@ -1,13 +1,15 @@
 """The profiled deviance against the marginal density, and its derivatives."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.linalg.system import Effects
+from skmixed.models.lmm import ProfiledDeviance, Response, fit_lmm
 
 
 def _criterion(marginal, theta):
@@ -138,6 +140,51 @@ def test_weights_of_one_are_no_weights(data):
     )
     theta = np.array([0.8, 0.3, 0.5])
     assert other(theta) == pytest.approx(one(theta), rel=1e-13)
+
+
+def _other_response(marginal):
+    """Another response to the same rows, and the objective that is made from scratch for it."""
+    rng = np.random.default_rng(8)
+    y = 50.0 + 3.0 * rng.normal(size=len(marginal.design.y)) + marginal.design.X.sum(axis=1)
+    design = replace(marginal.design, y=y)
+    return y, ProfiledDeviance.from_design(design, reml=marginal.objective.reml)
+
+
+def test_another_response_without_another_assembly(marginal, theta):
+    y, fresh = _other_response(marginal)
+    objective = marginal.objective
+    moved = objective.with_response(objective.response(marginal.design, y))
+    state, expected = moved.evaluate(theta), fresh.evaluate(theta)
+    assert state.value == pytest.approx(expected.value, rel=1e-10)
+    np.testing.assert_allclose(state.gradient, expected.gradient, rtol=1e-8, atol=1e-8)
+    assert moved.response_id == fresh.response_id
+    np.testing.assert_allclose(fit_lmm(moved).beta, fit_lmm(fresh).beta, rtol=1e-5, atol=1e-6)
+
+
+def test_another_response_from_its_cross_products_alone(marginal, theta, formula):
+    """[Z Q]'Wy and y'Wy, and no row."""
+    y, fresh = _other_response(marginal)
+    design, objective = marginal.design, marginal.objective
+    offset = 0.0 if design.offset is None else design.offset
+    counted = (1.0 if design.weights is None else design.weights) * (
+        1.0 if design.frequencies is None else design.frequencies
+    )
+    weighted = counted * (y - offset)
+    Q = objective.basis.orthonormal(design.X)
+    cross = Effects.of([group.sums(weighted) for group in marginal.layout.groups], Q.T @ weighted)
+    response = Response(cross, weighted @ (y - offset), np.zeros(Q.shape[1]))
+    assert objective.with_response(response)(theta) == pytest.approx(
+        fresh.evaluate(theta).value, rel=1e-8 if formula == "shifted" else 1e-10
+    )
+
+
+def test_a_response_that_is_explained_exactly(data):
+    design = build_design("y ~ x + (x | g)", data)
+    objective = ProfiledDeviance.from_design(design)
+    moved = objective.with_response(objective.response(design, 2.0 + 3.0 * design.X[:, 1]))
+    assert moved.exact
+    np.testing.assert_allclose(fit_lmm(moved).beta, [2.0, 3.0], rtol=1e-12)
+    assert not moved.with_response(moved.response(design, design.y)).exact
 
 
 def test_refit_is_the_fit_by_the_other_criterion(data):
