@@ -107,6 +107,73 @@ def test_gradient_of_the_quadrature(formula, n_agq, name, link):
     _check_gradient(_problem(formula, name, link, n_agq=n_agq).objective)
 
 
+def _in_rotated_coordinates(objective):
+    """The evaluation at a nearly singular covariance, and the layout that is made for it."""
+    at = _point(objective)
+    begin, end = objective.n_gamma, objective.n_gamma + objective.n_theta
+    at[begin : begin + 3] = [0.02, 0.5, 0.1]  # little on the diagonal of (x | g), much below
+    moved = objective.layout.recharted(at[begin:end])
+    assert moved is not None
+    return objective.evaluate(at), *moved
+
+
+@pytest.mark.parametrize("formula", ["(x | g)", "(x | g) + (x || h) + (1 | k)"])
+@pytest.mark.parametrize("n_agq", [0, 1])
+@pytest.mark.parametrize(("name", "link"), [("poisson", "log"), ("gamma", "log")])
+def test_gradient_in_rotated_coordinates(formula, n_agq, name, link):
+    objective = _problem(formula, name, link, n_agq=n_agq).objective
+    state, *_ = _in_rotated_coordinates(objective)
+    evaluate, moved, upright = state.recharted()
+    assert any((a != b).any() for a, b in zip(moved.T, state.T, strict=True))
+    assert moved.value == state.value
+    assert evaluate(moved.parameters).value == pytest.approx(state.value, abs=1e-9)
+    assert_allclose(upright(moved.parameters), state.parameters, atol=1e-12)
+    at = moved.parameters + 0.05 * np.random.default_rng(4).normal(size=len(moved.parameters))
+    for point in (moved.parameters, at):
+        gradient = evaluate(point).gradient
+        expected = _numerical_gradient(moved.objective, point)
+        assert_allclose(gradient, expected, rtol=1e-7, atol=1e-6)
+    assert_allclose(moved.gradient, evaluate(moved.parameters).gradient, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_agq", [2, 5])
+def test_gradient_of_the_quadrature_in_rotated_coordinates(n_agq):
+    """The nodes turn with the coordinates, so that a search stays in those that it began in."""
+    objective = _problem("(x | g)", "poisson", "log", n_agq=n_agq).objective
+    state, layout, theta = _in_rotated_coordinates(objective)
+    assert state.recharted() is None
+    at = state.parameters.copy()
+    at[objective.n_gamma :] = theta
+    turned = replace(objective, layout=layout)
+    gradient = turned.evaluate(at).gradient
+    assert_allclose(gradient, _numerical_gradient(turned, at), rtol=1e-7, atol=1e-6)
+
+
+def test_an_evaluation_goes_back_to_upright_coordinates():
+    objective = _problem("(x | g) + (1 | h)", "poisson", "log").objective
+    state, *_ = _in_rotated_coordinates(objective)
+    moved = state.recharted()[1]
+    theta = moved.objective.layout.upright(moved.objective.split(moved.parameters)[1])
+    back = moved.in_chart(objective.layout, theta)
+    assert objective.near.state is back
+    assert_allclose(back.gradient, state.gradient, rtol=1e-6, atol=1e-6)
+    assert_allclose(back.hessian, state.hessian, rtol=1e-6, atol=1e-6)
+    for u, v in zip(back.mode.u, state.mode.u, strict=True):
+        assert_allclose(u, v, atol=1e-7)
+
+
+def test_tangent_of_the_mode_in_rotated_coordinates():
+    objective = _problem("(x | g)", "poisson", "log").objective
+    state, *_ = _in_rotated_coordinates(objective)
+    moved = state.recharted()[1]
+    at = moved.parameters
+    for e in 1e-4 * np.eye(len(at)):
+        u = moved.objective.evaluate(at + e).mode.u
+        _, expected = next(iter(moved.expected_modes(at + e)))
+        for a, b, start in zip(u, expected, moved.mode.u, strict=True):
+            assert np.abs(a - b).max() < 1e-3 * max(np.abs(a - start).max(), 1e-6)
+
+
 @pytest.mark.parametrize(("n_groups", "n_other"), [(60, 6), (500, 400)], ids=["dense", "sparse"])
 def test_gradient_beside_a_dense_and_a_sparse_border(n_groups, n_other):
     settings = {"n": 1200, "n_groups": n_groups, "n_other": n_other}

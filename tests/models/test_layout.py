@@ -108,3 +108,14 @@ def test_two_degenerate_terms_of_one_group_are_rotated_together():
     np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-14)
     np.testing.assert_allclose(rotated.upright(moved), theta, atol=1e-12)
     assert rotated.recharted(moved) is None
+
+
+def test_names_of_theta(layout, data):
+    names = layout.names
+    assert len(names) == layout.n_theta
+    assert names[:3] == [
+        (0, "Intercept", "Intercept"),
+        (0, "x", "Intercept"),
+        (0, "z", "Intercept"),
+    ]
+    assert names[6] == (1, "Intercept", "Intercept")

@@ -37,6 +37,25 @@ def test_gradient_by_finite_differences(marginal, theta):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["(x | g)", "(x | g) + (0 + x + z | h)"])
+def test_derivatives_in_rotated_coordinates(data, text):
+    upright = ProfiledDeviance.from_design(build_design(f"y ~ x + {text}", data))
+    theta = np.resize([0.02, 0.5, 0.1], upright.layout.n_theta)
+    state = upright.evaluate(theta)
+    evaluate, moved, back = state.recharted()
+    assert evaluate(moved.theta).value == pytest.approx(state.value, rel=1e-12)
+    np.testing.assert_allclose(moved.gradient, evaluate(moved.theta).gradient, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moved.hessian, evaluate(moved.theta).hessian, rtol=1e-8, atol=1e-8)
+    T = upright.layout.factors(back(moved.theta))
+    for a, b in zip(T, upright.layout.factors(theta), strict=True):
+        np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-13)
+    step = 1e-5 * np.eye(len(theta))
+    expected = [
+        (evaluate(moved.theta + e).value - evaluate(moved.theta - e).value) / 2e-5 for e in step
+    ]
+    np.testing.assert_allclose(moved.gradient, expected, rtol=1e-6, atol=1e-6)
+
+
 def _directions(marginal, theta):
     """dV_j for every theta_j, and the function (i, j) -> d2V_ij, in the engine's covariates."""
     factors = marginal.layout.factors(theta)
