@@ -11,6 +11,7 @@ from skmixed.linalg.batched import product, product_sum
 from skmixed.linalg.cholesky import eliminate
 from skmixed.linalg.core import (
     diagonal_blocks,
+    diagonal_sum,
     mirror_diagonal_blocks,
     rows_matrix,
     scale_rows,
@@ -146,11 +147,11 @@ def _core_information(f, S, weights):
     result, direct = {}, []
     for k, (group, rows) in enumerate(f.plan.core_groups, start=f.plan.n_chain):
         T, s = f.T[k], group.n_columns
-        own = diagonal_blocks(f.products.core, rows, s).sum(axis=0) / group.n_levels
+        own = diagonal_sum(f.products.core, rows, s) / group.n_levels
         if _least_eigenvalue(T.T @ own @ T) < _WELL_DETERMINED:
             direct.append(k)
             continue
-        excess = diagonal_blocks(S, rows, s).sum(axis=0)
+        excess = diagonal_sum(S, rows, s)
         shrunk = np.eye(s) * group.n_levels - (excess + excess.T) / 2
         result[k] = shrunk / T**2 if s == 1 else _solve_both(T.T, shrunk)
     if direct:
@@ -160,7 +161,8 @@ def _core_information(f, S, weights):
 
 def _solve_both(A, B):
     """A^-1 B A^-T."""
-    return np.linalg.solve(A, np.linalg.solve(A, B).T)
+    half = lapack.dgesv(A, B)[2]
+    return lapack.dgesv(A, half.T)[2]
 
 
 def _least_eigenvalue(A):
@@ -178,7 +180,7 @@ def _direct_information(f, direct, weights):
         block = core[rows, rows]
         block = np.tril(block) + np.tril(block, -1).T
         columns = np.concatenate([core[rows, : rows.start].T, block, core[rows.stop :, rows]])
-        own = diagonal_blocks(block, slice(0, len(block)), s).sum(axis=0)
+        own = diagonal_sum(block, slice(0, len(block)), s)
         for (_, at), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
             scale_rows(columns, at, T)
         x = solve_lower(f.core, columns)

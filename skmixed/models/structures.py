@@ -144,6 +144,8 @@ class Unstructured(Structure):
         return self.directions(phi, eye).transpose(1, 0, 2)
 
     def directions(self, phi, c):
+        if len(phi) == 1:  # most terms have one effect: Sigma = phi^2, here and below
+            return (2.0 * phi[0]) * c[:, None]
         i, k = self._entries
         T = self.factor(phi)
         moved = np.zeros((len(T), len(phi), c.shape[1]))
@@ -158,6 +160,8 @@ class Unstructured(Structure):
         return G if self.chart is None else self.chart.T @ G @ self.chart
 
     def gradient(self, phi, G):
+        if len(phi) == 1:
+            return 2.0 * G[0] * phi
         return 2.0 * (self._in_chart(G) @ self._triangles(phi))[self._entries]
 
     def gradient_by_factor(self, D):
@@ -165,6 +169,8 @@ class Unstructured(Structure):
         return (D if self.chart is None else self.chart.T @ D)[self._entries]
 
     def curvature(self, phi, G):
+        if len(phi) == 1:
+            return 2.0 * G
         a, b, i, j = self._same_column
         H = np.zeros((len(phi),) * 2)
         H[a, b] = 2.0 * self._in_chart(G)[i, j]

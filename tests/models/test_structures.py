@@ -82,6 +82,17 @@ def test_parameters_of_a_factor(structure, phi):
     np.testing.assert_allclose(_sigma(structure, again), _sigma(structure, phi), atol=1e-12)
 
 
+def test_a_single_effect_has_the_square_of_its_parameter():
+    structure, phi = Unstructured((1,)), np.array([-0.7])
+    G, c = np.array([[1.3]]), np.arange(4.0)[None]
+    np.testing.assert_allclose(structure.factor(phi) ** 2, 0.49)
+    np.testing.assert_allclose(structure.gradient(phi, G), [-1.4 * 1.3])
+    np.testing.assert_allclose(structure.curvature(phi, G), [[2.6]])
+    np.testing.assert_allclose(structure.directions(phi, c), -1.4 * c[:, None])
+    np.testing.assert_allclose(structure.tangents(phi), [[[-1.4]]])
+    assert structure.recharted(phi) is None
+
+
 @pytest.mark.parametrize("chart", [None, _chart(np.random.default_rng(1))], ids=["none", "chart"])
 def test_derivative_by_the_factor_itself(chart):
     structure = Unstructured((3, 1), chart)
