@@ -123,7 +123,11 @@ class BlockedFactor:
         return result
 
     def solve(self, rhs, *, fixed=True):
-        """Parts of Lt Omega^-1 Lt' rhs, y left out; with ``fixed`` False X stays at zero too."""
+        """Parts of x = Lt Omega^-1 Lt' rhs, y left out, and of the rest rhs - A x.
+
+        With ``fixed`` False X stays at zero too. The rest of a chain group is J times what N makes
+        x of: no difference, so that it keeps its digits where x explains nearly all of rhs.
+        """
         plan, rest = self.plan, [x.copy() for x in rhs]
         for i, group in enumerate(self.chain):
             self._propagate(i, group, product(group.N, rest[i]), rest)
@@ -138,9 +142,14 @@ class BlockedFactor:
             scale_rows(tail, rows, T.T)
         parts = [None] * plan.n_chain + [tail]
         for i in range(plan.n_chain - 1, -1, -1):
-            below = self._rest(i, self.chain[i].blocks, parts)
-            parts[i] = product(self.chain[i].N, rest[i] - below)
-        return parts
+            rest[i] -= self._rest(i, self.chain[i].blocks, parts)
+            parts[i] = product(self.chain[i].N, rest[i])
+            rest[i] = product(self.chain[i].J, rest[i])
+        if plan.q_core or not fixed:
+            rest[-1] = rhs[-1] - multiply(self.products, parts, rows="core")
+        else:
+            rest[-1][:] = 0.0
+        return parts, rest
 
     def quadratic_forms(self, a, za, *, fixed=True):
         """a' Z' P0 Z a (k, k), for parts a with za = Z'WZ a (rows of X included).

@@ -103,8 +103,8 @@ def assemble(plan, weights, X, y=None):
 
 
 def _weighted_tail(X, y, weights):
-    """W [X y] (n, p + 1), the last column zero where there is no y."""
-    tail = np.empty((X.shape[0], X.shape[1] + 1))
+    """W [X y] (n, p + 1), the last column zero where there is no y; by columns, as X is."""
+    tail = np.empty((X.shape[0], X.shape[1] + 1), order="F")
     np.multiply(X, 1.0 if weights is None else weights[:, None], out=tail[:, :-1])
     tail[:, -1] = 0.0 if y is None else y if weights is None else y * weights
     return tail

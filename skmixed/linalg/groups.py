@@ -48,7 +48,7 @@ class Group:
         if self.is_intercept:
             return np.bincount(self.codes, v, self.n_levels)[None]
         columns = self.z.T if power == 1 else self.z.T**power
-        return np.stack([np.bincount(self.codes, v * z, self.n_levels) for z in columns])
+        return np.array([np.bincount(self.codes, v * z, self.n_levels) for z in columns])
 
     def forms(self, block, other=None):
         """z_i' block_i z_i (n,) of every row, block (s, s, n); or z_i of another group right."""

@@ -179,12 +179,13 @@ class Factor:
         return Effects(random_parts(plan, self._blocked.scores), np.zeros((plan.n_tail - 1, 1)))
 
     def solve(self, v, *, fixed=True):
-        """Solution of the mixed-model equations for right-hand sides v in the scale of the data.
+        """Solution x of the mixed-model equations, and the rest v - [Z X]'W[Z X] x.
 
         (Lambda^-T Lambda^-1 + Z'WZ) b + Z'WX beta = v and X'WZ b + X'WX beta = v.fixed, written
         so that a singular Lambda is allowed; with ``fixed`` False beta is zero instead.
         """
-        return from_parts(self._plan, self._blocked.solve(to_parts(self._plan, v), fixed=fixed))
+        x, rest = self._blocked.solve(to_parts(self._plan, v), fixed=fixed)
+        return from_parts(self._plan, x), from_parts(self._plan, rest)
 
     def quadratic_forms(self, a, za=None, *, fixed=True):
         """a'Z'P0 Z a (k, k) for vectors a whose fixed part is zero.

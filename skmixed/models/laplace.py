@@ -213,11 +213,10 @@ class Evaluation:
         rows, joint = self.objective.rows, self.objective.joint
         v = self.leverages * self._curve.slope
         pulled = rows.effects(v)
-        alpha = self.factor.solve(pulled, fixed=joint)
+        alpha, rest = self.factor.solve(pulled, fixed=joint)
         pull = self._pull()
         if pull is not None:
-            alpha = alpha + pull
-        rest = pulled - self.factor.system.times(alpha)
+            alpha, rest = alpha + pull, rest - self.factor.system.times(pull)
         by_gamma = self._by_gamma() + rest.fixed[:, 0]
         parts = [by_gamma[: self.objective.n_gamma], self._by_theta(rest.levels())]
         if self.objective.n_dispersion:
@@ -311,9 +310,8 @@ class Evaluation:
         if objective.n_dispersion:
             force = objective.rows.effects(self._dispersion_curve.score)
             image = image.beside(force.times(-1.0))
-        moved = self.factor.solve(image, fixed=objective.joint)
-        dc = self.factor.system.times(moved) - image
-        return -moved.fixed if objective.joint else None, dc
+        moved, rest = self.factor.solve(image, fixed=objective.joint)
+        return -moved.fixed if objective.joint else None, rest.times(-1.0)
 
     def expected_modes(self, parameters):
         """gamma and u to start a search from, in the order in which to try them.

@@ -73,10 +73,12 @@ class Rows:
 
     def random_part(self, b):
         """Z b (n,) for a list of (s, l)."""
-        total = np.zeros(len(self.y))
-        for group, values in zip(self.groups, b, strict=True):
-            total += group.values(values)
-        return total
+        parts = [group.values(own) for group, own in zip(self.groups, b, strict=True)]
+        if not parts:
+            return np.zeros(len(self.y))
+        for part in parts[1:]:
+            parts[0] += part
+        return parts[0]
 
     def level_sums(self, v):
         """Z'v: a list of (s, l)."""
@@ -186,8 +188,8 @@ def _newton_step(rows, at, T, log_disp, joint):
     if joint:
         working = working + weight * (rows.Q @ at.gamma)
     target = rows.effects(working, fixed=joint)
-    solution = f.solve(target, fixed=joint)
-    scores = target - f.system.times(solution)  # where the step ends, of the linear model
+    # of the linear model with the working weights, whose scores are what the solution leaves
+    solution, scores = f.solve(target, fixed=joint)
     u = [t.T @ c for t, c in zip(T, scores.levels(), strict=True)]
     change = rows.random_part(solution.levels()) - z_b
     gamma = at.gamma

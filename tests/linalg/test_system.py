@@ -185,11 +185,14 @@ def test_mode_and_scores(rows, factor):
 
 def test_solve(rows, factor):
     v, q = _vectors(rows, 2), len(rows.Lambda)
-    found = rows.flat(factor.solve(rows.effects(v)))
-    np.testing.assert_allclose(found, rows.joint @ v, atol=1e-8)
-    found = rows.flat(factor.solve(rows.effects(v), fixed=False))
+    ZX = np.hstack([rows.Z, rows.X])
     inner = rows.Lambda @ np.linalg.solve(rows.H, rows.Lambda.T @ v[:q])
-    np.testing.assert_allclose(found, np.vstack([inner, np.zeros((3, 2))]), atol=1e-9)
+    expected = {True: rows.joint @ v, False: np.vstack([inner, np.zeros((3, 2))])}
+    for fixed, x in expected.items():
+        found, rest = factor.solve(rows.effects(v), fixed=fixed)
+        np.testing.assert_allclose(rows.flat(found), x, atol=1e-8)
+        left = v - ZX.T @ (rows.weights[:, None] * (ZX @ x))
+        np.testing.assert_allclose(rows.flat(rest), left, atol=1e-7)
 
 
 @pytest.mark.parametrize("fixed", [True, False])
