@@ -199,8 +199,8 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
 def _without_rows(objective):
     """The optimum of a problem in which no row counts: no variance, likelihood 1."""
     none = np.zeros(objective.n_theta)
-    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.plan.groups]
-    T = objective.plan_factors(none)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.groups]
+    T = objective.layout.factors(none)
     objective.near.state = Start(mode_at(objective.rows, np.zeros(0), u, T, 0.0))
     state = objective.evaluate(none)
     message = "the fixed effects separate all outcomes"

@@ -168,7 +168,8 @@ class Evaluation:
     @cached_property
     def leverages(self):
         """z_i' Lambda H^-1 Lambda' z_i (n,)."""
-        return self._selected.leverages()
+        rows = self.objective.rows
+        return self._selected.leverages() if rows.groups else np.zeros(len(rows.y))
 
     @property
     def _curve(self):
