@@ -10,8 +10,8 @@ from skmixed.linalg.selected import own_block
 def leverages(plan, inverse):
     """z_i' M z_i (n,) with z_i a row of Z and M given on the pattern of Z'Z (SelectedInverse).
 
-    The plan has groups, and they still have their rows. Each row meets one level of every group, so the form is a sum
-    over pairs of groups of z_g' M_gh z_h with the block between these two levels.
+    The plan has groups, and they still have their rows. Each row meets one level of every group,
+    so the form is a sum over pairs of groups of z_g' M_gh z_h with the block between these levels.
     """
     total = np.zeros(len(plan.groups[0].codes))
     for g, group in enumerate(plan.groups):

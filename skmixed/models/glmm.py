@@ -18,6 +18,7 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.structures import NEGLIGIBLE
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -351,7 +352,7 @@ def _settled(objective, optimum):
     if log_disp < objective.near.least_log_dispersion + _EXACT_MARGIN:
         raise ValueError(_EXACT.format("fixed and random effects together explain"))
     unit = _working_deviation(optimum.state)
-    tidied = objective.layout.settled(theta, unit)
+    tidied = objective.layout.settled(theta, NEGLIGIBLE * unit)
     if np.array_equal(tidied != 0, theta != 0):
         return optimum
     parameters = optimum.theta.copy()

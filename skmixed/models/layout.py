@@ -9,12 +9,20 @@ same number of evaluations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
-from skmixed.models.structures import Structure, Unstructured, canonical_factor, triangle
+from skmixed.models.structures import (
+    SINGULAR,
+    Structure,
+    Unstructured,
+    canonical_factor,
+    is_singular,
+    triangle,
+)
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
 _INDEPENDENT = 1e-10
@@ -186,9 +194,9 @@ class CovarianceLayout:
         """theta of the same covariances in the coordinates of :meth:`build`."""
         return self._joined([own.upright(phi) for own, phi in self._by_group(theta)])
 
-    def settled(self, theta, unit=1.0):
-        """theta with standard deviations that are negligible in this unit put to zero."""
-        return self._joined([own.settled(phi, unit) for own, phi in self._by_group(theta)])
+    def settled(self, theta, negligible):
+        """theta with standard deviations below ``negligible`` (in the engine's units) at zero."""
+        return self._joined([own.settled(phi, negligible) for own, phi in self._by_group(theta)])
 
     # What the user sees
 
@@ -198,13 +206,22 @@ class CovarianceLayout:
 
     def _in_user_units(self, factors, t):
         term = self.terms[t]
-        return canonical_factor(term.M @ factors[term.group][term.columns, term.columns])
+        T = factors[term.group][term.columns, term.columns]
+        # what is regular stays so in any units, however far from zero the covariates are
+        return canonical_factor(term.M @ T, SINGULAR if is_singular(T) else 0.0)
 
     @property
     def _user_order(self):
-        """lme4's order of the terms: most levels first."""
+        """lme4's order of the terms: most levels first.
+
+        Where the formula has that order already it stays; otherwise terms with as many levels are
+        in the reverse of the formula's order, as R's ``rev(order(levels))`` leaves them.
+        """
         levels = [self.groups[term.group].n_levels for term in self.terms]
-        return sorted(range(len(levels)), key=lambda t: -levels[t])
+        order = range(len(levels))
+        if all(a >= b for a, b in pairwise(levels)):
+            return list(order)
+        return sorted(reversed(order), key=lambda t: -levels[t])
 
     def user_theta(self, theta):
         """theta in the user's units and in lme4's order."""

@@ -14,6 +14,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.structures import NEGLIGIBLE
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -360,7 +361,7 @@ def _has_no_minimum(fit):
 
 def _settle(objective, optimum):
     """The optimum with negligible variances at exactly zero, if the criterion does not mind."""
-    theta = objective.layout.settled(optimum.theta)
+    theta = objective.layout.settled(optimum.theta, NEGLIGIBLE)
     if np.array_equal(theta, optimum.theta):
         return optimum
     state = objective.evaluate(theta)

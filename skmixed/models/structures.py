@@ -16,11 +16,13 @@ from functools import cached_property
 import numpy as np
 
 # Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
-_NEGLIGIBLE = 1e-3
+NEGLIGIBLE = 1e-3
 # Share of a column's length below which its diagonal entry makes the coordinates degenerate.
 _DEGENERATE = 0.3
 # A pivot of T below this share of its row is rounding.
-_SINGULAR = 1e-7
+SINGULAR = 1e-7
+# Share of the largest singular value below which one is rounding.
+_ROUNDING = 1e-10
 
 
 class Structure(ABC):
@@ -52,8 +54,8 @@ class Structure(ABC):
         """dSigma_j c (s, p, l)."""
         return np.einsum("pst,tl->spl", self.tangents(phi), c)
 
-    def settled(self, phi, unit):
-        """phi with negligible standard deviations, in this unit, at exactly zero."""
+    def settled(self, phi, negligible):
+        """phi with standard deviations below ``negligible`` at exactly zero."""
         return phi
 
     def recharted(self, phi):
@@ -176,14 +178,14 @@ class Unstructured(Structure):
         H[a, b] = 2.0 * self._in_chart(G)[i, j]
         return H
 
-    def settled(self, phi, unit):
+    def settled(self, phi, negligible):
         T, settled = self.factor(phi), phi
         for effects, params, i, k in self._blocks:
             block = T[effects, effects]
             variances, vectors = np.linalg.eigh(block @ block.T)
             spread = np.sqrt(np.maximum(variances, 0.0))
-            if spread[0] < _NEGLIGIBLE * unit and block.any():
-                spread[spread < _NEGLIGIBLE * unit] = 0.0
+            if spread[0] < negligible and block.any():
+                spread[spread < negligible] = 0.0
                 turned = vectors if self.chart is None else self.chart[effects, effects].T @ vectors
                 settled = settled.copy() if settled is phi else settled
                 settled[params] = canonical_factor(turned * spread)[i, k]
@@ -227,7 +229,13 @@ def _is_degenerate(L):
     return bool((diagonal < _DEGENERATE**2 * below).any())
 
 
-def canonical_factor(A):
+def is_singular(T):
+    """Whether T T' has lower rank than T has rows, up to rounding."""
+    values = np.linalg.svd(T, compute_uv=False)
+    return bool(values[-1] <= _ROUNDING * values[0])
+
+
+def canonical_factor(A, negligible=SINGULAR):
     """Lower triangular L with L L' = A A' and diagonal >= 0.
 
     Where A is singular the columns of L that belong to no new direction are exactly zero.
@@ -237,9 +245,9 @@ def canonical_factor(A):
     L = np.linalg.qr(A.T, mode="r").T
     L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
     size = np.sqrt(np.einsum("ij,ij->i", A, A))
-    if np.all(np.diag(L) > _SINGULAR * size):
+    if np.all(np.diag(L) > negligible * size):
         return L
-    return _semidefinite_factor(A @ A.T, _SINGULAR * size)
+    return _semidefinite_factor(A @ A.T, SINGULAR * size)
 
 
 def _semidefinite_factor(covariance, negligible):

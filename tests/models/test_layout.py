@@ -5,6 +5,7 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.models.layout import CovarianceLayout, standardise
+from skmixed.models.structures import NEGLIGIBLE
 
 
 @pytest.fixture
@@ -85,14 +86,14 @@ def test_settled_puts_negligible_deviations_to_zero(data):
     layout = CovarianceLayout.build(build_design("y ~ x + (x | g)", data).random)
     theta = layout.initial() * 1.0
     theta[-1] = 1e-7
-    settled = layout.settled(theta)
+    settled = layout.settled(theta, NEGLIGIBLE)
     T = layout.term_factor(settled, 0)
     assert np.linalg.matrix_rank(T) == 1
     np.testing.assert_allclose(
         T @ T.T, (lambda t: t @ t.T)(layout.term_factor(theta, 0)), atol=1e-6
     )
     well = layout.initial()
-    np.testing.assert_array_equal(layout.settled(well), well)
+    np.testing.assert_array_equal(layout.settled(well, NEGLIGIBLE), well)
 
 
 def test_two_degenerate_terms_of_one_group_are_rotated_together():
@@ -118,4 +119,21 @@ def test_names_of_theta(layout, data):
         (0, "x", "Intercept"),
         (0, "z", "Intercept"),
     ]
-    assert names[6] == (1, "Intercept", "Intercept")
+    assert names[6] == (4, "x", "x")  # (0 + x | h)
+
+
+@pytest.mark.parametrize(
+    ("formula", "order"),
+    [
+        ("(1 | a) + (1 | b) + (1 | c)", "cba"),
+        ("(1 | b) + (1 | c) + (1 | a)", "bca"),
+        ("(1 | b) + (1 | a) + (1 | c)", "cba"),
+    ],
+)
+def test_ties_are_in_lme4s_order(formula, order):
+    """b and c have as many levels: lme4 1.1-31 keeps an order that is right and reverses others."""
+    rows = np.arange(60)
+    table = {"y": np.sin(rows), "a": rows % 3, "b": rows % 5, "c": rows // 12}
+    layout = CovarianceLayout.build(build_design(f"y ~ {formula}", table).random)
+    named = [text for text in formula if text in "abc"]
+    assert "".join(named[t] for t, *_ in layout.names) == order

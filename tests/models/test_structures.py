@@ -110,12 +110,12 @@ def test_settled_in_any_coordinates(chart):
     T[:3, :3] = np.diag([2.0, 1.0, 1e-5]) + np.outer([0.0, 0.0, 1e-5], [1.0, 1.0, 0.0])
     T[3, 3] = 0.7
     phi = structure.from_factor(T)
-    settled = structure.settled(phi, 1.0)
+    settled = structure.settled(phi, 1e-3)
     found = _sigma(structure, settled)
     assert np.linalg.matrix_rank(found[:3, :3], tol=1e-12) == 2
     np.testing.assert_allclose(found, T @ T.T, atol=1e-4)
     assert settled[-1] == phi[-1]
-    np.testing.assert_array_equal(structure.settled(phi, 1e-4), phi)
+    np.testing.assert_array_equal(structure.settled(phi, 1e-7), phi)
 
 
 def test_the_layout_takes_any_structure(data):
