@@ -92,7 +92,7 @@ class GeneralizedMixedModel(MixedModelBase):
         """What separates: columns and their number of rows, one-sided groups, all groups."""
         names = list(dict.fromkeys(term.group for term in design.random))
         rows = problem.objective.rows
-        groups = [names[rows.plan.order[g]] for g in one_sided_groups(rows)]
+        groups = [names[g] for g in one_sided_groups(rows)]
         jointly = names if not groups and separates_jointly(problem, fit) else []
         if separation is None:
             return [], 0, groups, jointly

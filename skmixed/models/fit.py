@@ -7,11 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.cholesky import BlockedFactor
 from skmixed.linalg.rank import ColumnBasis
-from skmixed.linalg.row_norms import row_norms
-from skmixed.linalg.selected import conditional_blocks
-from skmixed.models.covariance import CovarianceLayout
+from skmixed.linalg.system import Factor
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 
 # A factor larger than this stays out of pickles.
@@ -28,8 +26,11 @@ class MixedFit:
         Terms and grouping factors, without rows.
     basis : ColumnBasis
     optimum : Optimum
-    factor : BlockedFactor or None
+    factor : Factor or None
         None after unpickling a model whose factor is large.
+    fixed_root : (r, r)
+        Lower root of the information on gamma, in units of 1 / sigma^2: the factor's own, or one
+        that also knows that the covariance parameters are estimated.
     gamma : (r,)
         Fixed effects on the orthonormal basis.
     sigma : float
@@ -47,7 +48,8 @@ class MixedFit:
     layout: CovarianceLayout
     basis: ColumnBasis
     optimum: Optimum
-    factor: BlockedFactor | None
+    factor: Factor | None
+    fixed_root: np.ndarray
     gamma: np.ndarray
     sigma: float
     unit: float
@@ -78,12 +80,7 @@ class MixedFit:
 
     @cached_property
     def _inverse_root(self):
-        if not self.rank:
-            return np.zeros((0, 0))
-        q = self.factor.plan.q_core
-        return np.linalg.inv(
-            self.factor.core[q : q + self.rank, q : q + self.rank].T * _upper(self.rank)
-        )
+        return np.linalg.inv(self.fixed_root.T)
 
     @cached_property
     def theta(self):
@@ -107,14 +104,12 @@ class MixedFit:
         """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        groups = [self._group_mode(self._place(g)) for g in range(len(self.layout.groups))]
-        return tuple(
-            self.unit * self._in_order(groups[t.group][t.columns], t).T for t in self.layout.terms
-        )
+        groups = self._group_modes()
+        return tuple(self.unit * groups[t.group][t.columns].T for t in self.layout.terms)
 
-    def _group_mode(self, place):
-        """Conditional modes (s, l) of the group eliminated at ``place``."""
-        return self.factor.level_part(self.factor.mode, place)
+    def _group_modes(self):
+        """Conditional modes (s, l) of every group."""
+        return self.factor.mode.levels()
 
     @property
     def effects(self):
@@ -144,23 +139,11 @@ class MixedFit:
         """:attr:`effects_variance` in units of sigma^2."""
         if not self.layout.terms:
             return ()
-        blocks = conditional_blocks(self.factor)
+        blocks = self.factor.conditional_blocks()
         return tuple(
-            np.einsum(
-                "ai,ijl,bj->lab",
-                t.M,
-                self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t),
-                t.M,
-            )
+            np.einsum("ai,ijl,bj->lab", t.M, blocks[t.group][t.columns, t.columns], t.M)
             for t in self.layout.terms
         )
-
-    def _place(self, g):
-        return self.factor.plan.order.index(g)
-
-    def _in_order(self, block, term):
-        position = self.factor.plan.positions[self._place(term.group)]
-        return block if position is None else block[..., position]
 
     @cached_property
     def singular_terms(self):
@@ -174,29 +157,17 @@ class MixedFit:
 
     def elimination_order(self):
         """Indices of the effects (term by term, effect by effect) in the order of elimination."""
-        plan = self._plan("the factors of expand()")
-        sizes = [t.size * self.layout.groups[t.group].n_levels for t in self.layout.terms]
-        begins = np.cumsum([0, *sizes])
-        order = []
-        for g, position in zip(plan.order, plan.positions, strict=True):
-            n_levels = self.layout.groups[g].n_levels
-            levels = np.arange(n_levels) if position is None else np.argsort(position)
-            rows = [
-                begin + s * n_levels + levels
-                for t, begin in zip(self.layout.terms, begins, strict=False)
-                if t.group == g
-                for s in range(t.size)
-            ]
-            order.append(np.array(rows).T.ravel())
-        return np.concatenate(order)
+        ranks = self._factor("the factors of expand()").ranks()
+        by_effect = [ranks[t.group][t.columns].ravel() for t in self.layout.terms]
+        return np.argsort(np.concatenate(by_effect))
 
-    def _plan(self, what):
+    def _factor(self, what):
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
                 "was too large to be pickled. Fit the model again in this process"
             )
-        return self.factor.plan
+        return self.factor
 
     def mean_std(self, X, random):
         """Standard error (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
@@ -214,25 +185,28 @@ class MixedFit:
         if random is None:
             half = self.basis.orthonormal(X) @ self._inverse_root
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
-        plan = self._plan("standard errors of predictions")
-        codes, z = [None] * len(plan.order), [[] for _ in plan.order]
+        factor = self._factor("standard errors of predictions")
+        codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):
-            place = self._place(at.group)
             if term is None:
-                z[place].append(np.zeros((len(X), at.size)))
+                z.setdefault(at.group, []).append(np.zeros((len(X), at.size)))
                 continue
-            position = plan.positions[place]
-            codes[place] = term.codes if position is None else np.append(position, -1)[term.codes]
             own = at.covariates(term.z)
-            z[place].append(own)
+            codes[at.group] = term.codes
+            z.setdefault(at.group, []).append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
-        z = [np.hstack(part) for part in z]
-        codes = [np.full(len(X), -1) if own is None else own for own in codes]
-        norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
-        return self.sigma * np.sqrt(variance + norms)
+        unknown = np.full(len(X), -1)
+        groups = range(len(self.layout.groups))
+        variance += factor.row_norms(
+            [codes.get(g, unknown) for g in groups],
+            [np.hstack(z[g]) for g in groups],
+            self.basis.orthonormal(X),
+            self.fixed_root,
+        )
+        return self.sigma * np.sqrt(variance)
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
@@ -244,10 +218,6 @@ class MixedFit:
             None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
         )
         return state
-
-
-def _upper(r):
-    return np.triu(np.ones((r, r)))
 
 
 def _singular(T):
