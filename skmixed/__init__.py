@@ -7,6 +7,7 @@ from skmixed.estimators.glm import MixedGLMRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
+    ClassOrderWarning,
     NotEstimableError,
     RankDeficiencyWarning,
     SeparationWarning,
@@ -18,6 +19,7 @@ from skmixed.exceptions import (
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ClassOrderWarning",
     "GeneralizedInverseRegressor",
     "MixedGLMRegressor",
     "MixedLinearRegressor",

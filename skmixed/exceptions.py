@@ -21,11 +21,16 @@ class UndefinedMeanWarning(UserWarning):
     """Some rows have no mean, or none with finite limits, under the family and the link."""
 
 
+class ClassOrderWarning(UserWarning):
+    """Classes stand in the order of their categories, where scikit-learn's tools sort labels."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
 __all__ = [
+    "ClassOrderWarning",
     "NotEstimableError",
     "RankDeficiencyWarning",
     "SeparationWarning",

@@ -34,16 +34,14 @@ LAYERS = {
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {
     f"skmixed.linalg.{name}"
-    for name in ("cholesky", "core", "crossproducts", "effects", "leverages", "pattern",
-                 "row_norms", "selected")
-}  # fmt: skip
+    for name in "cholesky core crossproducts effects leverages pattern row_norms selected".split()
+}
 # How the penalised system is eliminated and stored: names that no other package may say.
-PRIVATE = {
-    "_blocked", "_plan", "_products", "border", "border_slice", "cells", "chain", "core",
-    "core_groups", "entries", "from_parts", "is_sparse", "n_chain", "n_tail", "order", "pairs",
-    "parents", "plan", "positions", "products", "q_core", "starts", "to_parent",
-    "to_parts", "up",
-}  # fmt: skip
+PRIVATE = set(
+    "_blocked _plan _products border border_slice cells chain core core_groups entries from_parts "
+    "is_sparse n_chain n_tail order pairs parents plan positions products q_core starts to_parent "
+    "to_parts up".split()
+)
 # Imported where they are used, so that the package works without them.
 OPTIONAL = {"matplotlib", "polars"}
 

@@ -11,10 +11,12 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from skmixed._warn import warn
 from skmixed.design import parse_formula
 from skmixed.estimators._input import check_one_response, response_column
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
+from skmixed.exceptions import ClassOrderWarning
 from skmixed.families import Binomial, make_family
 
 
@@ -154,7 +156,22 @@ trusted
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
         classes = np.array([0, 1]) if classes is None else classes
+        self._tell_order(classes)
         return self._publish(design, fit, family_=family, classes_=classes)
+
+    def _tell_order(self, classes):
+        """Warn where scorers, which sort labels, would take one class for the other."""
+        if np.array_equal(classes, np.unique(classes)):
+            return
+        first, second = classes.tolist()
+        warn(
+            f"{type(self).__name__}: classes_ is [{first!r}, {second!r}], the order of the "
+            "categories of the response, and the model is of the probability of "
+            f"{second!r}. scikit-learn's scorers of probabilities and decisions sort labels and "
+            "would take one class for the other: for those give the labels as text, or sort the "
+            "categories",
+            ClassOrderWarning,
+        )
 
     def decision_function(self, X, *, groups=None, random_effects=True):
         """Linear predictor, shifted so that it is positive where the second class is likelier.

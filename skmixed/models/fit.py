@@ -188,15 +188,19 @@ class MixedFit:
         codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):
+            if term is None:
+                z.setdefault(at.group, []).append(np.zeros((len(X), at.size)))
+                continue
             own = at.covariates(term.z)
             codes[at.group] = term.codes
             z.setdefault(at.group, []).append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
+        unknown = np.full(len(X), -1)
         groups = range(len(self.layout.groups))
         variance += factor.row_norms(
-            [codes[g] for g in groups],
+            [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
             self.basis.orthonormal(X),
             self.fixed_root,
@@ -213,5 +217,3 @@ class MixedFit:
             None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
         )
         return state
-
-

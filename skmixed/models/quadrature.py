@@ -177,7 +177,7 @@ class QuadratureEvaluation(Evaluation):
 
     def _by_theta(self, rest):
         """By T itself, not through T T' alone: the nodes turn with T."""
-        T, r, c = self.T[0], rest[0], self._scores.levels()[0]
+        T, r, c = self.T[0], rest[0], self._scores[0][:, 0]
         log_det = 2.0 * np.einsum("ijl,ja,akl->ik", self._own, T, self._spread)
         turned = T.T @ r - 2.0 * self._averages[2]
         D = log_det - 2.0 * self._averages[1] + r @ (T.T @ c).T + c @ turned.T

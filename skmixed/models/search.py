@@ -504,8 +504,12 @@ def _model_step(g, H, radius):
         shift = _multiplier(slope, eigenvalues, limit, floor)
         coordinates = _add_escape(-slope / (eigenvalues + shift), eigenvalues, limit)
     promised = -float(slope @ coordinates + 0.5 * (eigenvalues @ (coordinates * coordinates)))
-    return vectors @ coordinates, promised, math.sqrt(coordinates @ coordinates), \
-        _decrement(slope, eigenvalues)
+    return (
+        vectors @ coordinates,
+        promised,
+        math.sqrt(coordinates @ coordinates),
+        _decrement(slope, eigenvalues),
+    )
 
 
 def _decrement(slope, eigenvalues):

@@ -55,6 +55,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.ClassOrderWarning")
 @pytest.mark.parametrize(
     ("estimator", "spell", "classes"),
     [
@@ -72,6 +73,7 @@ def test_y_and_formula_order_the_classes_alike(table, expected, estimator, spell
     assert by_y.score(table, spelled) == by_formula.score(table.assign(label=spelled))
 
 
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.ClassOrderWarning")
 def test_a_polars_enum_has_its_own_order(table, expected):
     frame = pl.DataFrame({"x": table["x"].to_numpy(), "g": table["g"].to_numpy()})
     label = pl.Series("e", np.where(table["y"], "die", "live"), dtype=pl.Enum(["live", "die"]))
