@@ -10,7 +10,8 @@ import numpy as np
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Factor
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.search import Optimum, singular_terms
+from skmixed.models.optimize import Optimum
+from skmixed.models.search import singular_terms
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24

@@ -14,9 +14,10 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
-from skmixed.models.search import NoStart, Optimum, Search, outside_starts, outside_terms
+from skmixed.models.search import Search, outside_starts, outside_terms
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2

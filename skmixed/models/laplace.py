@@ -16,8 +16,8 @@ import numpy as np
 
 from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.optimize import Impossible
 from skmixed.models.pirls import Mode, NoMode, Rows, find_mode, mode_at
-from skmixed.models.search import Impossible
 
 # Ridge on the columns of X, in the sum of all rows' information, where these have no factor.
 _RIDGE = 2.0

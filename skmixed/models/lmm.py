@@ -13,7 +13,8 @@ from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, P
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.search import Impossible, Optimum, Search, outside_starts, outside_terms
+from skmixed.models.optimize import Impossible, Optimum
+from skmixed.models.search import Search, outside_starts, outside_terms
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -243,6 +244,11 @@ class Evaluation:
     def value(self):
         return self.objective.value(self.factor)
 
+    @property
+    def noise(self):
+        """Error of the value by rounding of the residual sum of squares, as it usually is."""
+        return 0.05 * _CANCELLATION * self.objective.dof**2 / max(self.factor.pwrss, 1e-300)
+
     @cached_property
     def information(self):
         """Derivative of the objective by T T': (s, s) for every group."""
@@ -372,7 +378,10 @@ def _moment_start(objective):
     T = layout.factors(layout.initial())
     for term, b, own in zip(layout.terms, fit.effects, fit.relative_effects_variance, strict=True):
         moments = b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)
-        half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
+        try:
+            half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
+        except np.linalg.LinAlgError:  # a covariate without any size
+            continue
         T[term.group][term.columns, term.columns] = half
     return layout.from_factors(T)
 
