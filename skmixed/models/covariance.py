@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -164,9 +165,16 @@ class CovarianceLayout:
 
     @cached_property
     def _user_order(self):
-        """lme4's order of the terms: most levels first."""
-        return sorted(range(len(self.terms)),
-                      key=lambda t: -self.groups[self.terms[t].group].n_levels)  # fmt: skip
+        """lme4's order of the terms: most levels first.
+
+        Where the formula has that order already it stays; otherwise terms with as many levels are
+        in the reverse of the formula's order, as R's ``rev(order(levels))`` leaves them.
+        """
+        levels = [self.groups[term.group].n_levels for term in self.terms]
+        order = range(len(levels))
+        if all(a >= b for a, b in pairwise(levels)):
+            return list(order)
+        return sorted(reversed(order), key=lambda t: -levels[t])
 
     def user_theta(self, theta):
         """theta in the user's units and in lme4's order."""
