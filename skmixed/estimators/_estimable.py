@@ -20,6 +20,7 @@ from skmixed.inference.hypotheses import (
     type_3_functions,
     why_not_estimable,
 )
+from skmixed.inference.numbers import count, number
 from skmixed.inference.tables import (
     B_NOTE,
     LinearSummary,
@@ -221,11 +222,11 @@ class EstimableFunctionsMixin:
         )
         facts = (
             ("Method", _METHOD_TEXT[self._method]),
-            ("Observations", f"{fit.total:g}"),
+            ("Observations", count(fit.total)),
             ("Columns, rank", f"{len(self._names)}, {fit.rank}"),
-            ("Residual df", f"{fit.df_resid:g}"),
-            ("Residual std. deviation", f"{fit.sigma[k]:.6g}"),
-            ("R-squared", f"{fit.r_squared[k]:.6g}"),
+            ("Residual df", count(fit.df_resid)),
+            ("Residual std. deviation", number(fit.sigma[k])),
+            ("R-squared", number(fit.r_squared[k])),
         )
         return LinearSummary("Linear model by generalised inverse", facts, table, self._notes())
 

@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.linalg import qr
 
 from skmixed.exceptions import NotEstimableError
+from skmixed.inference.numbers import count, number
 from skmixed.linalg.threads import one_thread
 
 # Directions of scaled integer-like matrices count as present above this singular value.
@@ -59,10 +60,10 @@ class Hypothesis:
 
     def __str__(self) -> str:
         kind = "t" if len(self.K) == 1 else "F"
-        df = f"{self.df_den:g}" if kind == "t" else f"{self.df_num:g}, {self.df_den:g}"
+        df = count(self.df_den) if kind == "t" else f"{self.df_num:g}, {count(self.df_den)}"
         return (
             f"estimate {_short(self.estimate)}, std. error {_short(self.standard_error)}, "
-            f"{kind}({df}) = {self.statistic:.6g}, p = {self.p_value:.4g}"
+            f"{kind}({df}) = {number(self.statistic)}, p = {self.p_value:.4g}"
         )
 
 
@@ -115,7 +116,9 @@ def hypothesis_test(fit, K, *, response=0, name="", strict=True) -> Hypothesis:
 
 
 def _short(values) -> str:
-    return f"{values:.6g}" if np.ndim(values) == 0 else np.array2string(values, precision=6)
+    if np.ndim(values) == 0:
+        return number(values)
+    return f"[{', '.join(map(number, values))}]"
 
 
 def f_test(ss, df_num, variance, df_den):
@@ -141,8 +144,8 @@ def why_not_estimable(fit, K, row, name="", names=None) -> str:
     needed = null[worst] @ k[fit.basis.kept]
     return (
         f"{title}{where} is not estimable: in the data {label(aliased[worst])} = {combination}, so "
-        f"beside its other coefficients that of {label(aliased[worst])} must be {needed:.6g}, got "
-        f"{k[aliased[worst]]:.6g}"
+        f"beside its other coefficients that of {label(aliased[worst])} must be {number(needed)}, "
+        f"got {number(k[aliased[worst]])}"
     )
 
 

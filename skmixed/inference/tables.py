@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from skmixed.inference.hypotheses import anova_sums, f_test, hypothesis_test
+from skmixed.inference.numbers import number
 
 B_NOTE = (
     "X'X has no inverse: {n} of {p} columns can be computed from the others, so the normal "
@@ -108,7 +109,7 @@ def _formatted(table) -> pd.DataFrame:
         elif name == "p_value":
             out[name] = [_p_text(p) for p in column]
         else:
-            out[name] = ["." if np.isnan(v) else f"{v:.6g}" for v in column]
+            out[name] = ["." if np.isnan(v) else number(v) for v in column]
     return out
 
 
