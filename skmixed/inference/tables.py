@@ -67,21 +67,21 @@ def parameter_table(names, coef, errors, estimable, aliased, df) -> pd.DataFrame
     )
 
 
-def anova_table(fit, effects, type, response=0) -> pd.DataFrame:
-    """Sums of squares, degrees of freedom, F and p by effect, and the residual line."""
-    sigma, df = fit.sigma[response], fit.df_resid
+def anova_table(fit, type) -> pd.DataFrame:
+    """Sums of squares, degrees of freedom, F and p by term, and the residual line."""
+    sigma, df = fit.scale, fit.df_resid
     rows = {}
-    for name, ss, d in anova_sums(fit, effects, type, response):
+    for name, ss, d in anova_sums(fit, type):
         F, p = f_test(ss, d, sigma**2, df)
         rows[name] = [d, ss, ss / d if d else np.nan, F, p]
-    rows["Residuals"] = [df, fit.rss[response], sigma**2, np.nan, np.nan]
+    rows["Residuals"] = [df, float(fit.rss[0]), sigma**2, np.nan, np.nan]
     columns = ["df", "sum_sq", "mean_sq", "F", "p_value"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
 
 
-def means_table(fit, K, index, response=0, level=0.95) -> pd.DataFrame:
+def means_table(fit, K, index, level=0.95) -> pd.DataFrame:
     """Estimates of the rows of K with intervals; rows that are not estimable hold NaN."""
-    tests = [hypothesis_test(fit, k[None, :], response=response, strict=False) for k in K]
+    tests = [hypothesis_test(fit, k[None, :], strict=False) for k in K]
     table = pd.DataFrame(
         {
             "estimate": [h.scalar().estimate for h in tests],
