@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from zlib import crc32
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.source import Source
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -56,8 +56,8 @@ class ProfiledDeviance:
         Number of rows (sum of the frequencies).
     log_weights : float
         Sum of log prior weights.
-    response_id : int
-        Checksum of the response: only fits to the same response are compared.
+    source : Source
+        Names and fingerprints of what the rows were.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
     """
@@ -70,7 +70,7 @@ class ProfiledDeviance:
     reml: bool
     n_obs: float
     log_weights: float
-    response_id: int
+    source: Source
     exact: bool = False
 
     @classmethod
@@ -99,7 +99,7 @@ class ProfiledDeviance:
             reml,
             n_obs,
             log_weights,
-            crc32(np.ascontiguousarray(design.y)),
+            Source.of(design, basis, Q, layout, design.y, design.weights),
             bool(exact),
         )
 
@@ -239,7 +239,6 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
-    response_id: int = 0
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -260,7 +259,7 @@ class LMMFit(MixedFit):
             reml=objective.reml,
             n_obs=objective.n_obs,
             n_params=objective.rank + objective.layout.n_theta + 1,
-            response_id=objective.response_id,
+            source=objective.source,
             objective=objective,
         )
 
