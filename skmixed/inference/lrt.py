@@ -125,7 +125,8 @@ class LikelihoodRatioTable(pd.DataFrame):
         models = "\n".join(f"{at}: {name}" for at, name in enumerate(self.index, 1))
         shown = {name: _cells(name, self[name]) for name in self}
         table = pd.DataFrame(shown, index=pd.RangeIndex(1, len(self) + 1))
-        return f"{models}\n\n{table.to_string()}"
+        lines = [line.rstrip() for line in table.to_string().splitlines()]
+        return "\n".join([models, "", *lines])
 
     __str__ = __repr__
 
