@@ -94,7 +94,7 @@ def hypothesis_test(fit, K, *, ddf=None, name="", strict=True) -> Hypothesis:
     half = fit.unscaled(K)
     estimate = fit.estimate(K)
     error = fit.scale * np.linalg.norm(half, axis=1)
-    df = float(fit.df(K, ddf).min())
+    df = float(fit.df(K, ddf).min(initial=np.inf))
     if len(K) == 1:
         with np.errstate(divide="ignore", invalid="ignore"):
             t = float(np.divide(estimate, error)[0])

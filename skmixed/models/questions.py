@@ -12,6 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from skmixed.linalg.rank import ColumnBasis
+
 # A contrast is estimable up to rounding: this share of its own terms, and so much of its largest
 # coefficient in units of the columns.
 CONTRAST_TOLERANCE = 1e-8
@@ -27,6 +29,7 @@ class Questions:
     kind is one more entry.
     """
 
+    basis: ColumnBasis
     df_methods: ClassVar[dict[str, str]] = {"residual": "_df_residual", "asymptotic": "_df_none"}
     no_other_df: ClassVar[str] = ""
 

@@ -22,7 +22,7 @@ _BUCKETS, _VECTORS = 256, 12
 # Rows of a large data set that these products are made of.
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
-_OUTSIDE = 1e-5
+_OUTSIDE = 1e-4
 
 
 @dataclass(frozen=True)
