@@ -1,11 +1,11 @@
 """What a mixed model was fitted to, without its rows: names, terms, and fingerprints.
 
 Whether one model contains another is a question about spaces: the columns of X, and the
-covariances that the random effects can have. Both are kept as products with a few pseudo-random
-vectors of n numbers that are the same in every model of n rows. A space that contains another does
-so in these products too; that one which does not seems to is as good as impossible while they have
-more rows than the space has dimensions. So a model is never called foreign to another that
-contains it, whatever the formulas look like.
+covariances that the random effects can have. Both are kept as products with pseudo-random vectors
+of n numbers that are the same in every model of n rows. A space that contains another does so in
+these products too; that one which does not seems to is as good as impossible while there are more
+products than the space has dimensions. So a model is never called foreign to another that contains
+it, whatever the formulas look like.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from zlib import crc32
 import numpy as np
 from scipy import sparse
 
-# Rows of the products with X, and vectors whose pairs see the covariances.
-_BUCKETS, _VECTORS = 256, 12
+# Sums of rows of X that are kept at most, and in how many of them a row is.
+_BUCKETS, _SEVERAL = 256, 3
+# Vectors whose pairs see the covariances.
+_VECTORS = 12
 # Rows of a large data set that these products are made of.
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
-_OUTSIDE = 1e-4
+_OUTSIDE = 3e-5
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class Source:
     response, weights, frequencies : int
         Checksums; 0 for weights or frequencies of 1.
     offset : (m,)
-        Products of the offset: weighted sums of rows in m buckets, of each by itself if few.
+        Weighted sums of rows of the offset.
     kept : (r,)
     intercept : int or None
         The columns of X that were kept, and the constant one.
     columns : (m, r)
-        Products of the kept columns, from which ``center`` (r,) is subtracted.
+        The same sums of the kept columns, from which ``center`` (r,) is subtracted.
     covariances : tuple of (pairs, c)
         For every random-effects term the products, with pairs of vectors from both sides, of the c
         matrices (n, n) whose linear combinations are its covariances.
@@ -79,7 +81,7 @@ class Source:
         """
         rows = _sample(len(Q))
         vectors = _vectors(rows.astype(np.uint64))
-        sums = _bucket_sums(rows.astype(np.uint64), vectors[:, 0])
+        sums = _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
         offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
         terms = [(layout.groups[term.group], term.columns) for term in layout.terms]
         return cls(
@@ -180,11 +182,19 @@ def _by_level(codes, values, n_levels):
 
 
 def _bucket_sums(numbers, values):
-    """Sparse (m, n): weighted sums of the rows in m buckets, or every row by itself if few."""
-    n = len(numbers)
-    m = min(n, _BUCKETS)
-    buckets = np.arange(n) if n == m else (_mixed(numbers) % np.uint64(m)).astype(np.intp)
-    return _by_level(buckets, values, m)
+    """Sparse (m, n): weighted sums of the rows in m buckets, every row in several of them.
+
+    There are at most half as many sums as rows, from which no row can be had back.
+    """
+    n, several = values.shape
+    m = max(min(n // 2, _BUCKETS), 1)
+    bits = _mixed(~numbers)
+    buckets = np.empty((n, several), dtype=np.intp)
+    for k in range(several):
+        buckets[:, k] = (bits >> np.uint64(16 * k)) & np.uint64(0xFFFF)
+    buckets %= m
+    ends = several * np.arange(n + 1)
+    return sparse.csc_matrix((values.ravel(), buckets.ravel(), ends), shape=(m, n))
 
 
 def _vectors(numbers):
