@@ -95,6 +95,8 @@ def hypothesis_test(fit, K, *, ddf=None, name="", strict=True) -> Hypothesis:
     estimate = fit.estimate(K)
     error = fit.scale * np.linalg.norm(half, axis=1)
     df = float(fit.df(K, ddf).min(initial=np.inf))
+    if np.isinf(half).any():  # an estimate without bound has no statistic
+        return Hypothesis(K, name, True, estimate, error, np.nan, len(K), df, np.nan)
     if len(K) == 1:
         with np.errstate(divide="ignore", invalid="ignore"):
             t = float(np.divide(estimate, error)[0])

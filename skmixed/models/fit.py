@@ -116,7 +116,11 @@ class MixedFit(Questions):
         return np.linalg.solve(self._inverse_root, self.gamma)
 
     def unscaled(self, K):
-        return self.in_basis(K) @ self._inverse_root
+        return self.unscaled_on_basis(self.in_basis(K))
+
+    def unscaled_on_basis(self, L):
+        """H (d, r) with Var(L estimates) = sigma^2 H H'."""
+        return L @ self._inverse_root
 
     # Covariances and random effects
 

@@ -72,7 +72,8 @@ class Questions:
     def cov(self, K) -> np.ndarray:
         """Covariance (d, d) of the estimates of K beta, NaN where one is not estimable."""
         half = np.where(self.is_estimable(K)[:, None], self.unscaled(K), np.nan)
-        return np.square(self.scale) * (half @ half.T)
+        with np.errstate(invalid="ignore"):
+            return np.square(self.scale) * (half @ half.T)
 
     def df(self, K, method=None) -> np.ndarray:
         """Degrees of freedom (d,) of the t test of every row of K; infinite for a z test.

@@ -117,3 +117,22 @@ def test_one_of_several_responses(data):
         np.testing.assert_allclose(one.estimate(K)[1:], model.coef_[k], rtol=1e-10)
         np.testing.assert_allclose(np.sqrt(np.diag(one.cov(K))),
                                    model.standard_errors_.iloc[:, k], rtol=1e-10)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SeparationWarning")
+def test_estimates_without_bound_have_no_statistic(data):
+    """Questions about the other columns have the answers of the rows that do not separate."""
+    data = data.assign(c=np.where(np.arange(120) < 10, "none", "some"))
+    data.loc[:9, "n"] = 0
+    fit = _generalised(data, "x + C(c, contr.treatment('some'))")
+    rest = _generalised(data[10:], "x")
+    K = np.eye(3)
+    at = [j for j, name in enumerate(fit.names) if name in ("Intercept", "x")]
+    np.testing.assert_allclose(fit.estimate(K[at]), rest.estimate(np.eye(2)), rtol=1e-5)
+    np.testing.assert_allclose(fit.cov(K[at]), rest.cov(np.eye(2)), rtol=1e-4)
+    [separated] = set(range(3)) - set(at)
+    found = hypothesis_test(fit, K[[separated]])
+    assert np.isinf(found.standard_error).all()
+    assert np.isnan([found.statistic, found.p_value]).all()
+    assert np.isnan(hypothesis_test(fit, K[1:]).statistic)
+    assert np.isfinite(hypothesis_test(fit, K[at]).statistic)
