@@ -332,6 +332,23 @@ def test_generalised_models():
         likelihood_ratio_test(small, fit("x + I(x**2) + (1 | g)"))
 
 
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SeparationWarning")
+def test_a_category_that_separates_can_be_tested():
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"x": rng.normal(size=120), "g": np.arange(120) % 12})
+    data["y"] = rng.poisson(np.exp(rng.normal(size=12))[data["g"]])
+    data["c"] = np.where(np.arange(120) < 10, "none", "some")
+    data.loc[:9, "y"] = 0
+    small, large = (
+        MixedGLMRegressor(f"y ~ {text} + (1 | g)", family="poisson").fit(data)
+        for text in ("x", "x + c")
+    )
+    for pair in ((small, large), pickle.loads(pickle.dumps((large, small)))):
+        row = likelihood_ratio_test(*pair).iloc[1]
+        assert row["Df"] == 1
+        assert row["p-value"] < 0.01
+
+
 def test_all_columns_are_printed(sleep):
     models = [_fit(f, sleep) for f in ("Days + (1 | Subject)", "Days + (Days | Subject)")]
     table = likelihood_ratio_test(*models)
