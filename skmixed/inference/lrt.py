@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, chi2
 
+from skmixed._warn import warn
 from skmixed.exceptions import ComparisonWarning
 from skmixed.inference.numbers import column, count
 
@@ -106,7 +106,7 @@ def likelihood_ratio_test(*models):
         row.update(test)
         found += problems
     for message in found:
-        warnings.warn(f"likelihood_ratio_test: {message}", ComparisonWarning, stacklevel=2)
+        warn(f"likelihood_ratio_test: {message}", ComparisonWarning)
     index = pd.Index([entry.formula for entry in entries], name="model")
     return LikelihoodRatioTable(rows, index=index, columns=COLUMNS)
 

@@ -56,21 +56,7 @@ def weights_of(estimator, X):
     return np.broadcast_to(estimator._new_weights(X), len(X)).astype(float)
 
 
-def effects_by_row(estimator, terms, groups):
-    """(n,) sum of z'b over the terms of some grouping factors."""
-    total = np.zeros(len(terms[0].codes))
-    for term, effects in zip(terms, estimator.result_.effects, strict=True):
-        if term.group in groups:
-            known = np.vstack([effects, np.zeros(effects.shape[1])])[term.codes]
-            total += np.einsum("ns,ns->n", term.z, known)
-    return total
-
-
 def mean_of(estimator, X, groups):
     """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
-    linear = is_linear(estimator)
-    eta = estimator.predict(X, random_effects=False, **({} if linear else {"scale": "link"}))
-    if groups:
-        terms, rows = random_terms_of(estimator, X)
-        eta[rows] += effects_by_row(estimator, terms, groups)
-    return eta if linear else estimator.family_.mean(eta)
+    scale = {} if is_linear(estimator) else {"scale": "response"}
+    return estimator.predict(X, random_effects=list(groups), **scale)

@@ -20,8 +20,8 @@ from skmixed.plotting._panels import (
     panels,
 )
 from skmixed.plotting._rows import (
-    effects_by_row,
     is_linear,
+    mean_of,
     random_terms_of,
     response_of,
     weights_of,
@@ -197,8 +197,7 @@ def _within(estimator, X, y, group):
     """Least-squares deviations (levels, effects) within each level, given the rest of the model."""
     terms, rows = random_terms_of(estimator, X)
     others = {term.group for term in terms} - {group}
-    rest = y[rows] - estimator.predict(X, random_effects=False)[rows]
-    rest = rest - effects_by_row(estimator, terms, others)
+    rest = y[rows] - mean_of(estimator, X, others)[rows]
     own = [term for term in terms if term.group == group]
     z = np.hstack([term.z for term in own])
     names = [name for term in own for name in term.names]
