@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from zlib import crc32
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.source import Source
 from skmixed.models.structures import NEGLIGIBLE
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
@@ -54,7 +55,7 @@ class Problem:
     objective: LaplaceDeviance
     basis: object
     n_obs: float
-    response_id: int
+    source: Source
     n_agq: int
 
 
@@ -84,7 +85,8 @@ def approximation(design, y, w, family: Family, n_agq):
     else:
         rule = _rule(n_agq, layout.groups)
         objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
-    return Problem(objective, basis, n_obs, crc32(np.stack([y, w]).tobytes()), n_agq)
+    source = Source.of(design, basis, Q, layout, y, w)
+    return Problem(objective, basis, n_obs, source, n_agq)
 
 
 def _rule(n_agq, groups):
@@ -120,7 +122,6 @@ class GLMMFit(MixedFit):
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
-    response_id : int
     """
 
     family: Family | None = None
@@ -128,7 +129,11 @@ class GLMMFit(MixedFit):
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
-    response_id: int = 0
+    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none"}
+    no_other_df: ClassVar[str] = (
+        ": without a residual variance that is estimated beside the others, z tests are what the "
+        "likelihood gives"
+    )
 
     @classmethod
     def at(cls, problem, optimum):
@@ -155,7 +160,7 @@ class GLMMFit(MixedFit):
             log_dispersion=log_disp,
             n_steps=n_steps,
             n_agq=problem.n_agq,
-            response_id=problem.response_id,
+            source=problem.source,
         )
 
     @property
