@@ -8,6 +8,7 @@ from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
     ClassOrderWarning,
+    ComparisonWarning,
     NotEstimableError,
     RankDeficiencyWarning,
     SeparationWarning,
@@ -20,6 +21,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "ClassOrderWarning",
+    "ComparisonWarning",
     "GeneralizedInverseRegressor",
     "MixedGLMRegressor",
     "MixedLinearRegressor",

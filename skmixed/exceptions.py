@@ -25,12 +25,17 @@ class ClassOrderWarning(UserWarning):
     """Classes stand in the order of their categories, where scikit-learn's tools sort labels."""
 
 
+class ComparisonWarning(UserWarning):
+    """Models that are compared are not nested, or one of them was not fitted to the end."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
 __all__ = [
     "ClassOrderWarning",
+    "ComparisonWarning",
     "NotEstimableError",
     "RankDeficiencyWarning",
     "SeparationWarning",

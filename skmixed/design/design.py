@@ -36,6 +36,7 @@ from skmixed.design.random import (
     find_cells,
     radix_key,
 )
+from skmixed.design.terms import FixedTerm, fixed_terms
 
 # name -> (codes of all rows, levels) of a grouping column
 Grouping = dict[str, tuple[np.ndarray, pd.Index]]
@@ -78,6 +79,11 @@ class Design:
     rows: np.ndarray
     n_input: int
     spec: DesignSpec
+
+    @property
+    def fixed_terms(self) -> tuple[FixedTerm, ...]:
+        """The terms of X with their columns, variables and factors."""
+        return fixed_terms(self.spec.fixed)
 
     @property
     def n_obs(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from sklearn.utils.validation import (
 from skmixed._warn import warn
 from skmixed.design.columns import Table
 from skmixed.design.glm import GLMDesign, build_glm_design, complete
+from skmixed.design.terms import FixedTerm
 from skmixed.estimators._dependencies import MOST, dependencies, dependency_text, shortlist
 from skmixed.estimators._estimable import EstimableFunctionsMixin
 from skmixed.estimators._table import (
@@ -287,10 +289,12 @@ class GeneralizedInverseRegressor(
         return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
     def _publish(self, fit: LinearFit, design, y_ndim):
-        self._fit, self._design, self._method = fit, design, self.method
+        self._design, self._method = design, self.method
         self._fit_has_intercept = int(fit.basis.intercept is not None)
         self._single = y_ndim == 1
         self._names = self._parameter_names()
+        fit = replace(fit, names=tuple(self._names), terms=self._terms())
+        self._fit = fit
         self._index = pd.Index(self._names)
         solution = fit.solution(self.method)
         self._full_coef, self._unscaled_errors = solution.coef, solution.unscaled_errors
@@ -301,7 +305,7 @@ class GeneralizedInverseRegressor(
         self.rank_ = fit.rank
         left_out = solution.left_out if self.method != "moore_penrose" else fit.basis.aliased
         self.aliased_ = pd.Series(left_out, index=self._index)
-        self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._index)
+        self.estimable_ = pd.Series(fit.is_estimable(np.eye(len(self._names))), index=self._index)
         self.ginverse_ = solution.ginverse
         self.null_space_ = fit.null_space
         self.linear_dependencies_ = dependencies(fit.basis, self._names)
@@ -326,6 +330,16 @@ class GeneralizedInverseRegressor(
             self.sigma_, self.r_squared_ = sigma, fit.r_squared
             self.standard_errors_ = pd.DataFrame(errors.T, index=self._index)
             self.vcov_ = np.multiply.outer(sigma**2, self.ginverse_)
+
+    def _terms(self) -> tuple[FixedTerm, ...]:
+        """The terms of the design; without one every column is a term of its own."""
+        start = self._fit_has_intercept
+        if self._design is not None:
+            return self._design.fixed_terms(start)
+        return tuple(
+            FixedTerm(name, np.array([j]), frozenset(), (name,), frozenset([name]))
+            for j, name in enumerate(self._names[start:], start)
+        )
 
     def _parameter_names(self):
         if self._design is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,14 +12,16 @@ from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
+from skmixed.models.questions import Questions
 from skmixed.models.search import singular_terms
+from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class MixedFit:
+class MixedFit(Questions):
     """Estimates of a mixed model.
 
     Attributes
@@ -44,7 +47,11 @@ class MixedFit:
     n_obs : float
     n_params : int
         Fixed effects, covariance parameters and scale.
+    source : Source
+        Names, terms and fingerprints of what it was fitted to.
     """
+
+    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none", "residual": "_df_residual"}
 
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -58,6 +65,7 @@ class MixedFit:
     reml: bool
     n_obs: float
     n_params: int
+    source: Source
 
     @property
     def rank(self):
@@ -82,6 +90,37 @@ class MixedFit:
     @cached_property
     def _inverse_root(self):
         return np.linalg.inv(self.fixed_root.T)
+
+    # Answers to questions about the fixed effects
+
+    @property
+    def names(self):
+        return self.source.names
+
+    @property
+    def terms(self):
+        return self.source.terms
+
+    @property
+    def estimates(self):
+        return self.gamma
+
+    @property
+    def scale(self):
+        return self.sigma
+
+    @property
+    def whitened(self):
+        return np.linalg.solve(self._inverse_root, self.gamma)
+
+    def unscaled(self, K):
+        return self.unscaled_on_basis(self.in_basis(K))
+
+    def unscaled_on_basis(self, L):
+        """H (d, r) with Var(L estimates) = sigma^2 H H'."""
+        return L @ self._inverse_root
+
+    # Covariances and random effects
 
     @cached_property
     def theta(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from zlib import crc32
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 from skmixed.models.search import Search, outside_starts, outside_terms
+from skmixed.models.source import Source
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -57,7 +58,7 @@ class Problem:
     objective: LaplaceDeviance
     basis: object
     n_obs: float
-    response_id: int
+    source: Source
     n_agq: int
 
 
@@ -88,7 +89,8 @@ def approximation(design, y, w, family: Family, n_agq):
     else:
         rule = _rule(n_agq, layout.groups)
         objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
-    return Problem(objective, basis, n_obs, crc32(np.stack([y, w]).tobytes()), n_agq)
+    source = Source.of(design, basis, Q, layout, y, w)
+    return Problem(objective, basis, n_obs, source, n_agq)
 
 
 def _rule(n_agq, groups):
@@ -124,7 +126,6 @@ class GLMMFit(MixedFit):
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
-    response_id : int
     """
 
     family: Family | None = None
@@ -132,7 +133,11 @@ class GLMMFit(MixedFit):
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
-    response_id: int = 0
+    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none"}
+    no_other_df: ClassVar[str] = (
+        ": without a residual variance that is estimated beside the others, z tests are what the "
+        "likelihood gives"
+    )
 
     @classmethod
     def at(cls, problem, optimum):
@@ -159,7 +164,7 @@ class GLMMFit(MixedFit):
             log_dispersion=log_disp,
             n_steps=n_steps,
             n_agq=problem.n_agq,
-            response_id=problem.response_id,
+            source=problem.source,
         )
 
     @property

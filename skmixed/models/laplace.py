@@ -21,6 +21,7 @@ from skmixed.models.pirls import Mode, NoMode, Rows, find_mode, mode_at
 
 # Ridge on the columns of X, in the sum of all rows' information, where these have no factor.
 _RIDGE = 2.0
+_EPS = float(np.finfo(float).eps)
 
 
 @dataclass
@@ -165,6 +166,11 @@ class Evaluation:
     @cached_property
     def value(self):
         return self.mode.penalised + self.objective.rows.constant + self.factor.log_det_u
+
+    @property
+    def noise(self):
+        """Rounding of the value: log-likelihoods of large counts are differences of larger sums."""
+        return 2.0 * _EPS * float(np.linalg.norm(self.mode.curve.loglik))
 
     # In a quadrature averages over its nodes take the place of values at the mode: there leverages
     # and the methods up to _pull are others.

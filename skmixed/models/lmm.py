@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from zlib import crc32
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.search import Search, outside_starts, outside_terms
+from skmixed.models.source import Source, checksum
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -94,8 +94,8 @@ class ProfiledDeviance:
     total_weight : float
     log_weights : float
         Sum of log prior weights.
-    response_id : int
-        Checksum of the response: only fits to the same response are compared.
+    source : Source
+        Names and fingerprints of what the rows were.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
     outside : tuple of bool
@@ -112,7 +112,7 @@ class ProfiledDeviance:
     n_rows: int
     total_weight: float
     log_weights: float
-    response_id: int
+    source: Source
     exact: bool = False
     outside: tuple[bool, ...] = ()
 
@@ -144,7 +144,7 @@ class ProfiledDeviance:
             len(y),
             float(len(y) if weights is None else weights.sum()),
             log_weights,
-            crc32(np.ascontiguousarray(design.y)),
+            Source.of(design, basis, Q, layout, design.y, design.weights),
             bool(exact),
             outside_terms(layout, Q, weights),
         )
@@ -160,8 +160,7 @@ class ProfiledDeviance:
             rows = Group(term.codes, at.covariates(term.z), term.n_levels)
             sums[at.group].append(rows.sums(weighted))
         cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
-        checksum = crc32(np.ascontiguousarray(y))
-        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum)
+        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
 
     def with_response(self, response):
         """The objective of another Response to the same rows: X and Z are not assembled again."""
@@ -180,7 +179,7 @@ class ProfiledDeviance:
             system=self.system.with_response(rest, square / y_scale**2),
             gamma=response.gamma + gamma,
             y_scale=y_scale,
-            response_id=response.checksum,
+            source=replace(self.source, response=response.checksum),
             exact=bool(exact),
         )
 
@@ -291,7 +290,6 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
-    response_id: int = 0
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -312,7 +310,7 @@ class LMMFit(MixedFit):
             reml=objective.reml,
             n_obs=objective.n_obs,
             n_params=objective.rank + objective.layout.n_theta + 1,
-            response_id=objective.response_id,
+            source=objective.source,
             objective=objective,
         )
 

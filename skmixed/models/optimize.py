@@ -168,12 +168,12 @@ class _Walk:
         self.evaluate, self.theta, self.units = evaluate, theta, units
         self.rechart, self.callback, self.upright = rechart, callback, np.asarray
         self.state = evaluate(theta)
-        if not math.isfinite(self.state.value):
+        if len(theta) and not math.isfinite(self.state.value):
             raise NoStart(getattr(self.state, "reason", "the objective is not finite"))
         self.radius, self.before = math.inf, _TINY
         self.n_iter, self.n_evaluations = 0, 1
         self.trace, self.model = [(self.state.value, theta)], None
-        self.curvature = _Curvature(len(theta))
+        self.curvature = _Curvature(len(theta), units)
 
     @property
     def noise(self):
@@ -216,7 +216,8 @@ class _Walk:
         moved = None if self.rechart is None else self.rechart(self.state)
         if moved is not None:
             self.evaluate, self.state, self.upright = moved
-            self.theta, self.curvature = self.state.theta, _Curvature(len(self.theta))
+            self.theta = self.state.theta
+            self.curvature = _Curvature(len(self.theta), self.units)
             self.model = None
 
     def is_hopeless(self, step, known):
@@ -271,9 +272,9 @@ class _Curvature:
     the Hessian and changes as much: from there on the matrix learnt takes its place.
     """
 
-    def __init__(self, t, correction=None, own=None):
+    def __init__(self, t, units=1.0, correction=None, own=None):
         self.correction = np.zeros((t, t)) if correction is None else correction
-        self.own = own
+        self.own, self.units = own, units
 
     @property
     def is_own(self):
@@ -291,21 +292,24 @@ class _Curvature:
         if not np.isfinite(change).all():
             return self
         if self.is_own:
-            return _Curvature(len(step), own=self.own + _rank_one(change - self.own @ step, step))
+            return self._with(own=self.own + self._update(change - self.own @ step, step))
         mean = (old.hessian + new.hessian) / 2 + self.correction
-        correction = self.correction + _rank_one(change - mean @ step, step)
+        correction = self.correction + self._update(change - mean @ step, step)
         if _keeps(new.hessian + correction, new.hessian):
-            return _Curvature(len(step), correction)
+            return self._with(correction)
         own = old.hessian + self.correction
-        return _Curvature(len(step), own=own + _rank_one(change - own @ step, step))
+        return self._with(own=own + self._update(change - own @ step, step))
 
+    def _with(self, correction=None, own=None):
+        return _Curvature(len(self.correction), self.units, correction, own)
 
-def _rank_one(miss, step):
-    """Symmetric update that adds ``miss`` to the product with ``step``; zero if there is none."""
-    along = float(miss @ step)
-    if along * along <= 1e-16 * float(miss @ miss) * float(step @ step):
-        return np.zeros((len(step),) * 2)
-    return miss[:, None] * (miss / along)
+    def _update(self, miss, step):
+        """Symmetric, of rank one, adds ``miss`` to the product with ``step``; zero if unclear."""
+        along = float(miss @ step)
+        a, b = miss * self.units, step / self.units
+        if along * along <= 1e-16 * float(a @ a) * float(b @ b):
+            return np.zeros_like(self.correction)
+        return miss[:, None] * (miss / along)
 
 
 def _keeps(H, given):

@@ -79,7 +79,7 @@ class Separation:
             "gamma": np.concatenate([fit.gamma, self._movement(fit, basis)]),
             "n_obs": self.whole.n_obs,
             "n_params": fit.n_params + basis.rank - fit.rank,
-            "response_id": self.whole.response_id,
+            "source": self.whole.source,
         }
         return SeparatedFit(**own, known=fit)
 
@@ -247,6 +247,19 @@ class SeparatedFit(GLMMFit):
         vcov[unbounded] = vcov[:, unbounded] = np.nan
         vcov[unbounded, unbounded] = np.inf
         return vcov
+
+    @property
+    def whitened(self):
+        return np.append(self.known.whitened, np.zeros(self.rank - self.known.rank))
+
+    def unscaled(self, K):
+        """As for any fit; infinite for functions that a separated direction takes part in."""
+        L, r = self.in_basis(K), self.known.rank
+        half = np.zeros(L.shape)
+        half[:, :r] = self.known.unscaled_on_basis(L[:, :r])
+        moved = np.abs(L[:, r:]).max(axis=1, initial=0.0) > _INVOLVED * np.abs(L).max(axis=1)
+        half[moved] = np.inf
+        return half
 
     def mean_std(self, X, random):
         columns = X[:, self.basis.kept]

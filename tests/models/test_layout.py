@@ -121,18 +121,28 @@ def test_names_of_theta(layout, data):
     assert names[6] == (4, "x", "x")  # (0 + x | h)
 
 
-@pytest.mark.parametrize(
-    ("formula", "order"),
-    [
-        ("(1 | a) + (1 | b) + (1 | c)", "cba"),
-        ("(1 | b) + (1 | c) + (1 | a)", "bca"),
-        ("(1 | b) + (1 | a) + (1 | c)", "cba"),
-    ],
-)
-def test_ties_are_in_lme4s_order(formula, order):
-    """b and c have as many levels: lme4 1.1-31 keeps an order that is right and reverses others."""
-    rows = np.arange(60)
-    table = {"y": np.sin(rows), "a": rows % 3, "b": rows % 5, "c": rows // 12}
-    layout = CovarianceLayout.build(build_design(f"y ~ {formula}", table).random)
-    named = [text for text in formula if text in "abc"]
-    assert "".join(named[t] for t, *_ in layout.names) == order
+LME4_ORDER = {  # lme4 1.1-31: cnms of lFormula() for 6 levels of a and b, 8 of c, 3 of k
+    "(1 | b) + (1 | a)": "b1 a1",
+    "(1 | b) + (1 | c) + (1 | a)": "c1 a1 b1",
+    "(x || b) + (1 | a)": "b1 bx a1",
+    "(1 | b) + (x || a) + (1 | c)": "c1 ax a1 b1",
+    "(1 | a) + (1 | c) + (0 + x | a)": "c1 ax a1",
+    "(0 + x | b) + (1 | a) + (1 | b) + (1 | c)": "c1 b1 a1 bx",
+    "(1 | k / c)": "k:c1 k1",
+    "(1 | k) + (1 | a) + (x || b) + (0 + x | c)": "cx bx b1 a1 k1",
+}
+
+
+@pytest.mark.parametrize("formula", LME4_ORDER)
+def test_order_of_theta_is_lme4s_also_among_factors_with_as_many_levels(formula):
+    rng = np.random.default_rng(0)
+    data = {name: np.arange(240) % size for name, size in zip("abck", (6, 6, 8, 3), strict=True)}
+    data["b"] = np.arange(240) // 40
+    data |= {"x": rng.normal(size=240), "y": rng.normal(size=240)}
+    random = build_design(f"y ~ 1 + {formula}", data).random
+    layout = CovarianceLayout.build(random)
+    names = [t.group + t.names[0].replace("Intercept", "1") for t in random]
+    for place, name in enumerate(LME4_ORDER[formula].split()):
+        theta = np.zeros(layout.n_theta)
+        theta[names.index(name)] = 1.0
+        assert np.flatnonzero(layout.user_theta(theta)).tolist() == [place]

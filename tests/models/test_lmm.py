@@ -176,7 +176,7 @@ def test_another_response_without_another_assembly(marginal, theta):
     state, expected = moved.evaluate(theta), fresh.evaluate(theta)
     assert state.value == pytest.approx(expected.value, rel=1e-10)
     np.testing.assert_allclose(state.gradient, expected.gradient, rtol=1e-8, atol=1e-8)
-    assert moved.response_id == fresh.response_id
+    assert moved.source.response == fresh.source.response
     np.testing.assert_allclose(fit_lmm(moved).beta, fit_lmm(fresh).beta, rtol=1e-5, atol=1e-6)
 
 
