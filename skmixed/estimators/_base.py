@@ -180,8 +180,9 @@ class MixedModelBase(PredictsNewRows, BaseEstimator):
     def _tell_convergence(self, fit, labels):
         who = type(self).__name__
         if not fit.optimum.converged:
+            why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
             warn(
-                f"{who} has not converged: {fit.optimum.message}. {fit.optimum.remedy}",
+                f"{who} has not converged: {why}. {fit.optimum.remedy}",
                 ConvergenceWarning,
             )
         if fit.is_singular:

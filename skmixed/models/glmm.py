@@ -204,6 +204,8 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
             raise NoMode(str(error)) from None
         if objective.split(optimum.theta)[2] < objective.least_log_dispersion + _EXACT_MARGIN:
             raise ValueError(_EXACT.format("fixed and random effects together explain"))
+        if optimum.obstacle and np.isfinite(objective.rows.family.predictor_range).any():
+            optimum = replace(optimum, remedy=objective.rows.family.remedy)
         return GLMMFit.at(replace(problem, objective=objective), optimum)
 
 

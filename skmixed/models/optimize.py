@@ -49,6 +49,8 @@ class Optimum:
         Of the Hessian at the end, scaled to a diagonal of (about) one; negative at a saddle.
     remedy : str
         What to do where it has not converged.
+    obstacle : str
+        Why the objective is not defined beside the end, where that stopped the search.
     """
 
     theta: np.ndarray
@@ -62,6 +64,7 @@ class Optimum:
     scaled_gradient: float = 0.0
     smallest_eigenvalue: float = math.inf
     remedy: str = "Raise max_iter, or simplify the random effects"
+    obstacle: str = ""
 
     @property
     def doubt(self):
@@ -142,7 +145,7 @@ def minimize_theta(
             return walk.end(True, "promised decrease below tol")
         if walk.radius < _MIN_RADIUS:
             converged = walk.propose().decrement <= max(tol, 1e3 * walk.noise)
-            return walk.end(converged, "the objective cannot be decreased further")
+            return walk.end(converged, "the objective cannot be decreased further", walk.refused)
     return walk.end(False, f"stopped after max_iter={max_iter} iterations")
 
 
@@ -171,7 +174,7 @@ class _Walk:
         if len(theta) and not math.isfinite(self.state.value):
             raise NoStart(getattr(self.state, "reason", "the objective is not finite"))
         self.radius, self.before = math.inf, _TINY
-        self.n_iter, self.n_evaluations = 0, 1
+        self.n_iter, self.n_evaluations, self.refused = 0, 1, ""
         self.trace, self.model = [(self.state.value, theta)], None
         self.curvature = _Curvature(len(theta), units)
 
@@ -197,6 +200,7 @@ class _Walk:
         """Go there if the objective agrees; whether it did."""
         trial = self.evaluate(self.theta + step.change)
         self.n_evaluations += 1
+        self.refused = getattr(trial, "reason", self.refused)
         gain = self.state.value - trial.value
         accepted = gain > 1e-4 * step.promised or (step.promised < tol and gain > -self.noise)
         near = step.promised < _NEAR
@@ -242,7 +246,7 @@ class _Walk:
         self.before = step.decrement
         return rate * step.decrement if step.decrement <= 2 * step.promised else math.inf
 
-    def end(self, converged, message):
+    def end(self, converged, message, obstacle=""):
         """The Optimum here: the slope is of the end, the curvature of the last model."""
         slope, eigenvalue = 0.0, math.inf
         if len(self.theta):
@@ -260,6 +264,7 @@ class _Walk:
             tuple(self.trace),
             slope,
             eigenvalue,
+            obstacle="" if converged else obstacle,
         )
 
 
