@@ -11,6 +11,7 @@ it, whatever the formulas look like.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from zlib import crc32
 
@@ -79,9 +80,7 @@ class Source:
         layout : CovarianceLayout, with its rows
         y, weights : (n,) response and prior weights as the likelihood takes them
         """
-        rows = _sample(len(Q))
-        vectors = _vectors(rows.astype(np.uint64))
-        sums = _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
+        rows, vectors, sums = _lens(len(Q))
         offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
         terms = [(layout.groups[term.group], term.columns) for term in layout.terms]
         return cls(
@@ -173,6 +172,14 @@ def _sample(n):
         return np.arange(n)
     starts = np.linspace(0, n - _STRETCH, _STRETCHES).astype(np.intp)
     return (starts[:, None] + np.arange(_STRETCH)).ravel()
+
+
+@lru_cache(maxsize=4)
+def _lens(n):
+    """Rows of n that are looked at, the vectors of their products, and their bucket sums."""
+    rows = _sample(n)
+    vectors = _vectors(rows.astype(np.uint64))
+    return rows, vectors, _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
 
 
 def _by_level(codes, values, n_levels):
