@@ -40,6 +40,7 @@ class Reference:
     """One reference, our fit of it, and second-order quantities at the reference's theta."""
 
     ref: dict
+    table: pd.DataFrame
     model: MixedLinearRegressor
 
     @property
@@ -59,8 +60,8 @@ class Reference:
     @property
     def to_coef(self):
         """The basis of X in terms of the reference's coefficients."""
-        kept = [plain_name(name) for name in self.model.fixed_effects_.index[self.fit.basis.kept]]
-        order = [kept.index(plain_name(name)) for name in self.ref["fit"]["coef_names"]]
+        kept = [_plain_name(name) for name in self.model.fixed_effects_.index[self.fit.basis.kept]]
+        order = [kept.index(_plain_name(name)) for name in self.ref["fit"]["coef_names"]]
         return self.fit.basis.to_coef[order]
 
     @cached_property
@@ -75,7 +76,7 @@ class Reference:
         return np.atleast_2d(np.array(L, dtype=float)) @ self.to_coef
 
 
-def plain_name(name):
+def _plain_name(name):
     """Column names of R and of formulaic without what they differ in."""
     name = re.sub(r"\[T\.([^\]]*)\]", r"\1", name.replace("**", "^").replace(" ", ""))
     return ":".join(sorted(name.replace("(Intercept)", "Intercept").split(":")))
@@ -91,7 +92,18 @@ def fitted(name):
         warnings.simplefilter("ignore", SingularFitWarning)
         warnings.simplefilter("ignore", RankDeficiencyWarning)
         model.fit(table(ref))
-    return Reference(ref, model)
+    return Reference(ref, table(ref), model)
+
+
+@pytest.fixture(scope="session")
+def reference_of():
+    """The Reference of a name."""
+    return fitted
+
+
+@pytest.fixture(scope="session")
+def plain_name():
+    return _plain_name
 
 
 @pytest.fixture(params=LINEAR)
