@@ -109,3 +109,9 @@ def plain_name():
 @pytest.fixture(params=LINEAR)
 def reference(request):
     return fitted(request.param)
+
+
+@pytest.fixture(params=sorted(path.stem for path in FOLDER.glob("*.json")))
+def any_reference(request):
+    """One reference as it stands, generalised models too."""
+    return json.loads((FOLDER / f"{request.param}.json").read_text())
