@@ -47,22 +47,20 @@ class SecondOrder:
         Linear parameters, the last one 1.
     jacobian : (K, k)
         dgamma / dtheta.
-    curvature : (k, k)
-        Sum of d_r times the second derivatives of gamma_r.
+    bends : (K, k, k)
+        Second derivatives of gamma by theta.
+    beta : (p,)
+        Generalised least squares, in units of the response.
     Phi : (p, p)
         (X' V0^-1 X)^-1: vcov of the coefficients over sigma^2.
-    P : (K + 1, p, p)
-        d Phi^-1 / dgamma_r = -X' V0^-1 G_r V0^-1 X.
-    Q : (K + 1, K + 1, p, p)
-        X' V0^-1 G_r V0^-1 G_s V0^-1 X.
-    h : (K + 1,)
-        y' P0 G_r P0 y.
-    a : (K + 1, K + 1)
-        y' P0 G_r P0 G_s P0 y.
+    whole : (p + 1, p + 1)
+        [X e]' V0^-1 [X e], e the residual y - X beta.
+    one : (K + 1, p + 1, p + 1)
+        [X e]' V0^-1 G_r V0^-1 [X e].
+    two : (K + 1, K + 1, p + 1, p + 1)
+        [X e]' V0^-1 G_r V0^-1 G_s V0^-1 [X e].
     t, tt : (K + 1,), (K + 1, K + 1)
         tr(V0^-1 G_r) and tr(V0^-1 G_r V0^-1 G_s).
-    quadratic : float
-        y' P0 y, which is :attr:`dof` where sigma minimises the criterion.
     n_obs : float
         Number of rows.
     reml : bool
@@ -72,22 +70,16 @@ class SecondOrder:
     sigma: float
     gamma: np.ndarray
     jacobian: np.ndarray
-    curvature: np.ndarray
+    bends: np.ndarray
+    beta: np.ndarray
     Phi: np.ndarray
-    P: np.ndarray
-    Q: np.ndarray
-    h: np.ndarray
-    a: np.ndarray
+    whole: np.ndarray
+    one: np.ndarray
+    two: np.ndarray
     t: np.ndarray
     tt: np.ndarray
-    quadratic: float
     n_obs: float
     reml: bool
-
-    @property
-    def dof(self):
-        """n - p for REML, n for ML."""
-        return self.n_obs - len(self.Phi) if self.reml else self.n_obs
 
     @classmethod
     def at(cls, objective, factor, theta, sigma=None):
@@ -106,28 +98,121 @@ class SecondOrder:
         if sigma is not None:
             scale = sigma / objective.y_scale
         inverse = MarginalInverse(factor)
-        directions, jacobian = linear_parameters(objective.layout, theta)
-        forms = _Forms.at(inverse, directions, scale)
+        directions = linear_parameters(objective.layout)
+        gamma, jacobian, bends = _derivatives(objective.layout, directions, theta)
+        Phi, whole, one, two = _forms_of(inverse, directions, scale)
         t, tt = covariance_traces(inverse, directions)
-        gamma = _linear_values(objective.layout, directions, theta)
-        t, tt = _complete_traces(t, tt, gamma, objective.n_obs)
-        P, Q, h, a = forms.completed(gamma)
-        slopes = (t + _traces_with(forms.Phi, P) if objective.reml else t) - h
-        curvature = _theta_curvature(objective.layout, directions, slopes[:-1])
-        return cls(theta, scale * objective.y_scale, np.append(gamma, 1.0), jacobian, curvature,
-                   forms.Phi, P, Q, h, a, t, tt, forms.quadratic, objective.n_obs,
-                   objective.reml)  # fmt: skip
+        return cls(
+            theta,
+            scale * objective.y_scale,
+            np.append(gamma, 1.0),
+            jacobian,
+            bends,
+            objective.gamma + objective.y_scale * inverse.coefficients,
+            Phi,
+            whole,
+            *_completed(whole, one, two, gamma),
+            *_completed(objective.n_obs, t, tt, gamma),
+            objective.n_obs,
+            objective.reml,
+        )
+
+    @property
+    def dof(self):
+        """n - p for REML, n for ML."""
+        return self.n_obs - len(self.Phi) if self.reml else self.n_obs
+
+    @property
+    def quadratic(self):
+        """y' P0 y, which is :attr:`dof` where sigma minimises the criterion."""
+        return float(self.whole[-1, -1])
+
+    @property
+    def P(self):
+        """d Phi^-1 / dgamma_r = -X' V0^-1 G_r V0^-1 X (K + 1, p, p)."""
+        return -self.one[:, :-1, :-1]
+
+    @property
+    def Q(self):
+        """X' V0^-1 G_r V0^-1 G_s V0^-1 X (K + 1, K + 1, p, p)."""
+        return self.two[..., :-1, :-1]
+
+    @property
+    def h(self):
+        """y' P0 G_r P0 y (K + 1,)."""
+        return self.one[:, -1, -1]
+
+    @property
+    def a(self):
+        """y' P0 G_r P0 G_s P0 y (K + 1, K + 1)."""
+        w = self.one[:, :-1, -1]
+        return self.two[..., -1, -1] - w @ self.Phi @ w.T
 
     @cached_property
-    def slopes(self):
-        """Derivatives (K + 1,) of the criterion by gamma."""
-        return (self.t + _traces_with(self.Phi, self.P) if self.reml else self.t) - self.h
+    def derivatives(self):
+        """Gradient (k + 1,) and Hessian (k + 1, k + 1) of the criterion by theta and sigma.
 
-    @cached_property
+        sigma is in units of its value.
+        """
+        trace, pairs = self.t, self.tt
+        if self.reml:
+            trace = trace + np.einsum("ij,rji->r", self.Phi, self.P)
+            pairs = self.information
+        return self._chain(trace - self.h, 2.0 * self.a - pairs, self.h, self.quadratic)
+
+    def constrained_derivatives(self, row, shift):
+        """The ML criterion where a linear function of beta is held off its estimate.
+
+        Parameters
+        ----------
+        row : (p,)
+        shift : float
+            row'beta less its estimate, in units of sigma.
+
+        Returns
+        -------
+        increase : float
+            Of the criterion at this theta and sigma.
+        gradient, hessian : (k + 2,), (k + 2, k + 2)
+            By theta, sigma (in units of its value) and row'beta (in units of sigma).
+        """
+        ahead = self.Phi @ row
+        variance = float(row @ ahead)
+        k = ahead / variance
+        z = np.append(-shift * k, 1.0)
+        Phi = self.Phi - np.outer(ahead, k)
+        w = self.one[:, :-1] @ z
+        h = z @ self.one @ z
+        a = z @ (self.two @ z[:, None])[..., 0].transpose(0, 2, 1) - w @ Phi @ w.T
+        increase = shift**2 / variance
+        part, inner = self._chain(self.t - h, 2.0 * a - self.tt, h, self.quadratic + increase)
+        n = len(part)
+        gradient = np.append(part, 2.0 * shift / variance)
+        H = np.empty((n + 1, n + 1))
+        H[:n, :n], H[n, n] = inner, 2.0 / variance
+        H[n, : n - 1] = H[: n - 1, n] = 2.0 * (self.jacobian.T @ (w[:-1] @ k))
+        H[n, n - 1] = H[n - 1, n] = -4.0 * shift / variance
+        return increase, gradient, H
+
+    def _chain(self, slopes, curvature, h, quadratic):
+        """From derivatives by gamma to derivatives by theta and sigma."""
+        J, k = self.jacobian, len(self.theta)
+        gradient = np.append(J.T @ slopes[:-1], 2.0 * (self.dof - quadratic))
+        H = np.empty((k + 1, k + 1))
+        H[:k, :k] = J.T @ curvature[:-1, :-1] @ J + np.tensordot(slopes[:-1], self.bends, 1)
+        H[:k, k] = H[k, :k] = 2.0 * (J.T @ h[:-1])
+        H[k, k] = 6.0 * quadratic - 2.0 * self.dof
+        return gradient, H
+
+    @property
     def gradient(self):
         """Derivatives (k + 1,) of the criterion by theta and sigma (in units of its value)."""
-        by_sigma = 2.0 * (self.dof - self.quadratic)
-        return np.append(self.jacobian.T @ self.slopes[:-1], by_sigma)
+        return self.derivatives[0]
+
+    @property
+    def hessian(self):
+        """Second derivatives (k + 1, k + 1) by theta and sigma (in units of its value)."""
+        return self.derivatives[1]
 
     @cached_property
     def information(self):
@@ -138,20 +223,6 @@ class SecondOrder:
             - 2.0 * np.einsum("ij,rsji->rs", self.Phi, self.Q)
             + np.einsum("rij,sji->rs", PhiP, PhiP)
         )
-
-    @cached_property
-    def hessian(self):
-        """Second derivatives (k + 1, k + 1) of the criterion by theta and sigma.
-
-        sigma is in units of its value.
-        """
-        twice = 2.0 * self.a - (self.information if self.reml else self.tt)
-        J, k = self.jacobian, len(self.theta)
-        H = np.empty((k + 1, k + 1))
-        H[:k, :k] = J.T @ twice[:-1, :-1] @ J + self.curvature
-        H[:k, k] = H[k, :k] = 2.0 * (J.T @ self.h[:-1])
-        H[k, k] = 6.0 * self.quadratic - 2.0 * self.dof
-        return H
 
     @cached_property
     def covariance(self):
@@ -185,101 +256,59 @@ def scaled_inverse(H):
     return half @ half.T
 
 
-def linear_parameters(layout, theta):
-    """Directions of the covariance entries of all terms, and dgamma / dtheta."""
-    directions, factors = [], layout.factors(theta)
+def linear_parameters(layout):
+    """Directions of the covariance entries of all terms, by column of the lower triangle."""
+    directions = []
     for term in layout.terms:
-        i, j = term.triangle
         first = term.columns.start
-        directions += [Direction(term.group, first + x, first + y) for x, y in
-                       zip(i.tolist(), j.tolist(), strict=True)]  # fmt: skip
-    J = np.zeros((len(directions), layout.n_theta))
-    for g, (at, rows, columns) in enumerate(layout.entries):
-        # dGamma = E T' + T E' with one entry (row, column) in E
-        here = [r for r, d in enumerate(directions) if d.group == g]
-        i, j = (np.array([getattr(directions[r], name) for r in here]) for name in "ij")
-        T = factors[g]
-        J[np.ix_(here, at)] = (i[:, None] == rows) * T[j[:, None], columns]
-        J[np.ix_(here, at)] += (j[:, None] == rows) * T[i[:, None], columns]
-    return directions, J
+        for i, j in zip(*(x.tolist() for x in term.triangle), strict=True):
+            directions.append(Direction(term.group, first + i, first + j))
+    return directions
 
 
-def _linear_values(layout, directions, theta):
-    """gamma (K,) without the residual variance."""
-    products = [T @ T.T for T in layout.factors(theta)]
-    return np.array([products[d.group][d.i, d.j] for d in directions])
+def _derivatives(layout, directions, theta):
+    """gamma (K,) without the residual variance, its first and its second derivatives by theta."""
+    K, k, factors = len(directions), layout.n_theta, layout.factors(theta)
+    gamma, J, bends = np.empty(K), np.zeros((K, k)), np.zeros((K, k, k))
+    for r, d in enumerate(directions):
+        T = factors[d.group]
+        at, rows, columns = layout.entries[d.group]
+        gamma[r] = T[d.i] @ T[d.j]
+        # row i of T times row j of T
+        left, right = rows == d.i, rows == d.j
+        J[r, at] = left * T[d.j, columns] + right * T[d.i, columns]
+        a, b = np.nonzero(left[:, None] & right & (columns[:, None] == columns))
+        np.add.at(bends[r], (at[a], at[b]), 1.0)
+        np.add.at(bends[r], (at[b], at[a]), 1.0)
+    return gamma, J, bends
 
 
-def _theta_curvature(layout, directions, slopes):
-    """Sum over r of slopes_r d2gamma_r / dtheta dtheta."""
-    H = np.zeros((layout.n_theta, layout.n_theta))
-    for g, (at, rows, columns) in enumerate(layout.entries):
-        s = layout.groups[g].n_columns
-        twice = np.zeros((s, s))
-        for d, slope in zip(directions, slopes, strict=True):
-            if d.group == g:
-                twice[d.i, d.j] += slope
-                twice[d.j, d.i] += slope
-        same = columns[:, None] == columns
-        H[np.ix_(at, at)] = np.where(same, twice[np.ix_(rows, rows)], 0.0)
-    return H
+def _completed(whole, one, two, gamma):
+    """First- and second-order forms with those of the residual variance: sum gamma_r G_r = V0."""
+    K = len(gamma)
+    last = whole - np.tensordot(gamma, one, 1)
+    rest = one - np.tensordot(gamma, two, (0, 1))
+    full = np.empty((K + 1, K + 1, *np.shape(last)))
+    full[:K, :K], full[:K, K] = two, rest
+    full[K, :K] = np.swapaxes(rest, -1, -2) if np.ndim(last) else rest
+    full[K, K] = last - np.tensordot(gamma, rest, 1)
+    return np.concatenate([one, np.asarray(last)[None]]), full
 
 
-def _traces_with(Phi, P):
-    """tr(Phi P_r) for all r."""
-    return np.einsum("ij,rji->r", Phi, P)
-
-
-def _complete_traces(t, tt, gamma, n):
-    """Traces with the row of the residual variance, from sum_r gamma_r G_r = V0."""
-    rest = t - tt @ gamma
-    last = n - gamma @ t
-    tt = np.block([[tt, rest[:, None]], [rest, np.array([last - rest @ gamma])]])
-    return np.append(t, last), tt
-
-
-@dataclass(frozen=True)
-class _Forms:
-    """Forms in M = Z' V0^-1 [X e], e the residual y - X beta in units of sigma.
-
-    whole: [X e]' V0^-1 [X e]; one (K, p + 1, p + 1): M' D_r M; two (K, K, p + 1, p + 1):
-    M' D_r H D_s M.
-    """
-
-    Phi: np.ndarray
-    whole: np.ndarray
-    one: np.ndarray
-    two: np.ndarray
-
-    @classmethod
-    def at(cls, inverse, directions, scale):
-        root = inverse.fixed_root
-        p = len(root) - 1
-        half = np.linalg.inv(root[:p, :p])
-        whole = np.zeros((p + 1, p + 1))
-        whole[:p, :p], whole[p, p] = inverse.fixed[:p, :p], (root[p, p] / scale) ** 2
-        beta = inverse.coefficients
-        M = [_with_scores(m, beta, scale) for m in inverse.effects_fixed]
-        one = _forms(directions, M, M)
-        return cls(half.T @ half, whole, one, _second_forms(inverse, directions, M))
-
-    @property
-    def quadratic(self):
-        return float(self.whole[-1, -1])
-
-    def completed(self, gamma):
-        """(P, Q, h, a) with the row of the residual variance, from sum_r gamma_r G_r = V0."""
-        one, two, p, K = self.one, self.two, len(self.Phi), len(gamma)
-        last = self.whole - np.tensordot(gamma, one, 1)
-        rest = one - np.tensordot(gamma, two, (0, 1))
-        full = np.empty((K + 1, K + 1, p + 1, p + 1))
-        full[:K, :K], full[:K, K] = two, rest
-        full[K, :K] = rest.transpose(0, 2, 1)
-        full[K, K] = last - np.tensordot(gamma, rest, 1)
-        one = np.concatenate([one, last[None]])
-        w = one[:, :p, p]
-        a = full[..., p, p] - w @ self.Phi @ w.T
-        return -one[:, :p, :p], full[..., :p, :p], one[:, p, p], a
+def _forms_of(inverse, directions, scale):
+    """Phi, and [X e]' V0^-1 (G V0^-1)^k [X e] for k = 0, 1, 2, e in units of sigma."""
+    root = inverse.fixed_root
+    p = len(root) - 1
+    half = np.linalg.inv(root[:p, :p])
+    whole = np.zeros((p + 1, p + 1))
+    whole[:p, :p], whole[p, p] = inverse.fixed[:p, :p], (root[p, p] / scale) ** 2
+    M = [_with_scores(m, inverse.coefficients, scale) for m in inverse.effects_fixed]
+    return (
+        half.T @ half,
+        whole,
+        _forms(directions, M, M, p + 1, p + 1),
+        _second_forms(inverse, directions, M, p + 1),
+    )
 
 
 def _with_scores(m, beta, scale):
@@ -290,9 +319,8 @@ def _with_scores(m, beta, scale):
     return result
 
 
-def _forms(directions, left, right):
+def _forms(directions, left, right, v, w):
     """left' D_r right (K, v, w), for effects (s, v, l) and (s, w, l) by group."""
-    v, w = left[0].shape[1] if left else 1, right[0].shape[1] if right else 1
     tables = [_table(a, b) for a, b in zip(left, right, strict=True)]
     result = np.empty((len(directions), v, w))
     for r, d in enumerate(directions):
@@ -308,21 +336,21 @@ def _table(a, b):
     return flat.reshape(*a.shape[:2], *b.shape[:2])
 
 
-def _second_forms(inverse, directions, M):
+def _second_forms(inverse, directions, M, v):
     """M' D_r H D_s M (K, K, v, v), some of the right-hand sides at a time."""
-    K, v = len(directions), M[0].shape[1] if M else 1
+    K = len(directions)
     two = np.empty((K, K, v, v))
     step = max(1, _CHUNK // max(1, v * sum(m.shape[0] * m.shape[2] for m in M)))
     for lo in range(0, K, step):
         some = directions[lo : lo + step]
-        moved = _forms(directions, M, inverse.times(_applied(some, M)))
+        seen = inverse.times(_applied(some, M, v))
+        moved = _forms(directions, M, seen, v, len(some) * v)
         two[:, lo : lo + step] = moved.reshape(K, v, len(some), v).transpose(0, 2, 1, 3)
     return two
 
 
-def _applied(directions, M):
+def _applied(directions, M, v):
     """D_r M of several parameters beside each other: (s, K v, l) by group."""
-    v = M[0].shape[1]
     result = [np.zeros((len(m), len(directions) * v, m.shape[2])) for m in M]
     for r, d in enumerate(directions):
         columns = slice(r * v, (r + 1) * v)

@@ -42,7 +42,7 @@ class Dense:
         self.P = marginal.P(theta)
         self.y = marginal.y / sigma
         self.G = []
-        for d in linear_parameters(layout, theta)[0]:
+        for d in linear_parameters(layout):
             group = layout.groups[d.group]
             same = (group.codes[:, None] == group.codes)[np.ix_(rows, rows)]
             z = group.z[rows]

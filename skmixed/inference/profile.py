@@ -1,0 +1,427 @@
+"""Profile limits of variance parameters and coefficients, by Newton's method on their definition.
+
+A limit of psi is a point x = (theta, log sigma[, beta_j]) and a multiplier lam with
+
+    grad d(x) = lam grad psi(x),    d(x) = d_min + chi2_level,1,
+
+d the deviance of maximum likelihood. Newton's method on this bordered system takes few evaluations
+because value, gradient and Hessian of d are exact. A solution must be a minimum of d at its psi:
+on the face of a zero variance every point is stationary in the missing direction, and the profile
+may have left it. Where that fails d is minimised at fixed psi and the level found by its root.
+
+References
+----------
+Venzon and Moolgavkar (1988), A method for computing profile-likelihood-based confidence
+intervals, Applied Statistics 37, 87-94.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from skmixed.models.components import Correlation, StandardDeviation, variance_parameters
+from skmixed.models.second_order import SecondOrder, scaled_inverse
+
+# Solved when what is left of the system changes the deviance by less than this.
+_SOLVED = 1e-11
+# A negative eigenvalue of the scaled Lagrangian beyond this is a direction in which d falls.
+_SADDLE = -1e-6
+# Correlations beyond this are at their bound.
+_BOUND = 1.0 - 1e-7
+_FARTHEST = 1e5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one parameter; ``note`` says what is not an ordinary limit.
+
+    n_evaluations counts evaluations of the deviance for both.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    note: str
+    n_evaluations: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """The deviance at x with its first two derivatives."""
+
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+
+
+@dataclass
+class Deviance:
+    """The deviance of maximum likelihood at x = (theta, log sigma), and beta_j with a ``row``.
+
+    sigma is relative to ``unit``, a coefficient is row'beta in that unit from ``origin``, so that
+    all entries of x are of moderate size.
+    """
+
+    objective: object
+    unit: float
+    row: np.ndarray | None = None
+    origin: float = 0.0
+    n_evaluations: int = field(default=0)
+
+    def __call__(self, x):
+        """Point, or None where there is no deviance."""
+        self.n_evaluations += 1
+        k = self.objective.layout.n_theta
+        if not np.isfinite(x).all() or np.abs(x).max() > _FARTHEST or abs(x[k]) > 300:
+            return None
+        theta, relative = x[:k], np.exp(x[k])
+        evaluation = self.objective.evaluate(theta)
+        value = evaluation.value
+        if not np.isfinite(value):
+            return None
+        factor = evaluation.factor
+        record = SecondOrder.at(self.objective, factor, theta, relative * self.unit)
+        # the criterion has sigma at its best; n (r - 1 - log r) is what another one costs
+        share = record.quadratic / record.n_obs
+        value += record.n_obs * (share - 1.0 - np.log(share))
+        if self.row is None:
+            gradient, H = record.derivatives
+        else:
+            estimate = float(self.row @ record.beta)
+            shift = (x[k + 1] - (estimate - self.origin) / self.unit) / relative
+            more, gradient, H = record.constrained_derivatives(self.row, shift)
+            value += more
+            gradient, H = gradient.copy(), H.copy()
+            gradient[k + 1] /= relative
+            H[k + 1] /= relative
+            H[:, k + 1] /= relative
+        H = H.copy()
+        H[k, k] += gradient[k]  # from sigma to its logarithm
+        return Point(x, value, gradient, H)
+
+
+@dataclass(frozen=True)
+class _Coordinate:
+    """The last entry of x as the parameter."""
+
+    def __call__(self, x):
+        gradient = np.zeros(len(x))
+        gradient[-1] = 1.0
+        return float(x[-1]), gradient, np.zeros((len(x), len(x)))
+
+
+def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
+    """Limits of every parameter of :func:`variance_parameters`, in units of the response.
+
+    Parameters
+    ----------
+    objective : ProfiledDeviance
+        Of maximum likelihood.
+    theta : (k,)
+        Its minimum.
+    sigma : float
+    level : float
+    """
+    f = Deviance(objective, sigma)
+    best = _minimum(f, f(np.append(theta, 0.0)))
+    found = []
+    for component in variance_parameters(objective.layout):
+        scale = 1.0 if component.kind == "cor" else sigma
+        before = f.n_evaluations
+        ends = _Profile(f, component.function, best, stats.chi2.ppf(level, 1)).limits()
+        found.append(_limits(ends, 0.0, scale, f.n_evaluations - before, component.kind == "sd"))
+    return found
+
+
+def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits]:
+    """Limits of rows'beta, rows (d, p) on the basis of X."""
+    inner = Deviance(objective, sigma)
+    start = _minimum(inner, inner(np.append(theta, 0.0)))
+    factor = objective.evaluate(start.x[: len(theta)]).factor
+    beta = SecondOrder.at(objective, factor, start.x[: len(theta)]).beta
+    found = []
+    for row in rows:
+        f = Deviance(objective, sigma, row, float(row @ beta))
+        best = f(np.append(start.x, 0.0))
+        ends = _Profile(f, _Coordinate(), best, stats.chi2.ppf(level, 1)).limits()
+        found.append(_limits(ends, f.origin, sigma, f.n_evaluations, False))
+    return found
+
+
+def _limits(ends, origin, scale, n_evaluations, positive):
+    """Limits from (estimate, lower, upper, notes) in units of ``scale``."""
+    estimate, lower, upper, notes = ends
+    values = [origin + scale * v for v in (estimate, lower, upper)]
+    if positive:
+        values = [abs(v) for v in values]
+    return Limits(*values, "; ".join(notes), n_evaluations)
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """One parameter psi, the minimum of the deviance, and the rise c that limits allow."""
+
+    f: Deviance
+    psi: object
+    best: Point
+    c: float
+
+    @property
+    def target(self):
+        return self.best.value + self.c
+
+    def limits(self):
+        """(estimate, lower, upper, notes)."""
+        estimate = self.psi(self.best.x)[0]
+        ends, notes = [], []
+        for sign in (-1.0, 1.0):
+            end, note = self._end(estimate, sign)
+            ends.append(end)
+            notes += [note] if note else []
+        if isinstance(self.psi, StandardDeviation) and estimate < 0:
+            ends.reverse()
+        return estimate, *ends, notes
+
+    def _end(self, estimate, sign):
+        if np.isnan(estimate):
+            return np.nan, "a variance is zero, so that the correlation is not defined"
+        inward = isinstance(self.psi, StandardDeviation) and sign != (-1.0 if estimate < 0 else 1.0)
+        # where a straight line gets close to zero it is asked first whether zero is inside
+        unsure = inward and abs(estimate) - self._wald_reach() < 0.25 * abs(estimate)
+        if unsure and self._without_effect() <= self.target:
+            return 0.0, ""
+        if isinstance(self.psi, Correlation) and sign * estimate > _BOUND:
+            return sign, "the correlation is estimated at its bound"
+        if isinstance(self.psi, Correlation) and -sign * estimate > _BOUND:
+            return self._by_root(sign, self._off_the_face())
+        point = self._newton(sign)
+        if point is not None:
+            way_out = self._saddle(point)
+            if way_out is None:
+                return self.psi(point.x)[0], ""
+            moved = self.f(point.x + 0.2 * way_out)
+            return self._by_root(sign, moved, self.psi(point.x)[0])
+        if isinstance(self.psi, Correlation):
+            edge = self._at(sign * _BOUND, self.best)
+            if edge is not None and edge.value <= self.target:
+                return sign, "the deviance stays below the level up to the bound"
+        if inward and not unsure and self._without_effect() <= self.target:
+            return 0.0, ""
+        return self._by_root(sign, self.best)
+
+    def _wald_reach(self):
+        """How far the limit would be if the deviance were quadratic."""
+        slope = self.psi(self.best.x)[1]
+        return np.sqrt(2.0 * self.c * max(slope @ scaled_inverse(self.best.hessian) @ slope, 0.0))
+
+    def _newton(self, sign):
+        """The point that solves the bordered system, None where Newton's method fails."""
+        f, best, c = self.f, self.best, self.c
+        inverse = scaled_inverse(best.hessian)
+        estimate, slope, _ = self.psi(best.x)
+        ahead = inverse @ slope
+        spread = float(slope @ ahead)
+        if not spread > 0:
+            return None
+        lam = sign * np.sqrt(2.0 * c / spread)
+        x = best.x + lam * ahead
+        point = f(x)
+        for _ in range(6):  # a start far outside comes nearer first
+            if point is not None and point.value - best.value < 6.0 * c:
+                break
+            x, lam = best.x + 0.6 * (x - best.x), 0.6 * lam
+            point = f(x)
+        if point is None:
+            return None
+        merit, system = self._merit(point, lam, inverse)
+        for _ in range(25):
+            if merit < _SOLVED:
+                return point
+            step = np.linalg.lstsq(self._jacobian(point, lam), -system, rcond=1e-14)[0]
+            share = 1.0
+            for _ in range(8):
+                near = f(point.x + share * step[:-1])
+                other = lam + share * step[-1]
+                if near is not None and (self.psi(near.x)[0] - estimate) * sign > 0:
+                    value, left = self._merit(near, other, inverse)
+                    if value < merit * (1.0 - 1e-4 * share):
+                        break
+                share *= 0.4
+            else:
+                return None
+            point, lam, merit, system = near, other, value, left
+        return point if merit < _SOLVED else None
+
+    def _merit(self, point, lam, inverse):
+        slope = self.psi(point.x)[1]
+        system = np.append(point.gradient - lam * slope, point.value - self.target)
+        return float(system[:-1] @ inverse @ system[:-1] + system[-1] ** 2 / self.c), system
+
+    def _jacobian(self, point, lam):
+        _, slope, bend = self.psi(point.x)
+        n = len(slope)
+        K = np.zeros((n + 1, n + 1))
+        K[:n, :n] = point.hessian - lam * bend
+        K[:n, n], K[n, :n] = -slope, point.gradient
+        return K
+
+    def _saddle(self, point):
+        """A direction in which the deviance falls at fixed psi, None at a minimum."""
+        _, slope, bend = self.psi(point.x)
+        scale = 1.0 / np.sqrt(np.maximum(np.abs(point.hessian.diagonal()), 1e-8))
+        normal = slope * scale
+        size = float(normal @ normal)
+        lam = float((point.gradient * scale) @ normal) / size if size > 1e-16 else 0.0
+        tangent = _tangent(normal) if size > 1e-16 else np.eye(len(normal))
+        curved = (point.hessian - lam * bend) * np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(tangent.T @ curved @ tangent)
+        if not len(values) or values[0] >= _SADDLE:
+            return None
+        return scale * (tangent @ vectors[:, 0])
+
+    def _without_effect(self):
+        """Least deviance with the effect's standard deviation at zero."""
+        at, rows = self.psi.place, self.psi.rows
+        _, s, Vt = np.linalg.svd(rows)
+        free = Vt[int((s > 1e-12 * s[0]).sum()) :].T
+        n = len(self.best.x)
+        basis = np.zeros((n, n - (at.stop - at.start) + free.shape[1]))
+        others = np.setdiff1d(np.arange(n), np.arange(at.start, at.stop))
+        basis[others, np.arange(len(others))] = 1.0
+        basis[at, len(others) :] = free
+        start = self.f(basis @ (basis.T @ self.best.x))
+        return np.inf if start is None else _minimum(self.f, start, basis).value
+
+    def _off_the_face(self):
+        """The minimum moved to where a correlation is inside its bounds."""
+        x = self.best.x.copy()
+        at = self.psi.place
+        own = x[at]
+        own[own == 0.0] = 0.3 * np.abs(own).max() + 0.05
+        x[at] = own
+        return self.f(x) or self.best
+
+    def _at(self, value, start):
+        """The least deviance at psi = value, from a point near by."""
+        return _constrained_minimum(self.f, self.psi, value, start)
+
+    def _by_root(self, sign, start, guess=None):
+        """(limit, note): the level by the root of least deviances at fixed psi."""
+        estimate = self.psi(self.best.x)[0]
+        edge = sign * _BOUND if isinstance(self.psi, Correlation) else None
+        known = [(estimate, -np.sqrt(self.c), self.best)]
+        if guess is None:
+            guess = estimate + 0.7 * sign * max(self._wald_reach(), 0.02)
+        value, nearest = guess, start
+        for _ in range(60):
+            if edge is not None:
+                value = sign * min(sign * value, sign * edge)
+            point = self._at(value, nearest)
+            if point is None:
+                value = (value + known[-1][0]) / 2.0
+                continue
+            rise = np.sqrt(max(point.value - self.best.value, 0.0)) - np.sqrt(self.c)
+            known.append((value, rise, point))
+            if abs(point.value - self.target) < 1e-9:
+                return value, ""
+            if edge is not None and value == edge and rise <= 0:
+                return sign, "the deviance stays below the level up to the bound"
+            value = _next_root(known, sign)
+            nearest = min(known[1:], key=lambda k: abs(k[0] - value))[2]
+        return np.nan, "the limit was not found"
+
+
+def _next_root(known, sign):
+    """Secant step between the nearest values below and above the level, kept inside them."""
+    below = [k for k in known if k[1] <= 0]
+    above = [k for k in known if k[1] > 0]
+    low = max(below, key=lambda k: sign * k[0])
+    if not above:
+        first = known[0]
+        step = low[0] - first[0]
+        rise = low[1] - first[1]
+        ahead = step * min(3.0, -low[1] / rise + 0.1) if rise > 0 else step
+        return low[0] + (ahead or sign * 0.1)
+    high = min(above, key=lambda k: sign * k[0])
+    width = high[0] - low[0]
+    share = -low[1] / (high[1] - low[1])
+    last = known[-1]
+    if (len(known) > 3 and last is high and share < 0.5) or (last is low and share > 0.5):
+        share = min(max(share, 1e-3), 1.0 - 1e-3)
+    return low[0] + share * width
+
+
+def _tangent(normal):
+    """Orthonormal basis (n, n - 1) of what is orthogonal to a vector."""
+    return np.linalg.svd(normal[None])[2][1:].T
+
+
+def _newton_step(H, gradient):
+    """Step that goes down also where H is indefinite, in coordinates scaled by its diagonal."""
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(H.diagonal()), 1e-12))
+    values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
+    slope = vectors.T @ (gradient * scale)
+    step = -vectors @ (slope / np.maximum(np.abs(values), 1e-8)) * scale
+    return step, 0.5 * float(np.sum(slope**2 / np.maximum(np.abs(values), 1e-8)))
+
+
+def _minimum(f, point, basis=None):
+    """Minimum of f over x + basis z by Newton's method with step halving."""
+    basis = np.eye(len(point.x)) if basis is None else basis
+    for _ in range(60):
+        H = basis.T @ point.hessian @ basis
+        step, decrease = _newton_step(H, basis.T @ point.gradient)
+        if decrease < 1e-13 * max(1.0, abs(point.value)):
+            break
+        step = basis @ step
+        near = _first_not_above(f, point, step)
+        if near is None:
+            break
+        point = near
+    return point
+
+
+def _first_not_above(f, point, step):
+    for share in 0.4 ** np.arange(25):
+        near = f(point.x + share * step)
+        if near is not None and near.value <= point.value + 1e-12 * abs(point.value):
+            return near
+    return None
+
+
+def _constrained_minimum(f, psi, value, point):
+    """Minimum of f at psi = value: Newton steps on the tangent space and back to the surface."""
+    weight = 0.0
+    for _ in range(60):
+        now, slope, bend = psi(point.x)
+        scale = 1.0 / np.sqrt(np.maximum(np.abs(point.hessian.diagonal()), 1e-8))
+        normal, gradient = slope * scale, point.gradient * scale
+        size = float(normal @ normal)
+        if size < 1e-20:
+            return None
+        lam = float(gradient @ normal) / size
+        H = (point.hessian - lam * bend) * np.outer(scale, scale)
+        back = (value - now) / size * normal
+        tangent = _tangent(normal)
+        step, decrease = _newton_step(
+            tangent.T @ H @ tangent, tangent.T @ (gradient - lam * normal + H @ back)
+        )
+        if abs(value - now) < 1e-11 * max(1.0, abs(value)) and decrease < 1e-12:
+            return point
+        weight = max(weight, 2.0 * abs(lam) + 1.0)
+        ahead = (back + tangent @ step) * scale
+        merit = point.value + weight * abs(value - now)
+        for share in 0.4 ** np.arange(20):
+            near = f(point.x + share * ahead)
+            if near is None:
+                continue
+            if near.value + weight * abs(value - psi(near.x)[0]) <= merit + 1e-12 * abs(merit):
+                break
+        else:
+            return point if abs(value - now) < 1e-9 else None
+        point = near
+    return point

@@ -1,0 +1,116 @@
+"""Standard deviations, correlations and sigma as functions of (theta, log sigma).
+
+Each is read off the rows of A = M T, in the user's covariates: the covariance of a term's effects
+is sigma^2 A A'. Row i is linear in theta, a_i = B_i theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """The residual standard deviation, in units of a fixed value of it."""
+
+    n_theta: int
+
+    def __call__(self, x):
+        """(value, gradient, hessian) at x = (theta, log sigma, ...)."""
+        gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
+        value = float(np.exp(x[self.n_theta]))
+        gradient[self.n_theta] = H[self.n_theta, self.n_theta] = value
+        return value, gradient, H
+
+
+@dataclass(frozen=True)
+class StandardDeviation:
+    """sigma |a_i| of one effect; of a term with one effect sigma a, with the sign of theta.
+
+    rows (s, k): a_i = rows @ theta[place].
+    """
+
+    n_theta: int
+    place: slice
+    rows: np.ndarray
+
+    def __call__(self, x):
+        """(value, gradient, hessian) at x = (theta, log sigma, ...)."""
+        at, n = self.place, self.n_theta
+        a, sigma = self.rows @ x[at], float(np.exp(x[n]))
+        gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
+        if len(a) == 1:
+            length, unit, bend = float(a[0]), np.ones(1), np.zeros((1, 1))
+        else:
+            length = float(np.linalg.norm(a))
+            unit = a / length if length else a
+            bend = (np.eye(len(a)) - np.outer(unit, unit)) / (length or 1.0)
+        value = sigma * length
+        gradient[at], gradient[n] = sigma * (unit @ self.rows), value
+        H[at, at] = sigma * self.rows.T @ bend @ self.rows
+        H[at, n] = H[n, at] = gradient[at]
+        H[n, n] = value
+        return value, gradient, H
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Correlation of two effects of a term: the cosine between a_i and a_j."""
+
+    place: slice
+    rows: np.ndarray
+    other: np.ndarray
+
+    def __call__(self, x):
+        """(value, gradient, hessian) at x = (theta, ...)."""
+        at = self.place
+        gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
+        (length, u), (size, v) = (_length_and_unit(B @ x[at]) for B in (self.rows, self.other))
+        if not length or not size:
+            return np.nan, gradient, H
+        c = float(u @ v)
+        gradient[at] = (v - c * u) / length @ self.rows + (u - c * v) / size @ self.other
+        eye, uv = np.eye(len(u)), np.outer(u, v)
+        uu, vv = np.outer(u, u), np.outer(v, v)
+        cross = self.rows.T @ (eye - uu - vv + c * uv) @ self.other / (length * size)
+        H[at, at] = cross + cross.T
+        for B, own, s in ((self.rows, uu, length), (self.other, vv, size)):
+            H[at, at] += B.T @ (3 * c * own - uv - uv.T - c * eye) @ B / s**2
+        return c, gradient, H
+
+
+def _length_and_unit(a):
+    length = float(np.linalg.norm(a))
+    return length, a / length if length else a
+
+
+@dataclass(frozen=True)
+class Component:
+    """One variance parameter of a model: ``kind`` sd, cor or sigma, and where it is from."""
+
+    kind: str
+    term: int | None
+    effects: tuple[int, ...]
+    function: Sigma | StandardDeviation | Correlation
+
+
+def variance_parameters(layout) -> list[Component]:
+    """Standard deviations and correlations of all terms by column of the triangle, then sigma."""
+    found, n = [], layout.n_theta
+    for t, term in enumerate(layout.terms):
+        B = _row_maps(term)
+        for j in range(term.size):
+            found.append(Component("sd", t, (j,), StandardDeviation(n, term.theta, B[j])))
+            for i in range(j + 1, term.size):
+                found.append(Component("cor", t, (i, j), Correlation(term.theta, B[i], B[j])))
+    return [*found, Component("sigma", None, (), Sigma(n))]
+
+
+def _row_maps(term):
+    """B (s, s, k) with row i of M T = B[i] @ theta of the term."""
+    i, k = term.triangle
+    B = np.zeros((term.size, term.size, len(i)))
+    B[:, k, np.arange(len(i))] = term.M[:, i]
+    return B
