@@ -115,3 +115,13 @@ def reference(request):
 def any_reference(request):
     """One reference as it stands, generalised models too."""
     return json.loads((FOLDER / f"{request.param}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def json_of():
+    return lambda name: json.loads((FOLDER / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def table_of():
+    return table
