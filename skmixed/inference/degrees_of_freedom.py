@@ -57,7 +57,11 @@ class JointTest:
 
     @property
     def p_value(self):
-        return float(stats.f.sf(self.F, self.df_num, self.df_den)) if self.df_num else np.nan
+        if not self.df_num:
+            return np.nan
+        if np.isinf(self.df_den):
+            return float(stats.chi2.sf(self.df_num * self.F, self.df_num))
+        return float(stats.f.sf(self.F, self.df_num, self.df_den))
 
 
 def row_tests(record, beta, L, method="satterthwaite") -> RowTests:

@@ -125,14 +125,20 @@ def _add_chain_group(inverse, i, E, own, before, sums):
 
 def _add_pairs_of_own(B, E, own, sums):
     """tr(B E_r) and tr(B E_r B E_s) for parameters of one group."""
-    s = len(B)
-    total, flat = B.sum(axis=-1), B.reshape(s * s, -1)
-    both = (flat @ flat.T).reshape(s, s, s, s)
+    total = B.sum(axis=-1)
     for r in own:
         sums.t[r] += np.sum(total * E[r])
-        left = np.einsum("iujv,ij->uv", both, E[r])
+    _add_contracted(sums.tt, B, B, E, own)
+
+
+def _add_contracted(tt, A, B, E, own, factor=1.0):
+    """tt_rs += factor sum over levels tr(E_r A E_s B), for symmetric blocks A, B (s, s, l)."""
+    s = len(A)
+    both = (A.reshape(s * s, -1) @ B.reshape(s * s, -1).T).reshape(s, s, s, s)
+    for r in own:
+        left = factor * np.einsum("iujv,ij->uv", both, E[r])
         for other in own[own >= r]:
-            sums.tt[r, other] += np.sum(left * E[other])
+            tt[r, other] += np.sum(left * E[other])
 
 
 def _add(tt, r, s, value):
@@ -162,14 +168,14 @@ class _Changes:
         if r in self.D and s in self.D:
             half = product(product(self.ND[r], self.ND[s]), self.N)
             curved = product(product(self.N, self.second[r, s]["own", self.i]), self.N)
-            return half + half.transpose(1, 0, 2) - curved
+            return half + _turned(half) - curved
         if r in self.D or s in self.D:
             before, own = (r, s) if r in self.D else (s, r)
             half = product(self.ND[before], crossproduct(self.J, self.first_left(own)))
-            return -(half + half.transpose(1, 0, 2))
+            return -(half + _turned(half))
         half = product(product(self._E(r), self.B), self._E(s))
         half = product(crossproduct(self.J, half), self.J)
-        return -(half + half.transpose(1, 0, 2))
+        return -(half + _turned(half))
 
     def first_left(self, r):
         return product(self._E(r), self.J)
@@ -196,7 +202,14 @@ def _propagate(inverse, i, changes, params, sums):
             _subtract_outer(sums.core, r, plan, i, folds)
     seen = {r: _times_core(inverse, dU.edge, at) for r, dU in kept.items()} if plan.q_core else {}
     UK = _times_core(inverse, U.edge, at) if plan.q_core else None
+    own = np.array([r for r in params if r not in kept])
+    if plan.q_core:  # all pairs of the group's own parameters at once: tr(N_core D_rs)
+        form = product(product(changes.J, _level_forms(UK, U.edge, at)), _turned(changes.J))
+        _add_contracted(sums.tt, changes.B, (form + _turned(form)) / 2, changes.E, own, -2.0)
     for r, s in combinations_with_replacement(sorted(params), 2):
+        of_own = r not in kept and s not in kept
+        if of_own and not plan.parents[i]:
+            continue
         Y = U.weighted(changes.pair(r, s), at)
         folds = []
         for a, b in ((r, s), (s, r)):
@@ -208,12 +221,23 @@ def _propagate(inverse, i, changes, params, sums):
             Y = Y + second.weighted(changes.N, at)
             folds.append((second, NU))
         _subtract(sums.second.setdefault((r, s), {}), plan, i, [(U, Y), *folds])
-        if plan.q_core:
+        if plan.q_core and not of_own:
             value = np.vdot(UK, Y.edge)
             value += sum(np.vdot(seen[a], WU[b].edge) for a, b in ((r, s), (s, r)) if a in seen)
             if r in kept and s in kept:
                 value += np.vdot(UK, second.weighted(changes.N, at).edge)
             sums.tt[r, s] += value
+
+
+def _turned(A):
+    return A.transpose(1, 0, 2)
+
+
+def _level_forms(left, right, at):
+    """Sum over the core's columns of left right' on every level: (s, s, l)."""
+    if at is None:
+        return np.einsum("sql,tql->stl", left, right)
+    return np.add.reduceat(left[:, None] * right, at.starts, axis=-1)
 
 
 def _edge(blocks, plan, i):

@@ -26,6 +26,8 @@ from skmixed.linalg.traces import Direction, covariance_traces
 
 # Eigenvalues of a scaled information below this share of the largest are null directions.
 _NULL = 1e-9
+# Deviance that may be left undone: degrees of freedom are then exact to some 1e-7.
+_POLISHED = 1e-13
 # Numbers held at a time in right-hand sides.
 _CHUNK = 1 << 23
 
@@ -116,6 +118,45 @@ class SecondOrder:
             objective.n_obs,
             objective.reml,
         )
+
+    @classmethod
+    def of(cls, fit):
+        """The record of an LMMFit, at the minimum that its optimum is near.
+
+        Degrees of freedom move to first order with theta while the criterion moves to second
+        order: where the search left more than _POLISHED of it undone one Newton step is taken.
+
+        Raises
+        ------
+        ValueError
+            For a fit without its cross-products, and one without a residual variance.
+        """
+        if fit.objective is None:
+            raise ValueError(
+                "degrees of freedom need the cross-products of the data, which are not pickled: "
+                "ask for them before pickling, or fit the model again in this process"
+            )
+        if not fit.sigma > 0:
+            raise ValueError(
+                "degrees of freedom need a residual variance, and this model leaves none: it has "
+                "as many parameters as the rows can tell apart"
+            )
+        objective, theta = fit.objective, fit.optimum.theta
+        record = cls.at(objective, fit.factor, theta)
+        step, decrease = record.step
+        if decrease > _POLISHED:
+            evaluation = objective.evaluate(theta + step)
+            if evaluation.value <= fit.deviance + 1e-12 * abs(fit.deviance):
+                record = cls.at(objective, evaluation.factor, theta + step)
+        return record
+
+    @property
+    def step(self):
+        """(Newton step (k,) in theta, sigma following; decrease of the criterion it promises)."""
+        k, H, gradient = len(self.theta), self.hessian, self.gradient[:-1]
+        profiled = H[:k, :k] - np.outer(H[:k, k], H[k, :k]) / H[k, k]
+        step = -scaled_inverse(profiled) @ gradient
+        return step, float(-0.5 * gradient @ step)
 
     @property
     def dof(self):
