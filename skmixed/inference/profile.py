@@ -23,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from skmixed.models.components import Correlation, StandardDeviation, variance_parameters
+from skmixed.models.minimum import Point, constrained_minimum, minimum, tangent_space
 from skmixed.models.second_order import SecondOrder, scaled_inverse
 
 # Solved when what is left of the system changes the deviance by less than this.
@@ -46,16 +47,6 @@ class Limits:
     upper: float
     note: str
     n_evaluations: int
-
-
-@dataclass(frozen=True)
-class Point:
-    """The deviance at x with its first two derivatives."""
-
-    x: np.ndarray
-    value: float
-    gradient: np.ndarray
-    hessian: np.ndarray
 
 
 @dataclass
@@ -127,7 +118,7 @@ def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
     level : float
     """
     f = Deviance(objective, sigma)
-    best = _minimum(f, f(np.append(theta, 0.0)))
+    best = minimum(f, f(np.append(theta, 0.0)))
     found = []
     for component in variance_parameters(objective.layout):
         scale = 1.0 if component.kind == "cor" else sigma
@@ -140,7 +131,7 @@ def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
 def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits]:
     """Limits of rows'beta, rows (d, p) on the basis of X."""
     inner = Deviance(objective, sigma)
-    start = _minimum(inner, inner(np.append(theta, 0.0)))
+    start = minimum(inner, inner(np.append(theta, 0.0)))
     factor = objective.evaluate(start.x[: len(theta)]).factor
     beta = SecondOrder.at(objective, factor, start.x[: len(theta)]).beta
     found = []
@@ -276,7 +267,7 @@ class _Profile:
         normal = slope * scale
         size = float(normal @ normal)
         lam = float((point.gradient * scale) @ normal) / size if size > 1e-16 else 0.0
-        tangent = _tangent(normal) if size > 1e-16 else np.eye(len(normal))
+        tangent = tangent_space(normal) if size > 1e-16 else np.eye(len(normal))
         curved = (point.hessian - lam * bend) * np.outer(scale, scale)
         values, vectors = np.linalg.eigh(tangent.T @ curved @ tangent)
         if not len(values) or values[0] >= _SADDLE:
@@ -294,7 +285,7 @@ class _Profile:
         basis[others, np.arange(len(others))] = 1.0
         basis[at, len(others) :] = free
         start = self.f(basis @ (basis.T @ self.best.x))
-        return np.inf if start is None else _minimum(self.f, start, basis).value
+        return np.inf if start is None else minimum(self.f, start, basis).value
 
     def _off_the_face(self):
         """The minimum moved to where a correlation is inside its bounds."""
@@ -307,7 +298,7 @@ class _Profile:
 
     def _at(self, value, start):
         """The least deviance at psi = value, from a point near by."""
-        return _constrained_minimum(self.f, self.psi, value, start)
+        return constrained_minimum(self.f, self.psi, value, start)
 
     def _by_root(self, sign, start, guess=None):
         """(limit, note): the level by the root of least deviances at fixed psi."""
@@ -353,75 +344,3 @@ def _next_root(known, sign):
     if (len(known) > 3 and last is high and share < 0.5) or (last is low and share > 0.5):
         share = min(max(share, 1e-3), 1.0 - 1e-3)
     return low[0] + share * width
-
-
-def _tangent(normal):
-    """Orthonormal basis (n, n - 1) of what is orthogonal to a vector."""
-    return np.linalg.svd(normal[None])[2][1:].T
-
-
-def _newton_step(H, gradient):
-    """Step that goes down also where H is indefinite, in coordinates scaled by its diagonal."""
-    scale = 1.0 / np.sqrt(np.maximum(np.abs(H.diagonal()), 1e-12))
-    values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
-    slope = vectors.T @ (gradient * scale)
-    step = -vectors @ (slope / np.maximum(np.abs(values), 1e-8)) * scale
-    return step, 0.5 * float(np.sum(slope**2 / np.maximum(np.abs(values), 1e-8)))
-
-
-def _minimum(f, point, basis=None):
-    """Minimum of f over x + basis z by Newton's method with step halving."""
-    basis = np.eye(len(point.x)) if basis is None else basis
-    for _ in range(60):
-        H = basis.T @ point.hessian @ basis
-        step, decrease = _newton_step(H, basis.T @ point.gradient)
-        if decrease < 1e-13 * max(1.0, abs(point.value)):
-            break
-        step = basis @ step
-        near = _first_not_above(f, point, step)
-        if near is None:
-            break
-        point = near
-    return point
-
-
-def _first_not_above(f, point, step):
-    for share in 0.4 ** np.arange(25):
-        near = f(point.x + share * step)
-        if near is not None and near.value <= point.value + 1e-12 * abs(point.value):
-            return near
-    return None
-
-
-def _constrained_minimum(f, psi, value, point):
-    """Minimum of f at psi = value: Newton steps on the tangent space and back to the surface."""
-    weight = 0.0
-    for _ in range(60):
-        now, slope, bend = psi(point.x)
-        scale = 1.0 / np.sqrt(np.maximum(np.abs(point.hessian.diagonal()), 1e-8))
-        normal, gradient = slope * scale, point.gradient * scale
-        size = float(normal @ normal)
-        if size < 1e-20:
-            return None
-        lam = float(gradient @ normal) / size
-        H = (point.hessian - lam * bend) * np.outer(scale, scale)
-        back = (value - now) / size * normal
-        tangent = _tangent(normal)
-        step, decrease = _newton_step(
-            tangent.T @ H @ tangent, tangent.T @ (gradient - lam * normal + H @ back)
-        )
-        if abs(value - now) < 1e-11 * max(1.0, abs(value)) and decrease < 1e-12:
-            return point
-        weight = max(weight, 2.0 * abs(lam) + 1.0)
-        ahead = (back + tangent @ step) * scale
-        merit = point.value + weight * abs(value - now)
-        for share in 0.4 ** np.arange(20):
-            near = f(point.x + share * ahead)
-            if near is None:
-                continue
-            if near.value + weight * abs(value - psi(near.x)[0]) <= merit + 1e-12 * abs(merit):
-                break
-        else:
-            return point if abs(value - now) < 1e-9 else None
-        point = near
-    return point
