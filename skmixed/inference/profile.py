@@ -22,7 +22,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from skmixed.models.components import Correlation, StandardDeviation, variance_parameters
+from skmixed.models.components import (
+    Component,
+    Correlation,
+    StandardDeviation,
+    variance_parameters,
+)
 from skmixed.models.minimum import Point, constrained_minimum, minimum, tangent_space
 from skmixed.models.second_order import SecondOrder, scaled_inverse
 
@@ -32,7 +37,10 @@ _SOLVED = 1e-11
 _SADDLE = -1e-6
 # Correlations beyond this are at their bound.
 _BOUND = 1.0 - 1e-7
+_EDGE = 1.0 - 1e-4
 _FARTHEST = 1e5
+# The level is met this closely where it is found by its root.
+_LEVEL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
     for component in variance_parameters(objective.layout):
         scale = 1.0 if component.kind == "cor" else sigma
         before = f.n_evaluations
-        ends = _Profile(f, component.function, best, stats.chi2.ppf(level, 1)).limits()
+        ends = _Profile(f, component.function, best, stats.chi2.ppf(level, 1), component).limits()
         found.append(_limits(ends, 0.0, scale, f.n_evaluations - before, component.kind == "sd"))
     return found
 
@@ -160,6 +168,7 @@ class _Profile:
     psi: object
     best: Point
     c: float
+    component: Component | None = None
 
     @property
     def target(self):
@@ -183,26 +192,36 @@ class _Profile:
         inward = isinstance(self.psi, StandardDeviation) and sign != (-1.0 if estimate < 0 else 1.0)
         # where a straight line gets close to zero it is asked first whether zero is inside
         unsure = inward and abs(estimate) - self._wald_reach() < 0.25 * abs(estimate)
-        if unsure and self._without_effect() <= self.target:
+        if unsure and self._without_effect(self.psi.rows) <= self.target:
             return 0.0, ""
-        if isinstance(self.psi, Correlation) and sign * estimate > _BOUND:
+        correlation = isinstance(self.psi, Correlation)
+        if correlation and sign * estimate > _BOUND:
             return sign, "the correlation is estimated at its bound"
-        if isinstance(self.psi, Correlation) and -sign * estimate > _BOUND:
-            return self._by_root(sign, self._off_the_face())
-        point = self._newton(sign)
+        # at its bound a parameter has no slope to start with
+        kink = (correlation and -sign * estimate > _BOUND) or self._is_near_zero(estimate)
+        point = None if kink else self._newton(sign)
         if point is not None:
             way_out = self._saddle(point)
             if way_out is None:
                 return self.psi(point.x)[0], ""
             moved = self.f(point.x + 0.2 * way_out)
-            return self._by_root(sign, moved, self.psi(point.x)[0])
-        if isinstance(self.psi, Correlation):
-            edge = self._at(sign * _BOUND, self.best)
-            if edge is not None and edge.value <= self.target:
-                return sign, "the deviance stays below the level up to the bound"
-        if inward and not unsure and self._without_effect() <= self.target:
+            if moved is not None:
+                return self._by_root(sign, self.psi(point.x)[0], moved)
+        if correlation and self._is_free():
+            return sign, "one of its variances may be zero, where the correlation is free"
+        if inward and not unsure and self._without_effect(self.psi.rows) <= self.target:
             return 0.0, ""
-        return self._by_root(sign, self.best)
+        return self._by_root(sign)
+
+    def _is_near_zero(self, estimate):
+        """Whether a standard deviation is where |a| has its kink."""
+        several = isinstance(self.psi, StandardDeviation) and len(self.psi.rows) > 1
+        return several and estimate < 0.05 * np.linalg.norm(self.psi.rows)
+
+    def _is_free(self):
+        """Whether a fit without one of the two effects is as good: then any correlation is."""
+        maps = self.psi.rows, self.psi.other
+        return any(self._without_effect(rows) <= self.target for rows in maps)
 
     def _wald_reach(self):
         """How far the limit would be if the deviance were quadratic."""
@@ -274,9 +293,9 @@ class _Profile:
             return None
         return scale * (tangent @ vectors[:, 0])
 
-    def _without_effect(self):
-        """Least deviance with the effect's standard deviation at zero."""
-        at, rows = self.psi.place, self.psi.rows
+    def _without_effect(self, rows):
+        """Least deviance with the standard deviation of the effect of these rows at zero."""
+        at = self.psi.place
         _, s, Vt = np.linalg.svd(rows)
         free = Vt[int((s > 1e-12 * s[0]).sum()) :].T
         n = len(self.best.x)
@@ -287,42 +306,49 @@ class _Profile:
         start = self.f(basis @ (basis.T @ self.best.x))
         return np.inf if start is None else minimum(self.f, start, basis).value
 
-    def _off_the_face(self):
-        """The minimum moved to where a correlation is inside its bounds."""
-        x = self.best.x.copy()
-        at = self.psi.place
-        own = x[at]
-        own[own == 0.0] = 0.3 * np.abs(own).max() + 0.05
-        x[at] = own
-        return self.f(x) or self.best
+    def _at(self, value, near=None):
+        """The least deviance at psi = value, from a point near by or from off the faces."""
+        starts = [self.best if near is None else near]
+        if self.component is not None and self.component.M is not None:
+            starts.append(self.f(self.component.moved_to(self.best.x, value)))
+        for point in starts:
+            for _ in range(3):
+                if point is None:
+                    break
+                point = constrained_minimum(self.f, self.psi, value, point)
+                way_out = None if point is None else self._saddle(point)
+                if way_out is None:
+                    break
+                point = self.f(point.x + 0.2 * way_out)
+            else:
+                continue
+            if point is not None:
+                return point
+        return None
 
-    def _at(self, value, start):
-        """The least deviance at psi = value, from a point near by."""
-        return constrained_minimum(self.f, self.psi, value, start)
-
-    def _by_root(self, sign, start, guess=None):
+    def _by_root(self, sign, guess=None, near=None):
         """(limit, note): the level by the root of least deviances at fixed psi."""
         estimate = self.psi(self.best.x)[0]
-        edge = sign * _BOUND if isinstance(self.psi, Correlation) else None
-        known = [(estimate, -np.sqrt(self.c), self.best)]
+        edge = sign * _EDGE if isinstance(self.psi, Correlation) else None
+        known = [(estimate, -np.sqrt(self.c), None)]
+        value = guess
         if guess is None:
-            guess = estimate + 0.7 * sign * max(self._wald_reach(), 0.02)
-        value, nearest = guess, start
-        for _ in range(60):
+            value = estimate + sign * (0.3 if edge else 0.7 * max(self._wald_reach(), 0.02))
+        for _ in range(30):
             if edge is not None:
                 value = sign * min(sign * value, sign * edge)
-            point = self._at(value, nearest)
+            point = self._at(value, near)
             if point is None:
                 value = (value + known[-1][0]) / 2.0
                 continue
             rise = np.sqrt(max(point.value - self.best.value, 0.0)) - np.sqrt(self.c)
             known.append((value, rise, point))
-            if abs(point.value - self.target) < 1e-9:
+            if abs(point.value - self.target) < _LEVEL:
                 return value, ""
-            if edge is not None and value == edge and rise <= 0:
+            if value == edge and rise <= 0:
                 return sign, "the deviance stays below the level up to the bound"
             value = _next_root(known, sign)
-            nearest = min(known[1:], key=lambda k: abs(k[0] - value))[2]
+            near = min(known[1:], key=lambda k: abs(k[0] - value))[2]
         return np.nan, "the limit was not found"
 
 

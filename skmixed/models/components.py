@@ -88,23 +88,54 @@ def _length_and_unit(a):
 
 @dataclass(frozen=True)
 class Component:
-    """One variance parameter of a model: ``kind`` sd, cor or sigma, and where it is from."""
+    """One variance parameter of a model: ``kind`` sd, cor or sigma, and where it is from.
+
+    M (s, s) of its term, which is at ``place`` in theta: the covariance is M T T' M'.
+    """
 
     kind: str
     term: int | None
     effects: tuple[int, ...]
     function: Sigma | StandardDeviation | Correlation
+    M: np.ndarray | None = None
+
+    def moved_to(self, x, value):
+        """x with this standard deviation or correlation at about ``value``, all else about kept.
+
+        A start off the faces: no variance is zero there and no correlation 1 or -1.
+        """
+        i, k = _triangle(len(self.M))
+        T = np.zeros(self.M.shape)
+        T[i, k] = x[self.function.place]
+        A = self.M @ T
+        floor = 0.1 * np.linalg.norm(self.M, axis=1)
+        sd = np.maximum(np.linalg.norm(A, axis=1), floor)
+        R = A @ A.T / np.outer(sd, sd)
+        np.fill_diagonal(R, 1.0)
+        if self.kind == "sd":
+            sd[self.effects[0]] = max(abs(value), 1e-3 * floor[self.effects[0]])
+        else:
+            R[self.effects] = R[self.effects[::-1]] = value
+        spread, V = np.linalg.eigh(R)
+        R = V * np.maximum(spread, 0.01) @ V.T
+        root = np.linalg.solve(self.M, np.linalg.cholesky(R) * sd[:, None])
+        L = np.linalg.qr(root.T, mode="r").T
+        moved = x.copy()
+        moved[self.function.place] = (L * np.where(L.diagonal() < 0, -1.0, 1.0))[i, k]
+        return moved
 
 
 def variance_parameters(layout) -> list[Component]:
     """Standard deviations and correlations of all terms by column of the triangle, then sigma."""
     found, n = [], layout.n_theta
     for t, term in enumerate(layout.terms):
-        B = _row_maps(term)
+        B, at = _row_maps(term), term.theta
         for j in range(term.size):
-            found.append(Component("sd", t, (j,), StandardDeviation(n, term.theta, B[j])))
+            own = StandardDeviation(n, at, B[j])
+            found.append(Component("sd", t, (j,), own, term.M))
             for i in range(j + 1, term.size):
-                found.append(Component("cor", t, (i, j), Correlation(term.theta, B[i], B[j])))
+                both = Correlation(at, B[i], B[j])
+                found.append(Component("cor", t, (i, j), both, term.M))
     return [*found, Component("sigma", None, (), Sigma(n))]
 
 
@@ -114,3 +145,9 @@ def _row_maps(term):
     B = np.zeros((term.size, term.size, len(i)))
     B[:, k, np.arange(len(i))] = term.M[:, i]
     return B
+
+
+def _triangle(s):
+    """Rows and columns of a lower triangle, by column."""
+    k, i = np.triu_indices(s)
+    return i, k

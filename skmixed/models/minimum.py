@@ -58,7 +58,7 @@ def _first_not_above(f, point, step):
 def constrained_minimum(f, psi, value, point):
     """Minimum of f at psi = value: Newton steps on the tangent space and back to the surface."""
     weight = 0.0
-    for _ in range(60):
+    for _ in range(40):
         now, slope, bend = psi(point.x)
         scale = 1.0 / np.sqrt(np.maximum(np.abs(point.hessian.diagonal()), 1e-8))
         normal, gradient = slope * scale, point.gradient * scale
@@ -77,7 +77,7 @@ def constrained_minimum(f, psi, value, point):
         weight = max(weight, 2.0 * abs(lam) + 1.0)
         ahead = (back + tangent @ step) * scale
         merit = point.value + weight * abs(value - now)
-        for share in 0.4 ** np.arange(20):
+        for share in 0.4 ** np.arange(12):
             near = f(point.x + share * ahead)
             if near is None:
                 continue
