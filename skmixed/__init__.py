@@ -1,20 +1,27 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
-from skmixed.estimators.generalized import MixedGLMRegressor, MixedLogisticClassifier
+from skmixed.estimators.classifier import MixedLogisticClassifier
 from skmixed.estimators.ginverse import GeneralizedInverseRegressor
+from skmixed.estimators.glm import MixedGLMRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
+    ClassOrderWarning,
+    ComparisonWarning,
     NotEstimableError,
     RankDeficiencyWarning,
     SeparationWarning,
     SingularFitWarning,
+    UndefinedMeanWarning,
+    UnseenGroupsWarning,
 )
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ClassOrderWarning",
+    "ComparisonWarning",
     "GeneralizedInverseRegressor",
     "MixedGLMRegressor",
     "MixedLinearRegressor",
@@ -24,5 +31,7 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "UndefinedMeanWarning",
+    "UnseenGroupsWarning",
     "datasets",
 ]

@@ -10,11 +10,10 @@ from scipy.linalg import svd
 
 from skmixed.linalg.rank import independent_columns
 
-# Report thresholds, all conventional: Belsley, Kuh and Welsch (1980) for 30, caret for 95/5 and
-# 10 %. A factor 1e6 between a column's mean and spread costs 6 of its 16 digits, one of 1e8
-# between two columns makes X'X useless in double precision unless it is scaled.
+# Report thresholds, conventional ones: caret's for 95/5 and 10 %. A factor 1e6 between a column's
+# mean and spread costs 6 of its 16 digits, one of 1e8 between two columns makes X'X useless in
+# double precision unless it is scaled.
 LARGE_VIF = 10.0
-LARGE_CONDITION_INDEX = 30.0
 FREQUENCY_RATIO, UNIQUE_PERCENT = 95 / 5, 10.0
 LARGE_SHIFT, LARGE_RATIO = 1e6, 1e8
 

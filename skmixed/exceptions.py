@@ -13,13 +13,33 @@ class SeparationWarning(UserWarning):
     """A column separates the outcomes perfectly, so its estimate grows without limit."""
 
 
+class UnseenGroupsWarning(UserWarning):
+    """No row of a prediction has a level of a grouping factor that the training data had."""
+
+
+class UndefinedMeanWarning(UserWarning):
+    """Some rows have no mean, or none with finite limits, under the family and the link."""
+
+
+class ClassOrderWarning(UserWarning):
+    """Classes stand in the order of their categories, where scikit-learn's tools sort labels."""
+
+
+class ComparisonWarning(UserWarning):
+    """Models that are compared are not nested, or one of them was not fitted to the end."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
 __all__ = [
+    "ClassOrderWarning",
+    "ComparisonWarning",
     "NotEstimableError",
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "UndefinedMeanWarning",
+    "UnseenGroupsWarning",
 ]

@@ -165,7 +165,7 @@ def _mirrored(log_p):
     return log_complement
 
 
-_PROBABILITIES = {
+PROBABILITIES = {
     "logit": (_log_logit, _mirrored(_log_logit)),
     "probit": (_log_probit, _mirrored(_log_probit)),
     "cauchit": (_log_cauchit, _mirrored(_log_cauchit)),
@@ -268,7 +268,7 @@ class Binomial(Family):
     def curve(self, eta, y, w, log_disp=0.0, order=2):
         if self.link.name == "logit":
             return _logit_curve(eta, y, w, order)
-        log_p, log_q = (f(eta) for f in _PROBABILITIES[self.link.name])
+        log_p, log_q = (f(eta) for f in PROBABILITIES[self.link.name])
         parts = [_mix(y, a, w - y, b) for a, b in zip(log_p, log_q, strict=True)]
         return Curve(parts[0], parts[1], -parts[2], -parts[3])
 

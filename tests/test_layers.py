@@ -17,11 +17,13 @@ ROOT = Path(skmixed.__file__).parent
 # The longest matching prefix counts: (layer, packages it may import besides the standard library).
 LAYERS = {
     "skmixed.exceptions": (0, set()),
+    "skmixed._warn": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
+    "skmixed.design.levels": (2, {"numpy", "pandas"}),
     "skmixed.design.design": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
@@ -30,6 +32,17 @@ LAYERS = {
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
 }
+# Modules of linalg that know how the penalised system is stored: others import linalg.system.
+CLOSED = {
+    f"skmixed.linalg.{name}"
+    for name in "cholesky core crossproducts effects leverages pattern row_norms selected".split()
+}
+# How the penalised system is eliminated and stored: names that no other package may say.
+PRIVATE = set(
+    "_blocked _plan _products border border_slice cells chain core core_groups entries from_parts "
+    "is_sparse n_chain n_tail order pairs parents plan positions products q_core starts to_parent "
+    "to_parts up".split()
+)
 # Imported where they are used, so that the package works without them.
 OPTIONAL = {"matplotlib", "polars"}
 
@@ -75,6 +88,15 @@ def _parse(module):
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
+def _words(tree):
+    """Names of attributes that are read, and of imported things."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+
+
 def _package(module):
     return ".".join(module.split(".")[:2])
 
@@ -103,6 +125,20 @@ def test_only_optional_packages_are_imported_inside_a_function_and_only_there(mo
     for pair in _imports(module, tree):
         optional = pair[0].split(".")[0] in OPTIONAL
         assert optional == (pair in inside), f"{module}:{pair[1]} imports {pair[0]}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _layer(m)[0] >= 3])
+def test_storage_of_the_system_is_known_to_linalg_alone(module):
+    for target, line in _all_imports(module):
+        assert target not in CLOSED, f"{module}:{line} imports {target}"
+    for word, line in _words(_parse(module)):
+        assert word not in PRIVATE, f"{module}:{line} names {word}"
+
+
+def test_the_private_names_are_those_in_use():
+    inside = [m for m in MODULES if _package(m) == "skmixed.linalg"]
+    assert PRIVATE <= {word for m in inside for word, _ in _words(_parse(m))}
+    assert CLOSED <= set(inside)
 
 
 @pytest.mark.parametrize("module", [m for m, path in MODULES.items() if path.stem == "__init__"])

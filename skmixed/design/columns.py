@@ -19,9 +19,15 @@ from skmixed.design.parts import unknown_category
 
 
 class Table:
-    """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays."""
+    """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays.
+
+    Of another table it is a new one with the same columns and all of their rows.
+    """
 
     def __init__(self, data: Any) -> None:
+        self._added: dict[str, Any] = {}  # columns beside, or instead of, those of the data
+        if isinstance(data, Table):
+            data, self._added = data._data, data._added
         self._data: Any = data
         self._rows: np.ndarray | None = None  # None while all rows are left
         if isinstance(data, pd.DataFrame):
@@ -38,7 +44,15 @@ class Table:
                 "a formula needs named columns: a pandas or polars DataFrame or a dict of arrays, "
                 f"got {type(data).__name__}"
             )
+        self.names = (*self.names, *(name for name in self._added if name not in self.names))
         self.n_input = self.n_rows
+
+    def with_column(self, name: str, values: Any) -> Table:
+        """This table with one more column, or with another one in the place of its own."""
+        table = Table(self)
+        table._added = self._added | {name: values}
+        table.names = self.names if name in self.names else (*self.names, name)
+        return table
 
     @property
     def kept(self) -> np.ndarray:
@@ -56,16 +70,28 @@ class Table:
 
     def column(self, name: str) -> Any:
         """The column over all rows: a NumPy or pandas array, or a `TextColumn`."""
-        if isinstance(self._data, pd.DataFrame):
-            values = self._data[name].array
-            return (
-                values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
-            )
-        if isinstance(self._data, Mapping):
-            values = self._data[name]
-            values = values if hasattr(values, "dtype") else np.asarray(values)
-            return getattr(values, "array", values)
+        if name in self._added:
+            return as_column(self._added[name])
+        if isinstance(self._data, pd.DataFrame | Mapping):
+            return as_column(self._data[name])
         return _from_polars(self._data.get_column(name))
+
+
+def as_column(values: Any) -> Any:
+    """A column as a NumPy or pandas array, or a `TextColumn`, from a vector of any kind."""
+    if hasattr(values, "to_physical"):  # of polars
+        return _from_polars(values)
+    values = values if hasattr(values, "dtype") else _array(values)
+    values = getattr(values, "array", values)
+    return values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
+
+
+def _array(values: Any) -> np.ndarray:
+    """A list as an array; one text among numbers does not make all of them text."""
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and not all(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
+    return array
 
 
 def _unique_names(columns: pd.Index) -> tuple:
@@ -319,14 +345,15 @@ def _index(levels: Any) -> pd.Index:
     if pd.api.types.is_bool_dtype(levels.dtype):
         return pd.Index(np.asarray(levels, dtype=bool))
     if pd.api.types.is_numeric_dtype(levels.dtype):
-        return pd.Index(np.asarray(levels))
+        values = np.asarray(levels)
+        return pd.Index(values.astype(np.float32) if values.dtype == np.float16 else values)
     return pd.Index(levels)
 
 
 def _integer_codes(values: np.ndarray) -> tuple[np.ndarray, pd.Index]:
     """Codes of integers by a table over their range where it is small, else by hashing."""
     low, high = int(values.min()), int(values.max())
-    if high - low > 4 * len(values) + 1000:
+    if high - low > 4 * len(values) + 1000 or high > np.iinfo(np.intp).max:
         codes, levels = pd.factorize(values, sort=True)
         return np.asarray(codes, np.intp), pd.Index(levels)
     if values.dtype.kind == "u":
@@ -340,14 +367,6 @@ def _integer_codes(values: np.ndarray) -> tuple[np.ndarray, pd.Index]:
     if used.all():
         return shifted, levels
     return (np.cumsum(used) - 1)[shifted], levels
-
-
-def level_kind(levels: pd.Index) -> str:
-    """``"number"``, ``"text"`` or ``"other"``: levels of different kinds can never match."""
-    inferred = pd.api.types.infer_dtype(levels, skipna=True)
-    if inferred in ("integer", "floating", "mixed-integer-float", "boolean"):
-        return "number"
-    return "text" if inferred == "string" else "other"
 
 
 @dataclass(frozen=True)

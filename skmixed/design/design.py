@@ -15,7 +15,6 @@ from skmixed.design.columns import (
     Table,
     clean,
     factorize,
-    level_kind,
     looks_numeric,
     observed,
 )
@@ -27,6 +26,7 @@ from skmixed.design.formula import (
     split_group,
     unknown_name,
 )
+from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.parts import Materializer, Part, PartBuilder
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
@@ -36,6 +36,7 @@ from skmixed.design.random import (
     find_cells,
     radix_key,
 )
+from skmixed.design.terms import FixedTerm, fixed_terms
 
 # name -> (codes of all rows, levels) of a grouping column
 Grouping = dict[str, tuple[np.ndarray, pd.Index]]
@@ -80,6 +81,11 @@ class Design:
     spec: DesignSpec
 
     @property
+    def fixed_terms(self) -> tuple[FixedTerm, ...]:
+        """The terms of X with their columns, variables and factors."""
+        return fixed_terms(self.spec.fixed)
+
+    @property
     def n_obs(self) -> float:
         """The number of observations: rows, each counted as often as its frequency says."""
         return len(self.X) if self.frequencies is None else float(self.frequencies.sum())
@@ -114,7 +120,7 @@ def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) 
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
             f"like {_shown(own)} now: convert the column"
         )
-    return np.append(levels.get_indexer(own), -1).astype(np.intp)[codes]
+    return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
 
 
 def _own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray, pd.Index]:

@@ -18,6 +18,7 @@ from skmixed.design.design import DesignSpec, build_design
 from skmixed.design.expression import read_expression
 from skmixed.design.formula import formulaic_formula, has_dot, is_call, parse_formula, resolve
 from skmixed.design.plan import make_plan
+from skmixed.design.terms import FixedTerm
 
 _CODED = re.compile(r"C\(\s*([^\W\d]\w*)\s*(?:,.*)?\)")
 
@@ -111,6 +112,22 @@ class GLMDesign:
         """Columns of every term."""
         ends = np.cumsum([0] + [self.width(term) for term in self.terms]).tolist()
         return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    def fixed_terms(self, first: int) -> tuple[FixedTerm, ...]:
+        """The terms with their columns, of which the first has number ``first``."""
+        found = []
+        for name, term, where in zip(self.term_names, self.terms, self.slices, strict=True):
+            factors = [self.factors[f] for f in term]
+            found.append(
+                FixedTerm(
+                    name,
+                    np.arange(where.start, where.stop) + first,
+                    frozenset(f.name for f in factors if f.levels is not None),
+                    tuple(sorted(f.name for f in factors if f.levels is None)),
+                    frozenset(variable for f in factors for variable in f.variables),
+                )
+            )
+        return tuple(found)
 
     def width(self, term) -> int:
         return int(np.prod([len(self.factors[f].labels) for f in term]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._dependencies import dependencies
@@ -58,6 +59,19 @@ class FittedMixedModel:
     rank_deficient: str
     result_: Any
     labels_: Labels
+
+    def __sklearn_is_fitted__(self):
+        return "result_" in vars(self)
+
+    def __getattr__(self, name):
+        """Attributes of a fit that is not there: an error that is an AttributeError too."""
+        public = name.endswith("_") and not name.startswith("_")
+        if public and not self.__sklearn_is_fitted__():
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                f"appropriate arguments before reading {name}"
+            )
+        return object.__getattribute__(self, name)  # which says what is missing
 
     # Fixed effects
 
@@ -236,8 +250,8 @@ class FittedMixedModel:
 
     @property
     def df_resid_(self) -> float | int:
-        """n_obs_ minus the number of parameters."""
-        return self.n_obs_ - self.result_.n_params
+        """n_obs_ minus the number of parameters, 0 where those are more."""
+        return max(self.n_obs_ - self.result_.n_params, 0)
 
     @property
     def is_singular_(self) -> bool:

@@ -10,6 +10,9 @@ from skmixed.linalg.rank import independent_columns
 
 # Largest response: sums of its squares must be numbers.
 _LARGEST = 1e151
+# Responses of a generalised model: third powers of means and their reciprocals, times squares of
+# residuals, must be numbers.
+_RANGE = 1e-50, 1e50
 
 
 def check_design(design):
@@ -21,8 +24,43 @@ def check_design(design):
 
 def check_objective(design, objective):
     """Raise an error for a criterion that knows nothing of some variance."""
-    _check_degrees_of_freedom(design, objective)
     _check_not_absorbed(design, objective)
+
+
+def check_counts(design, who):
+    """Raise an error for sample weights that leave a mixed model fewer observations than it needs.
+
+    As many rows would say so in other words; weights that sum to 1 are no counts of rows.
+    """
+    n_obs, n_rows = design.n_obs, len(design.X)
+    if not design.random or n_obs >= n_rows:
+        return
+    sizes = [len(t.names) for t in design.random]
+    pairs = zip(sizes, design.random, strict=True)
+    n_theta = sum(s * (s + 1) // 2 if t.correlated else s for s, t in pairs)
+    n_params = design.X.shape[1] + n_theta + 1
+    n_levels = max(t.n_levels for t in design.random)
+    if n_obs <= max(n_params, n_levels):
+        raise ValueError(
+            f"{who}: sample_weight counts rows, and the weights of {n_rows} rows sum to "
+            f"{n_obs:g} observations, for {n_params} parameters and {n_levels} levels. Weights "
+            "that are precisions are prior_weights; relative ones become counts when they are "
+            f"multiplied by {n_rows / n_obs:.4g}, so that they sum to the number of rows"
+        )
+
+
+def check_magnitude(y, family, who):
+    """Raise an error for responses whose powers leave the range of floating-point numbers."""
+    size = np.abs(y)
+    least, most = size.min(initial=np.inf, where=size > 0), size.max(initial=0.0)
+    if family.name == "gaussian":  # values near zero are no problem beside larger ones
+        least = most
+    if most > _RANGE[1] or (family.scale and 0 < least < _RANGE[0]):
+        raise ValueError(
+            f"{who} with family={family.name!r}: the sizes of the responses reach from "
+            f"{least:.3g} to {most:.3g}, and powers of numbers outside {_RANGE[0]:g} to "
+            f"{_RANGE[1]:g} lose their digits: multiply the response by a power of ten"
+        )
 
 
 def _check_sizes(design):
@@ -72,15 +110,6 @@ def _dependent(term):
     return [
         f"{names[j]} = {dependency_text(basis, j, names)}" for j in np.flatnonzero(basis.aliased)
     ]
-
-
-def _check_degrees_of_freedom(design, objective):
-    """Raise an error where sample weights leave fewer observations than fixed effects."""
-    if design.random and objective.n_obs <= objective.rank and not objective.exact:
-        raise ValueError(
-            f"the sample weights count rows and sum to {objective.n_obs:g} observations, for "
-            f"{objective.rank} fixed effects. Weights that are precisions are prior_weights"
-        )
 
 
 def _check_not_absorbed(design, objective):

@@ -11,15 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design.glm import GLMDesign, row_product
 from skmixed.estimators._dependencies import shortened, shortlist
-from skmixed.exceptions import NotEstimableError
 from skmixed.inference.hypotheses import (
-    Effect,
     Hypothesis,
     combination_text,
     hypothesis_test,
     type_3_functions,
-    why_not_estimable,
 )
+from skmixed.inference.numbers import count, number
 from skmixed.inference.tables import (
     B_NOTE,
     LinearSummary,
@@ -97,7 +95,7 @@ class EstimableFunctionsMixin:
         """
         check_is_fitted(self)
         rows, single = self._contrast_rows(K)
-        estimable = self._fit.estimable(rows)
+        estimable = self._fit.is_estimable(rows)
         return bool(estimable[0]) if single else estimable
 
     def contrast(self, K, *, output=None) -> Hypothesis:
@@ -122,11 +120,7 @@ class EstimableFunctionsMixin:
         """
         check_is_fitted(self)
         rows, single = self._contrast_rows(K)
-        estimable = self._fit.estimable(rows)
-        if not estimable.all():
-            row = np.flatnonzero(~estimable)[0]
-            raise NotEstimableError(why_not_estimable(self._fit, rows, row, names=self._names))
-        test = hypothesis_test(self._fit, rows, response=self._one_output(output))
+        test = hypothesis_test(self._asked(output), rows)
         return test.scalar() if single else test
 
     def least_squares_means(self, factor, *, pairs=False, level=0.95, output=None):
@@ -160,7 +154,7 @@ class EstimableFunctionsMixin:
             names = [f"{names[i]} - {names[j]}" for i, j in both]
             K = [K[i] - K[j] for i, j in both]
         index = pd.Index(names, name=factor if isinstance(factor, str) else ":".join(factor))
-        return means_table(self._fit, K, index, self._one_output(output), level)
+        return means_table(self._asked(output), K, index, level)
 
     def anova(self, type=3, *, output=None):
         """Tests by term.
@@ -185,7 +179,7 @@ class EstimableFunctionsMixin:
         types = {1: 1, 2: 2, 3: 3, "I": 1, "II": 2, "III": 3}
         if type not in types:
             raise ValueError(f"anova has types 1, 2 and 3, got type={type!r}")
-        return anova_table(self._fit, self._effects(), types[type], self._one_output(output))
+        return anova_table(self._asked(output), types[type])
 
     def estimable_functions(self, term):
         """The functions of the parameters that type III tests for a term.
@@ -196,10 +190,10 @@ class EstimableFunctionsMixin:
             Orthonormal rows of coefficients by parameter.
         """
         check_is_fitted(self)
-        effects = {effect.name: effect for effect in self._effects()}
-        if term not in effects:
-            raise ValueError(f"{term!r} is no term of the model; the terms are {list(effects)}")
-        K = type_3_functions(self._fit, list(effects.values()), effects[term])
+        terms = {known.name: known for known in self._fit.terms}
+        if term not in terms:
+            raise ValueError(f"{term!r} is no term of the model; the terms are {list(terms)}")
+        K = type_3_functions(self._fit, terms[term])
         return pd.DataFrame(K, columns=self._names)
 
     def summary(self, *, output=None) -> LinearSummary:
@@ -221,11 +215,11 @@ class EstimableFunctionsMixin:
         )
         facts = (
             ("Method", _METHOD_TEXT[self._method]),
-            ("Observations", f"{fit.total:g}"),
+            ("Observations", count(fit.total)),
             ("Columns, rank", f"{len(self._names)}, {fit.rank}"),
-            ("Residual df", f"{fit.df_resid:g}"),
-            ("Residual std. deviation", f"{fit.sigma[k]:.6g}"),
-            ("R-squared", f"{fit.r_squared[k]:.6g}"),
+            ("Residual df", count(fit.df_resid)),
+            ("Residual std. deviation", number(fit.sigma[k])),
+            ("R-squared", number(fit.r_squared[k])),
         )
         return LinearSummary("Linear model by generalised inverse", facts, table, self._notes())
 
@@ -240,6 +234,10 @@ class EstimableFunctionsMixin:
             for name, row in self.linear_dependencies_.items()
         ]
         return note, f"In the data: {shortlist(found, 'linear_dependencies_')}."
+
+    def _asked(self, output) -> LinearFit:
+        """The fit of one response."""
+        return self._fit.of_response(self._one_output(output))
 
     def _one_output(self, output) -> int:
         q = self._full_coef.shape[1]
@@ -276,24 +274,6 @@ class EstimableFunctionsMixin:
         for name, value in coefficients.items():
             row[self._names.index(name)] = value
         return row
-
-    def _effects(self) -> list[Effect]:
-        start = self._fit_has_intercept
-        if self._design is None:
-            return [
-                Effect(name, np.array([j]), frozenset(), (name,))
-                for j, name in enumerate(self._names[start:], start)
-            ]
-        factors = self._design.factors
-        found = []
-        for name, term, where in zip(
-            self._design.term_names, self._design.terms, self._design.slices, strict=True
-        ):
-            classes = frozenset(f for f in term if factors[f].levels is not None)
-            covariates = tuple(sorted(f for f in term if factors[f].levels is None))
-            columns = np.arange(where.start, where.stop) + start
-            found.append(Effect(name, columns, classes, covariates))
-        return found
 
     def _mean_functions(self, factor):
         """(names, rows of K) of the least-squares means of a factor or cells of several."""

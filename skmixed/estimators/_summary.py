@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from skmixed.inference.numbers import column, common_decimals, count
+
 # Fixed effects whose correlations are printed; the table itself has them all.
 MAX_CORRELATIONS = 12
 
@@ -29,7 +31,7 @@ class MixedSummary:
     fixed : DataFrame
         Estimate, standard error and t (or z and p) of every fixed effect.
     correlation : DataFrame or None
-        Correlations of the fixed-effects estimates; None for more than 20 of them.
+        Correlations of the fixed-effects estimates; None where an error is 0.
     notes : tuple of str
     """
 
@@ -146,7 +148,7 @@ def _variances(model, *, residual):
 
 def _counts(model):
     groups = "; ".join(f"{group}, {len(levels)}" for group, levels in model.labels_.levels.items())
-    return f"Number of obs: {model.n_obs_:g}" + (f", groups: {groups}" if groups else "")
+    return f"Number of obs: {count(model.n_obs_)}" + (f", groups: {groups}" if groups else "")
 
 
 def _fixed(model, statistic):
@@ -183,28 +185,30 @@ def _notes(model):
 
 
 def _criteria_table(criteria):
-    cells = [f"{value:.1f}" for value in criteria.iloc[:-1]] + [f"{criteria.iloc[-1]:g}"]
+    cells = [*column(criteria.iloc[:-1], decimals=1), count(criteria.iloc[-1])]
     return list(criteria.index), [cells]
 
 
 def _variance_table(table):
-    numbers = [_numbers(table[name], 5) for name in ("Variance", "Std.Dev.")]
-    correlations = [_numbers(table[name], decimals=2) for name in table.columns[4:]]
+    numbers = [
+        column(table[name], 5, common_decimals(table[name], 5)) for name in ("Variance", "Std.Dev.")
+    ]
+    correlations = [column(table[name], decimals=2) for name in table.columns[4:]]
     rows = zip(table["Groups"], table["Name"], *numbers, *correlations, strict=True)
     blank = [""] * max(len(correlations) - 1, 0)
     return [*table.columns[:4], *["Corr"] * bool(correlations), *blank], [list(row) for row in rows]
 
 
 def _fixed_table(table):
-    decimals = _decimals(table["Std. Error"], 4)
+    decimals = common_decimals(table["Std. Error"], 4, beside=table["Estimate"])
     columns = []
     for name, values in table.items():
         if name in ("Estimate", "Std. Error"):
-            columns.append(_numbers(values, 5, decimals, missing="NaN"))
+            columns.append(column(values, 5, decimals, missing="NaN"))
         elif name.startswith("Pr"):
             columns.append(["" if np.isnan(v) else f"{v:.3g}" for v in values])
         else:
-            columns.append(_numbers(values, decimals=2))
+            columns.append(column(values, decimals=2))
     rows = zip(map(str, table.index), *columns, strict=True)
     return ["", *table.columns], [list(row) for row in rows]
 
@@ -222,26 +226,6 @@ def _triangle_table(correlation):
     numbered = [name.split(" ")[0] if name != correlation.index[j] else name
                 for j, name in enumerate(names)]  # fmt: skip
     return ["", *numbered[:-1]], rows if numbered != names else rows[1:]
-
-
-def _decimals(values, digits):
-    """Decimals that give the largest value so many digits, and the smallest two at least.
-
-    None where no number of decimals suits both.
-    """
-    sizes = np.abs([v for v in values if np.isfinite(v) and v != 0])
-    if not len(sizes):
-        return 1
-    most, least = np.floor(np.log10(sizes.max())), np.floor(np.log10(sizes.min()))
-    decimals = int(max(digits - 1 - most, 1 - least, 0))
-    return decimals if decimals <= 6 and most < 7 else None
-
-
-def _numbers(values, digits=5, decimals=None, missing=""):
-    """Text of numbers with common decimals, or with so many digits each where sizes differ."""
-    decimals = _decimals(values, digits) if decimals is None else decimals
-    style = f".{digits}g" if decimals is None else f".{decimals}f"
-    return [missing if np.isnan(v) else format(v, style) for v in values]
 
 
 def _text(table, n_left=0, indent=""):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import ClassVar
 
@@ -20,8 +20,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skmixed._warn import warn
 from skmixed.design.columns import Table
 from skmixed.design.glm import GLMDesign, build_glm_design, complete
+from skmixed.design.terms import FixedTerm
 from skmixed.estimators._dependencies import MOST, dependencies, dependency_text, shortlist
 from skmixed.estimators._estimable import EstimableFunctionsMixin
 from skmixed.estimators._table import (
@@ -287,10 +289,12 @@ class GeneralizedInverseRegressor(
         return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
     def _publish(self, fit: LinearFit, design, y_ndim):
-        self._fit, self._design, self._method = fit, design, self.method
+        self._design, self._method = design, self.method
         self._fit_has_intercept = int(fit.basis.intercept is not None)
         self._single = y_ndim == 1
         self._names = self._parameter_names()
+        fit = replace(fit, names=tuple(self._names), terms=self._terms())
+        self._fit = fit
         self._index = pd.Index(self._names)
         solution = fit.solution(self.method)
         self._full_coef, self._unscaled_errors = solution.coef, solution.unscaled_errors
@@ -301,7 +305,7 @@ class GeneralizedInverseRegressor(
         self.rank_ = fit.rank
         left_out = solution.left_out if self.method != "moore_penrose" else fit.basis.aliased
         self.aliased_ = pd.Series(left_out, index=self._index)
-        self.estimable_ = pd.Series(fit.estimable(np.eye(len(self._names))), index=self._index)
+        self.estimable_ = pd.Series(fit.is_estimable(np.eye(len(self._names))), index=self._index)
         self.ginverse_ = solution.ginverse
         self.null_space_ = fit.null_space
         self.linear_dependencies_ = dependencies(fit.basis, self._names)
@@ -327,6 +331,16 @@ class GeneralizedInverseRegressor(
             self.standard_errors_ = pd.DataFrame(errors.T, index=self._index)
             self.vcov_ = np.multiply.outer(sigma**2, self.ginverse_)
 
+    def _terms(self) -> tuple[FixedTerm, ...]:
+        """The terms of the design; without one every column is a term of its own."""
+        start = self._fit_has_intercept
+        if self._design is not None:
+            return self._design.fixed_terms(start)
+        return tuple(
+            FixedTerm(name, np.array([j]), frozenset(), (name,), frozenset([name]))
+            for j, name in enumerate(self._names[start:], start)
+        )
+
     def _parameter_names(self):
         if self._design is not None:
             names = list(self._design.names)
@@ -338,13 +352,12 @@ class GeneralizedInverseRegressor(
     def _tell_lost_digits(self):
         lost = [self._names[j] for j in np.flatnonzero(self._fit.basis.lost_digits)]
         if lost:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {shortlist(lost, separator=', ')}: the values are so "
                 "large that rounding hides what sets the column apart from the others, and it "
                 "counts as redundant; centre the variable before expanding it into powers or "
                 "products, or store it with a smaller shift",
                 RankDeficiencyWarning,
-                stacklevel=4,
             )
 
     def _tell_near_dependence(self):
@@ -353,13 +366,12 @@ class GeneralizedInverseRegressor(
         near = [f"{self._names[basis.kept[k]]} ({left[k]:.1e})" for k in
                 np.flatnonzero(np.abs(left) < NEAR_DEPENDENCE)]  # fmt: skip
         if near:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: almost combinations of earlier columns, with what is left "
                 f"as a share of their spread: {shortlist(near, separator=', ')}; they are kept, "
                 "with standard errors to match; set tol above these shares to count them as "
                 "redundant",
                 RankDeficiencyWarning,
-                stacklevel=4,
             )
 
     def _new_matrix(self, X):
@@ -389,7 +401,7 @@ class GeneralizedInverseRegressor(
         )
         if self.non_estimable == "raise":
             raise NotEstimableError(message)
-        warnings.warn(message, RankDeficiencyWarning, stacklevel=3)
+        warn(message, RankDeficiencyWarning)
 
     def _reasons(self, X, matrix, gap, rows):
         """Why each of these rows is outside: an unseen level, or a broken dependency."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._checks import check_design, check_objective
@@ -194,8 +193,8 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
             The optimiser has not reached ``tol``, or there is no optimum because the model
             explains the response exactly.
         """
-        self._validate_params()
-        design = self._design(X, y, groups, sample_weight)
+        self._begin()
+        design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
         objective = ProfiledDeviance.from_design(design, reml=self.reml)
         check_objective(design, objective)
@@ -223,8 +222,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         X : DataFrame or array of n rows
         groups : (n,), optional
             Levels of ``groups``, for a model fitted with them.
-        random_effects : bool, default True
-            Add the conditional modes of the rows' levels; otherwise fixed effects only.
+        random_effects : bool or list of str, default True
+            Add the conditional modes of the rows' levels; fixed effects only; or the conditional
+            modes of the grouping factors in the list, such as ``["school"]``.
         return_std : bool, default False
             Also return the standard error of the predicted mean: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
@@ -246,14 +246,37 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         """
         check_is_fitted(self)
         y = np.asarray(self._response_of(X) if y is None else y)
-        mean = self.predict(X, groups=groups)
-        if self.missing == "drop":
-            kept = np.isfinite(y) & np.isfinite(mean)
-            y, mean = y[kept], mean[kept]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
-        return r2_score(y, mean, sample_weight=sample_weight)
+        return r_squared(self, X, y, groups, sample_weight)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None):
+    def predict_interval(self, X, *, level=0.95, kind="mean", groups=None, random_effects=True):
+        """Interval for the mean or for a new observation of every row.
+
+        Parameters
+        ----------
+        X : array or DataFrame of n rows
+        level : float
+            Coverage, between 0 and 1.
+        kind : {"mean", "observation"}
+            Whether the interval is for x'beta + z'b, or for a new response there, which adds the
+            residual variance (divided by the prior weight of the row, if the model has such).
+        groups : (n,), optional
+            Levels of ``groups``, for a model fitted with them.
+        random_effects : bool or list of str, default True
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            Lower and upper limits: the prediction and normal quantiles of its standard error.
+        """
+        check_is_fitted(self)
+        if kind not in ("mean", "observation"):
+            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
+        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
+        _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
+        return np.column_stack([lower, upper])
+
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals.
@@ -264,18 +287,32 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         n_samples : int
         random_state : int, RandomState or None
         groups : (n,), optional
+        random_effects : bool or list of str, default True
+            Of all grouping factors, of none, or of those in the list.
 
         Returns
         -------
         ndarray of shape (n, n_samples)
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
         rng = check_random_state(random_state)
-        return self._simulate_eta(X, groups, n_samples, rng, residual=True)
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
+        sd = self.sigma_ / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
+        return rows.over_input(eta + sd * rng.standard_normal(eta.shape))
 
     def summary(self) -> MixedSummary:
         """Estimates as lme4 prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
         return linear_summary(self)
+
+
+def r_squared(estimator, X, y, groups, sample_weight, left_out=False):
+    """R^2 of the predictions; with missing="drop" that of the complete rows."""
+    mean = estimator.predict(X, groups=groups)
+    y = column_or_1d(y)
+    check_consistent_length(mean, y, sample_weight)
+    if estimator.missing == "drop":
+        left_out = left_out | ~(np.isfinite(y) & np.isfinite(mean))
+    kept = np.broadcast_to(~np.asarray(left_out), mean.shape)
+    weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
+    return r2_score(y[kept], mean[kept], sample_weight=weight)

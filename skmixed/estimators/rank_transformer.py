@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import ClassVar
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from skmixed._warn import warn
 from skmixed.design.columns import Table, clean
 from skmixed.diagnostics import (
     FREQUENCY_RATIO,
@@ -187,10 +187,9 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
                                     columns=_REPORT)  # fmt: skip
         told = [f"{f.feature} {f.action} ({shortened(f.combination)})" for f in findings if f.told]
         if told:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {shortlist(told, 'report_')}",
                 RankDeficiencyWarning,
-                stacklevel=2,
             )
         return self
 
@@ -380,13 +379,12 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
                 levels = shortlist(list(map(repr, unseen)), separator=", ")
                 told.append(f"{levels} of {self._names[j]} became {rule.other!r}")
         if told:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}.transform: the fit has not seen {shortlist(told)}: the "
                 f"most frequent category, as the training data have no {self.other_label!r}. Set "
                 "min_frequency so that rare categories are merged, or categories='keep' to pass "
                 "new ones on",
                 RankDeficiencyWarning,
-                stacklevel=4,
             )
 
     def _mapped(self, X, name, column):

@@ -1,7 +1,7 @@
 """Tests of estimable functions K'beta: single hypotheses and types I, II and III by term.
 
-A term is a named slice of columns; which terms contain which is decided from their factors, never
-from column names. The sets of functions that types II and III test depend only on the row space of
+Which columns a term has and which terms contain it is what the design knows of it, never a matter
+of names. The sets of functions that types II and III test depend only on the row space of
 the over-parameterised design, so the coding of the factors cannot change them.
 """
 
@@ -14,7 +14,9 @@ from scipy import stats
 from scipy.linalg import qr
 
 from skmixed.exceptions import NotEstimableError
+from skmixed.inference.numbers import count, number
 from skmixed.linalg.threads import one_thread
+from skmixed.models.questions import column_rms
 
 # Directions of scaled integer-like matrices count as present above this singular value.
 RANK_TOLERANCE = 1e-9
@@ -59,34 +61,23 @@ class Hypothesis:
 
     def __str__(self) -> str:
         kind = "t" if len(self.K) == 1 else "F"
-        df = f"{self.df_den:g}" if kind == "t" else f"{self.df_num:g}, {self.df_den:g}"
+        df = count(self.df_den) if kind == "t" else f"{self.df_num:g}, {count(self.df_den)}"
         return (
             f"estimate {_short(self.estimate)}, std. error {_short(self.standard_error)}, "
-            f"{kind}({df}) = {self.statistic:.6g}, p = {self.p_value:.4g}"
+            f"{kind}({df}) = {number(self.statistic)}, p = {self.p_value:.4g}"
         )
 
 
-@dataclass(frozen=True)
-class Effect:
-    """A term as anova sees it: its columns, its categorical factors and its covariates."""
-
-    name: str
-    columns: np.ndarray
-    factors: frozenset
-    covariates: tuple
-
-    def contains(self, other) -> bool:
-        """Whether this effect contains ``other``: more factors, the same covariates."""
-        return other.factors < self.factors and other.covariates == self.covariates
-
-
-def hypothesis_test(fit, K, *, response=0, name="", strict=True) -> Hypothesis:
-    """The test of K beta = 0 for one response of a LinearFit.
+def hypothesis_test(fit, K, *, ddf=None, name="", strict=True) -> Hypothesis:
+    """The test of K beta = 0 for any fit that answers questions (:class:`Questions`).
 
     Parameters
     ----------
-    fit : LinearFit
+    fit : LinearFit (of one response), LMMFit or GLMMFit
     K : (d, p) array
+    ddf : str, optional
+        How the denominator degrees of freedom are found, see ``fit.df``. An infinite number makes
+        t a z and F a chi-square over its degrees of freedom.
     strict : bool
         A non-estimable K is an error; otherwise its numbers are NaN.
 
@@ -94,55 +85,68 @@ def hypothesis_test(fit, K, *, response=0, name="", strict=True) -> Hypothesis:
     ------
     NotEstimableError
     """
-    estimable = fit.estimable(K)
+    estimable = fit.is_estimable(K)
     if not estimable.all():
         if strict:
             raise NotEstimableError(why_not_estimable(fit, K, np.flatnonzero(~estimable)[0], name))
         nothing = np.full(len(K), np.nan)
         return Hypothesis(K, name, False, nothing, nothing, np.nan, np.nan, np.nan, np.nan)
-    L = fit.in_basis(K)
-    estimate = L @ fit.gamma[:, response]
-    sigma, df = fit.sigma[response], fit.df_resid
-    error = sigma * np.linalg.norm(L, axis=1) / np.sqrt(fit.total)
+    half = fit.unscaled(K)
+    estimate = fit.estimate(K)
+    error = fit.scale * np.linalg.norm(half, axis=1)
+    df = float(fit.df(K, ddf).min(initial=np.inf))
+    if np.isinf(half).any():  # an estimate without bound has no statistic
+        return Hypothesis(K, name, True, estimate, error, np.nan, len(K), df, np.nan)
     if len(K) == 1:
         with np.errstate(divide="ignore", invalid="ignore"):
             t = float(np.divide(estimate, error)[0])
-        p = 2 * stats.t.sf(abs(t), df) if df > 0 else np.nan
-        return Hypothesis(K, name, True, estimate, error, t, 1, df, float(p))
-    ss, rank = _sum_of_squares(L, fit.gamma[:, response], fit.total)
-    F, p = f_test(ss, rank, sigma**2, df)
-    return Hypothesis(K, name, True, estimate, error, F, rank, df, p)
+        return Hypothesis(K, name, True, estimate, error, t, 1, df, _t_test(t, df))
+    directions = _orthonormal_rows(half)
+    ss = float(((directions @ fit.whitened) ** 2).sum())
+    F, p = f_test(ss, len(directions), fit.scale**2, df)
+    return Hypothesis(K, name, True, estimate, error, F, len(directions), df, p)
+
+
+def _t_test(t, df) -> float:
+    """Two-sided p-value; NaN without degrees of freedom."""
+    if not df > 0:
+        return np.nan
+    return float(2 * (stats.norm.sf(abs(t)) if np.isinf(df) else stats.t.sf(abs(t), df)))
 
 
 def _short(values) -> str:
-    return f"{values:.6g}" if np.ndim(values) == 0 else np.array2string(values, precision=6)
+    if np.ndim(values) == 0:
+        return number(values)
+    return f"[{', '.join(map(number, values))}]"
 
 
 def f_test(ss, df_num, variance, df_den):
     """(F, p) of a sum of squares; NaN where there is nothing to test or to test it with."""
-    if df_num == 0 or df_den <= 0:
+    if df_num == 0 or not df_den > 0:
         return np.nan, np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         F = float(np.divide(ss / df_num, variance))
+    if np.isinf(df_den):
+        return F, float(stats.chi2.sf(df_num * F, df_num))
     return F, float(stats.f.sf(F, df_num, df_den))
 
 
-def why_not_estimable(fit, K, row, name="", names=None) -> str:
+def why_not_estimable(fit, K, row, name="") -> str:
     """The message that says which dependency makes row ``row`` of K undetermined."""
     null = fit.basis.combinations[fit.basis.aliased]
     aliased = np.flatnonzero(fit.basis.aliased)
     k = np.asarray(K, dtype=float)[row]
     gap = k[aliased] - null @ k[fit.basis.kept]
     worst = int(np.argmax(np.abs(gap)))
-    label = (lambda j: names[j]) if names is not None else (lambda j: f"column {j}")
-    combination = combination_text(null[worst], [label(j) for j in fit.basis.kept])
+    names = fit.names or tuple(f"column {j}" for j in range(k.size))
+    combination = combination_text(null[worst], [names[j] for j in fit.basis.kept])
     where = f"row {row} of K" if len(K) > 1 else "the contrast"
     title = f"{name}: " if name else ""
     needed = null[worst] @ k[fit.basis.kept]
     return (
-        f"{title}{where} is not estimable: in the data {label(aliased[worst])} = {combination}, so "
-        f"beside its other coefficients that of {label(aliased[worst])} must be {needed:.6g}, got "
-        f"{k[aliased[worst]]:.6g}"
+        f"{title}{where} is not estimable: in the data {names[aliased[worst]]} = {combination}, so "
+        f"beside its other coefficients that of {names[aliased[worst]]} must be {number(needed)}, "
+        f"got {number(k[aliased[worst]])}"
     )
 
 
@@ -163,12 +167,6 @@ def combination_text(coefficients, names) -> str:
     return text[2:] if text.startswith("+") else "-" + text[2:]
 
 
-def _sum_of_squares(L, gamma, total):
-    """(SS, rank) of L gamma: the squared length of gamma's projection on the rows of L."""
-    directions = _orthonormal_rows(L)
-    return total * float(((directions @ gamma) ** 2).sum()), len(directions)
-
-
 def _orthonormal_rows(L):
     """Orthonormal basis of the row space of L, rows compared at their own sizes."""
     size = np.linalg.norm(L, axis=1)
@@ -179,21 +177,20 @@ def _orthonormal_rows(L):
     return Vt[s > RANK_TOLERANCE * s[0]]
 
 
-def anova_sums(fit, effects, type, response=0):
-    """[(name, SS, df)] for every effect: its sum of squares of type 1, 2 or 3."""
+def anova_sums(fit, type):
+    """[(name, SS, df)] for every term of a LinearFit of one response, of type 1, 2 or 3."""
     with one_thread():
-        rows = {1: _type_1, 2: _type_2, 3: _type_3}[type](fit, effects)
-    gamma = fit.gamma[:, response]
+        rows = {1: _type_1, 2: _type_2, 3: _type_3}[type](fit)
     return [
-        (effect.name, fit.total * float(((q @ gamma) ** 2).sum()), len(q))
-        for effect, q in zip(effects, rows, strict=True)
+        (term.name, fit.total * float(((q @ fit.estimates) ** 2).sum()), len(q))
+        for term, q in zip(fit.terms, rows, strict=True)
     ]
 
 
-def type_3_functions(fit, effects, effect) -> np.ndarray:
-    """Rows K (d, p) that type III tests for an effect.
+def type_3_functions(fit, term) -> np.ndarray:
+    """Rows K (d, p) that type III tests for one of the terms of a fit.
 
-    They are the estimable functions that involve only the effect and effects containing it, and
+    They are the estimable functions that involve only the term and terms containing it, and
     that are orthogonal to those which involve the containing effects alone. With no empty cells
     they compare unweighted marginal means.
 
@@ -202,9 +199,8 @@ def type_3_functions(fit, effects, effect) -> np.ndarray:
     Goodnight (1980), Tests of hypotheses in fixed effects linear models, Communications in
     Statistics A9, 167-180.
     """
-    containing = [e for e in effects if e.contains(effect)]
-    above = _columns(containing)
-    allowed = np.concatenate([effect.columns, above])
+    above = _columns([other for other in fit.terms if other.contains(term)])
+    allowed = np.concatenate([term.columns, above])
     rows = estimable_functions(fit, allowed)
     if not len(above):
         return rows
@@ -224,7 +220,7 @@ def estimable_functions(fit, allowed) -> np.ndarray:
     """Orthonormal rows K (d, p): all estimable functions of the columns ``allowed`` alone."""
     C = fit.basis.combinations
     forbidden = np.setdiff1d(np.arange(len(C)), allowed)
-    size = fit.column_rms
+    size = column_rms(fit.basis)
     # K = k C'; in columns scaled to unit size, k runs over the null space of the forbidden rows.
     scaled = C / size[:, None] * size[fit.basis.kept]
     k = _null_rows(scaled[forbidden])
@@ -249,8 +245,8 @@ def _null_rows(A):
     return Vt[rank:]
 
 
-def _columns(effects):
-    return np.concatenate([e.columns for e in effects]) if effects else np.zeros(0, dtype=np.intp)
+def _columns(terms):
+    return np.concatenate([t.columns for t in terms]) if terms else np.zeros(0, dtype=np.intp)
 
 
 def _coordinates(fit):
@@ -274,30 +270,29 @@ def _intercept_rows(fit, coordinates):
     return coordinates[:0] if i is None else coordinates[i : i + 1]
 
 
-def _type_1(fit, effects):
-    """Each effect after those before it."""
+def _type_1(fit):
+    """Each term after those before it."""
     coordinates = _coordinates(fit)
     seen = _intercept_rows(fit, coordinates)
     found = []
-    for effect in effects:
-        found.append(_new_directions(seen, coordinates[effect.columns]))
+    for term in fit.terms:
+        found.append(_new_directions(seen, coordinates[term.columns]))
         seen = np.vstack([seen, found[-1]])
     return found
 
 
-def _type_2(fit, effects):
-    """Each effect after all that do not contain it."""
+def _type_2(fit):
+    """Each term after all that do not contain it."""
     coordinates = _coordinates(fit)
     first = _intercept_rows(fit, coordinates)
     found = []
-    for effect in effects:
-        others = [e for e in effects if e is not effect and not e.contains(effect)]
+    for term in fit.terms:
+        others = [t for t in fit.terms if t is not term and not t.contains(term)]
         before = _new_directions(coordinates[:0], np.vstack([first, coordinates[_columns(others)]]))
-        found.append(_new_directions(before, coordinates[effect.columns]))
+        found.append(_new_directions(before, coordinates[term.columns]))
     return found
 
 
-def _type_3(fit, effects):
-    """Directions of gamma that the type III functions of each effect test."""
-    functions = [type_3_functions(fit, effects, effect) for effect in effects]
-    return [_orthonormal_rows(fit.in_basis(K)) for K in functions]
+def _type_3(fit):
+    """Directions of the estimates that the type III functions of each term test."""
+    return [_orthonormal_rows(fit.in_basis(type_3_functions(fit, term))) for term in fit.terms]

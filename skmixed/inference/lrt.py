@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom, chi2
+
+from skmixed._warn import warn
+from skmixed.exceptions import ComparisonWarning
+from skmixed.inference.numbers import column, count
 
 COLUMNS = [
     "npar",
@@ -38,6 +42,16 @@ def likelihood_ratio_test(*models):
     correlated term (its variance and r covariances), to (chi2_r + chi2_(r+1)) / 2. It is NaN for
     every other hypothesis.
 
+    The test needs one likelihood and one model inside the other. What is decided from the fits:
+
+    - other rows, another response, other weights or another family make likelihoods that cannot
+      be compared: an error;
+    - every column of X of the smaller model has to be a combination of those of the larger one,
+      every covariance of its random effects one that the larger model can have, however the
+      formulas are written. Where not, the models are not nested: a warning, and p-values of NaN;
+    - offsets may differ by a combination of columns of the larger model, which is the hypothesis
+      that its coefficient has a known value.
+
     Parameters
     ----------
     *models : fitted estimators
@@ -45,21 +59,23 @@ def likelihood_ratio_test(*models):
 
     Returns
     -------
-    DataFrame
-        One row per model, indexed by formula: npar, AIC, BIC, logLik, deviance, Chisq, Df,
-        p-value, p-value (boundary).
+    LikelihoodRatioTable
+        A DataFrame with one row per model, indexed by formula: npar, AIC, BIC, logLik, deviance,
+        Chisq, Df, p-value, p-value (boundary).
 
     Raises
     ------
     ValueError
-        For fewer than two models, models that are not fitted, of different kinds, or fitted to
-        different numbers of observations or different responses.
+        For fewer than two models, models that are not fitted, of different kinds or families, or
+        fitted to different rows, responses, weights or offsets; for REML fits that were loaded
+        from a file, which cannot be refitted.
 
     Warns
     -----
-    UserWarning
-        If a model with more parameters fits worse than the one before, so that it does not
-        contain it, or a refit has not converged. The test is NaN in the first case.
+    ComparisonWarning
+        For two models of which neither contains the other, that have as many parameters, or of
+        which the larger one fits worse (it contains the smaller one, so its fit has missed the
+        optimum); for a fit that has not converged. The p-values are NaN in the first three cases.
 
     References
     ----------
@@ -82,20 +98,51 @@ def likelihood_ratio_test(*models):
     if len(models) < 2:
         raise ValueError(f"likelihood_ratio_test compares two or more models, got {len(models)}")
     entries = [_Entry.of(model, at) for at, model in enumerate(models, 1)]
-    entries.sort(key=lambda entry: entry.fit.n_params)
+    entries.sort(key=lambda entry: (entry.fit.n_params, -entry.fit.deviance))
     _check_comparable([entry.fit for entry in entries])
-    rows = [_row(entry.fit) for entry in entries]
+    rows, found = [_row(entry.fit) for entry in entries], _not_converged(entries)
     for small, large, row in zip(entries, entries[1:], rows[1:], strict=False):
-        row.update(_test(small, large))
-    index = pd.Index([entry.model.labels_.formula for entry in entries], name="model")
-    return pd.DataFrame(rows, index=index, columns=COLUMNS)
+        test, problems = _test(small, large)
+        row.update(test)
+        found += problems
+    for message in found:
+        warn(f"likelihood_ratio_test: {message}", ComparisonWarning)
+    index = pd.Index([entry.formula for entry in entries], name="model")
+    return LikelihoodRatioTable(rows, index=index, columns=COLUMNS)
+
+
+class LikelihoodRatioTable(pd.DataFrame):
+    """The table of :func:`likelihood_ratio_test`, which prints all of its columns.
+
+    Parts of it and what is computed from it are plain data frames.
+    """
+
+    @property
+    def _constructor(self):
+        return pd.DataFrame
+
+    def __repr__(self):
+        models = "\n".join(f"{at}: {name}" for at, name in enumerate(self.index, 1))
+        shown = {name: _cells(name, self[name]) for name in self}
+        table = pd.DataFrame(shown, index=pd.RangeIndex(1, len(self) + 1))
+        lines = [line.rstrip() for line in table.to_string().splitlines()]
+        return "\n".join([models, "", *lines])
+
+    __str__ = __repr__
+
+
+def _cells(name, values):
+    if name.startswith("p-value"):
+        return ["" if np.isnan(p) else f"{p:.4g}" for p in values]
+    decimals = {"npar": 0, "Df": 0, "Chisq": 4}
+    return column(values, decimals=decimals.get(name, 2))
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A model and its fit by maximum likelihood."""
+    """A model's fit by maximum likelihood, and its name: all that is asked of an estimator."""
 
-    model: Any
+    formula: str
     fit: Any
 
     @classmethod
@@ -104,43 +151,60 @@ class _Entry:
             raise ValueError(
                 f"model {at} of likelihood_ratio_test is not a fitted mixed model: {model!r}"
             )
-        fit = model.result_.refit(reml=False)
-        if not fit.optimum.converged:
-            _warn(f"the maximum likelihood fit of {model.labels_.formula!r} has not converged")
-        return cls(model, fit)
+        return cls(model.labels_.formula, model.result_.refit(reml=False))
 
     @property
-    def fixed(self):
-        """Names of the columns of X that were kept."""
-        return {self.model.labels_.columns[j] for j in self.fit.basis.kept}
-
-    @property
-    def effects(self):
-        """{(group, effects)} of the random-effects terms."""
-        return {(term.group, frozenset(term.names)) for term in self.model.labels_.terms}
+    def source(self):
+        return self.fit.source
 
 
-def _warn(message):
-    warnings.warn(f"likelihood_ratio_test: {message}", UserWarning, stacklevel=4)
+def _not_converged(entries):
+    return [
+        f"the maximum likelihood fit of {entry.formula!r} has not converged"
+        for entry in entries
+        if not entry.fit.optimum.converged
+    ]
 
 
 def _check_comparable(fits):
-    if len({(type(fit), getattr(fit, "n_agq", None)) for fit in fits}) > 1:
+    """An error unless the likelihoods are of one kind and of one data set."""
+    if len({getattr(fit, "n_agq", None) for fit in fits}) > 1:  # none in a linear model
         raise ValueError(
             "the models are of different kinds (linear and generalised, or with different n_agq): "
             "their likelihoods are not approximated alike and cannot be compared"
         )
+    families = {repr(getattr(fit, "family", None)): None for fit in fits}
+    if len(families) > 1:
+        raise ValueError(
+            f"the models have different families or links ({', '.join(families)}): none is a "
+            "special case of the other. Their aic_ can be compared"
+        )
     if len({fit.n_obs for fit in fits}) > 1:
-        counts = ", ".join(f"{fit.n_obs:g}" for fit in fits)
+        counts = ", ".join(count(fit.n_obs) for fit in fits)
         raise ValueError(
             f"the models were fitted to different numbers of observations ({counts}): their "
             "likelihoods cannot be compared. Fit them to the same rows (missing values?)"
         )
-    if len({fit.response_id for fit in fits}) > 1:
+    for first, other in pairwise(fit.source for fit in fits):
+        _check_data(first, other)
+
+
+def _check_data(first, other):
+    same_input = first.rows[0] == other.rows[0]
+    if same_input and first.rows != other.rows:
         raise ValueError(
-            "the models were fitted to different responses (values, order or transformation): "
-            "their likelihoods cannot be compared"
+            "the models were fitted to different rows of the data: their likelihoods cannot be "
+            "compared. Leave out rows with missing values in any of the columns first"
         )
+    for what, mine, theirs in (
+        ("responses (values, order or transformation)", first.response, other.response),
+        ("prior weights or numbers of trials", first.weights, other.weights),
+        ("sample weights", first.frequencies, other.frequencies),
+    ):
+        if mine != theirs:
+            raise ValueError(
+                f"the models were fitted to different {what}: their likelihoods cannot be compared"
+            )
 
 
 def _row(fit):
@@ -155,39 +219,76 @@ def _row(fit):
 
 
 def _test(small, large):
+    """(columns of the table, what is wrong with the test) for two models."""
     statistic = small.fit.deviance - large.fit.deviance
     df = large.fit.n_params - small.fit.n_params
+    names = f"{small.formula!r} and {large.formula!r}"
+    _check_offsets(small, large, names)
     if df == 0:
-        return {"Chisq": max(statistic, 0.0), "Df": 0}
+        return {"Chisq": statistic, "Df": 0}, [
+            f"{names} have as many parameters, so that there is nothing to test: compare their AIC"
+        ]
+    missing = _missing(small.source, large.source)
+    if missing:
+        return {"Chisq": statistic, "Df": df}, [
+            f"{names} are not nested: the larger model has nothing for {missing} of the smaller "
+            "one, and the statistic has no chi-square distribution. Compare their AIC"
+        ]
     if statistic < -_UNDONE * max(1.0, abs(small.fit.deviance)):
-        _warn(
-            f"{large.model.labels_.formula!r} has more parameters than "
-            f"{small.model.labels_.formula!r} and fits worse: it does not contain it"
-        )
-        return {"Chisq": statistic, "Df": df}
+        return {"Chisq": statistic, "Df": df}, [
+            f"{large.formula!r} contains {small.formula!r} and fits worse, by {-statistic:.4g}: "
+            "its fit has missed the optimum (a local one, or too few iterations)"
+        ]
     statistic = max(statistic, 0.0)
     return {
         "Chisq": statistic,
         "Df": df,
         "p-value": chi2.sf(statistic, df),
-        "p-value (boundary)": _boundary_p(statistic, small, large),
-    }
+        "p-value (boundary)": _boundary_p(statistic, small.source, large.source),
+    }, []
+
+
+def _check_offsets(small, large, names):
+    if large.source.lacks_offset(small.source):
+        raise ValueError(
+            f"{names} have different offsets, and the difference is no combination of the fixed "
+            "effects of the larger model: their likelihoods cannot be compared"
+        )
+
+
+def _missing(small, large):
+    """What the larger model lacks of the smaller one, in words; empty if it contains it."""
+    fixed = [repr(name) for name in large.lacks_fixed(small)]
+    random = [
+        f"({' + '.join(small.random[t][1])} | {small.random[t][0]})"
+        for t in large.lacks_random(small)
+    ]
+    return ", ".join([*fixed, *random])
 
 
 def _boundary_p(statistic, small, large):
     """p-value for variances on the boundary; NaN where the hypothesis is another one."""
-    if small.fixed != large.fixed:
+    if large.columns.shape[1] != small.columns.shape[1]:
         return np.nan
-    added, gone = large.effects - small.effects, small.effects - large.effects
-    if added and not gone and all(len(effects) == 1 for _, effects in added):
+    added, gone = _without_common(large, small), _without_common(small, large)
+    if added and not gone and all(large.n_effects(t) == 1 for t in added):
         k = len(added)
         return float(sum(binom.pmf(j, k, 0.5) * _chi2_sf(statistic, j) for j in range(k + 1)))
     if len(added) == len(gone) == 1:
-        [(group, more)], [(other, fewer)] = added, gone
-        if group == other and fewer < more and len(more) == len(fewer) + 1:
-            r = len(fewer)
+        [more], [fewer] = added, gone
+        r = small.n_effects(fewer)
+        if large.n_effects(more) == r + 1 and small.term_within(fewer, large, more):
             return float(0.5 * _chi2_sf(statistic, r) + 0.5 * _chi2_sf(statistic, r + 1))
     return np.nan
+
+
+def _without_common(source, other):
+    """The random-effects terms that the other model has not."""
+    return [
+        t
+        for t in range(len(source.random))
+        if not any(source.same_term(t, other, k) for k in range(len(other.random)))
+    ]
 
 
 def _chi2_sf(statistic, df):

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from skmixed.inference.hypotheses import anova_sums, f_test, hypothesis_test
+from skmixed.inference.numbers import number
 
 B_NOTE = (
     "X'X has no inverse: {n} of {p} columns can be computed from the others, so the normal "
@@ -66,21 +67,21 @@ def parameter_table(names, coef, errors, estimable, aliased, df) -> pd.DataFrame
     )
 
 
-def anova_table(fit, effects, type, response=0) -> pd.DataFrame:
-    """Sums of squares, degrees of freedom, F and p by effect, and the residual line."""
-    sigma, df = fit.sigma[response], fit.df_resid
+def anova_table(fit, type) -> pd.DataFrame:
+    """Sums of squares, degrees of freedom, F and p by term, and the residual line."""
+    sigma, df = fit.scale, fit.df_resid
     rows = {}
-    for name, ss, d in anova_sums(fit, effects, type, response):
+    for name, ss, d in anova_sums(fit, type):
         F, p = f_test(ss, d, sigma**2, df)
         rows[name] = [d, ss, ss / d if d else np.nan, F, p]
-    rows["Residuals"] = [df, fit.rss[response], sigma**2, np.nan, np.nan]
+    rows["Residuals"] = [df, float(fit.rss[0]), sigma**2, np.nan, np.nan]
     columns = ["df", "sum_sq", "mean_sq", "F", "p_value"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
 
 
-def means_table(fit, K, index, response=0, level=0.95) -> pd.DataFrame:
+def means_table(fit, K, index, level=0.95) -> pd.DataFrame:
     """Estimates of the rows of K with intervals; rows that are not estimable hold NaN."""
-    tests = [hypothesis_test(fit, k[None, :], response=response, strict=False) for k in K]
+    tests = [hypothesis_test(fit, k[None, :], strict=False) for k in K]
     table = pd.DataFrame(
         {
             "estimate": [h.scalar().estimate for h in tests],
@@ -108,7 +109,7 @@ def _formatted(table) -> pd.DataFrame:
         elif name == "p_value":
             out[name] = [_p_text(p) for p in column]
         else:
-            out[name] = ["." if np.isnan(v) else f"{v:.6g}" for v in column]
+            out[name] = ["." if np.isnan(v) else number(v) for v in column]
     return out
 
 

@@ -73,6 +73,15 @@ def outer_sum(A, B):
     return total
 
 
+def sandwich(T, D):
+    """T' D_l T for all levels: (s, s), (s, s, l) -> (s, s, l)."""
+    s = len(T)
+    if s == 1:
+        return D * (T[0, 0] * T[0, 0])
+    left = (T.T @ D.reshape(s, -1)).reshape(D.shape)
+    return np.matmul(T.T, left)
+
+
 def diagonal_add(A, value):
     """A + value * I, in place, for blocks (s, s, l)."""
     for i in range(len(A)):

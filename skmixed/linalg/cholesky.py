@@ -24,6 +24,7 @@ from skmixed.linalg.batched import (
     lower_solve,
     outer_sum,
     product,
+    sandwich,
 )
 from skmixed.linalg.core import mirror_diagonal_blocks, rows_matrix, scale_rows, solve_lower
 from skmixed.linalg.crossproducts import CrossProducts, LevelBlocks
@@ -68,10 +69,6 @@ class BlockedFactor:
     def plan(self):
         return self.products.plan
 
-    @property
-    def n_fixed(self):
-        return self.plan.n_tail - 1
-
     @cached_property
     def log_det_x(self):
         """2 log |R_X|."""
@@ -81,6 +78,12 @@ class BlockedFactor:
     def pwrss(self):
         """Penalised weighted residual sum of squares r^2."""
         return float(self.core[-1, -1]) ** 2
+
+    @property
+    def fixed_root(self):
+        """Lower root (r, r) of X' V0^-1 X."""
+        at = slice(self.plan.q_core, self.plan.q_core + self.plan.n_tail - 1)
+        return np.tril(self.core[at, at])
 
     @cached_property
     def mode(self):
@@ -106,13 +109,6 @@ class BlockedFactor:
             return [*parts, np.zeros(self.mode[-1].shape)]
         return [*parts, -multiply(self.products, self.mode, rows="core")]
 
-    def level_part(self, parts, g):
-        """Part of group g as (s, l), from parts with one column."""
-        if g < self.plan.n_chain:
-            return parts[g][:, 0]
-        _, rows = self.plan.core_groups[g - self.plan.n_chain]
-        return parts[-1][rows, 0].reshape(-1, len(self.T[g])).T
-
     def _rest(self, i, blocks, parts):
         """Rows of chain group i times the parts of all later unknowns: (s, k, l)."""
         plan, tail = self.plan, parts[-1]
@@ -127,7 +123,11 @@ class BlockedFactor:
         return result
 
     def solve(self, rhs, *, fixed=True):
-        """Parts of Lt Omega^-1 Lt' rhs, y left out; with ``fixed`` False X stays at zero too."""
+        """Parts of x = Lt Omega^-1 Lt' rhs, y left out, and of the rest rhs - A x.
+
+        With ``fixed`` False X stays at zero too. The rest of a chain group is J times what N makes
+        x of: no difference, so that it keeps its digits where x explains nearly all of rhs.
+        """
         plan, rest = self.plan, [x.copy() for x in rhs]
         for i, group in enumerate(self.chain):
             self._propagate(i, group, product(group.N, rest[i]), rest)
@@ -142,9 +142,14 @@ class BlockedFactor:
             scale_rows(tail, rows, T.T)
         parts = [None] * plan.n_chain + [tail]
         for i in range(plan.n_chain - 1, -1, -1):
-            below = self._rest(i, self.chain[i].blocks, parts)
-            parts[i] = product(self.chain[i].N, rest[i] - below)
-        return parts
+            rest[i] -= self._rest(i, self.chain[i].blocks, parts)
+            parts[i] = product(self.chain[i].N, rest[i])
+            rest[i] = product(self.chain[i].J, rest[i])
+        if plan.q_core or not fixed:
+            rest[-1] = rhs[-1] - multiply(self.products, parts, rows="core")
+        else:
+            rest[-1][:] = 0.0
+        return parts, rest
 
     def quadratic_forms(self, a, za, *, fixed=True):
         """a' Z' P0 Z a (k, k), for parts a with za = Z'WZ a (rows of X included).
@@ -337,15 +342,6 @@ def multiply(products, parts, rows="all"):
             moved = crossproduct(blocks.up[k], parts[i])
             result[k] += np.add.reduceat(moved, plan.starts[i][k], axis=-1)
     return [*result, below]
-
-
-def sandwich(T, D):
-    """T' D_l T for all levels: (s, s), (s, s, l) -> (s, s, l)."""
-    s = len(T)
-    if s == 1:
-        return D * (T[0, 0] * T[0, 0])
-    left = (T.T @ D.reshape(s, -1)).reshape(D.shape)
-    return np.matmul(T.T, left)
 
 
 def _flat(part):

@@ -27,8 +27,8 @@ def mirror_diagonal_blocks(A, rows, s):
     """Complete the diagonal blocks of one group from their lower triangles."""
     if s > 1:
         view = diagonal_blocks(A, rows, s)
-        i, j = np.triu_indices(s, 1)
-        view[:, i, j] = view[:, j, i]
+        for i in range(s - 1):
+            view[:, i, i + 1 :] = view[:, i + 1 :, i]
 
 
 def solve_lower(L, B, transposed=False):
@@ -37,6 +37,13 @@ def solve_lower(L, B, transposed=False):
         return np.zeros(B.shape)
     x, _ = lapack.dtrtrs(L.T, B, lower=0, trans=0 if transposed else 1)
     return x.reshape(B.shape)
+
+
+def diagonal_sum(core, rows, s):
+    """Sum (s, s) of the diagonal blocks of one group in the core."""
+    if s == 1:
+        return core[rows, rows].trace().reshape(1, 1)
+    return diagonal_blocks(core, rows, s).sum(axis=0)
 
 
 def diagonal_blocks(core, rows, s):

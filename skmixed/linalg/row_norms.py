@@ -9,7 +9,7 @@ from skmixed.linalg.core import rows_matrix, scale_rows, solve_lower
 _CHUNK = 1 << 21
 
 
-def row_norms(factor, codes, z, x):
+def row_norms(factor, codes, z, x, fixed_root=None):
     """|L^-1 Lt' v_i|^2 for rows v_i = (z_i in the columns of its levels, x_i).
 
     This is the variance, in units of sigma^2, of x_i'(beta-hat - beta) + z_i'(b-hat - b).
@@ -21,6 +21,8 @@ def row_norms(factor, codes, z, x):
         Level (position in elimination) of every row in every group of the plan, -1 for none.
     z : list of (n, s) arrays
     x : (n, p)
+    fixed_root : (p, p), optional
+        Lower root of the information on the fixed effects, where it is not the factor's own.
 
     Returns
     -------
@@ -28,14 +30,16 @@ def row_norms(factor, codes, z, x):
     """
     n = len(x)
     result = np.empty(n)
+    # in the last rows of L^-1 v another root F replaces the factor's own R: F^-1 (R w) for w
+    turn = None if fixed_root is None else solve_lower(fixed_root, factor.fixed_root)
     step = max(1, _CHUNK // len(factor.core))
     for lo in range(0, n, step):
         rows = slice(lo, min(lo + step, n))
-        result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows])
+        result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows], turn)
     return result
 
 
-def _chunk(factor, codes, z, x):
+def _chunk(factor, codes, z, x, turn):
     plan = factor.plan
     core = _core_rows(factor, codes, z, x)
     slots = [[_known(c, a)] for c, a in zip(codes[: plan.n_chain], z, strict=False)]
@@ -49,6 +53,8 @@ def _chunk(factor, codes, z, x):
     for (_, rows), T in zip(plan.core_groups, factor.T[plan.n_chain :], strict=True):
         scale_rows(core, rows, T)
     solved = solve_lower(factor.core, core)[:-1]
+    if turn is not None:
+        solved[plan.q_core :] = turn @ solved[plan.q_core :]
     return total + np.einsum("dn,dn->n", solved, solved)
 
 

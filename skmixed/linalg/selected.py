@@ -11,6 +11,7 @@ from skmixed.linalg.batched import product, product_sum
 from skmixed.linalg.cholesky import eliminate
 from skmixed.linalg.core import (
     diagonal_blocks,
+    diagonal_sum,
     mirror_diagonal_blocks,
     rows_matrix,
     scale_rows,
@@ -45,6 +46,17 @@ class SelectedInverse:
 def selected_inverse(f, weight_x, weight_y, *, every=False):
     """SelectedInverse of S = L^-T diag(1, weight_x, weight_y) L^-1 for a BlockedFactor f.
 
+    Takahashi's recurrence (Erisman and Tinney 1975), from the last group back to the first. Let a
+    level have rows B in the columns R of everything later, and S* = Lt S Lt'. Its rows of the
+    factor are L_l = (T'DT + I)^(1/2) and V = L_l^-1 T'B; from L'S = diag(w) L^-1 follows
+    S_lR = -L_l^-T V S_RR, which in the scale of the data is, with N = T (T'DT + I)^-1 T',
+
+        S*_lR = -N (B S*_RR),    S*_ll = N + N (B S*_RR B') N.
+
+    B is zero outside the level's own pattern (parents, border, entries), and elimination makes no
+    new entries there: so S* is needed on that pattern alone, where the groups that come later
+    have left it. With K = B S*_RR B' and J = I - DN the information is J (D - K J').
+
     The entries of the first chain group, which only the rows themselves need, are computed if
     ``every`` is set.
     """
@@ -63,8 +75,8 @@ def selected_inverse(f, weight_x, weight_y, *, every=False):
         group = f.chain[i]
         # no group has the first one's levels above its own and would ask for its entries
         every_entry = every or i > 0
-        up, edge, entries = _times_inverse(plan, i, group.blocks, core, above, own, border,
-                                           every_entry)  # fmt: skip
+        known = core, above, own, border
+        up, edge, entries = _times_inverse(plan, i, group.blocks, known, every_entry)
         K = _quadratic(plan, i, group.blocks, up, edge, entries)
         if not every_entry and entries is not None:
             K = K + _pair_forms(core, group.blocks.entries, plan.entries[0])
@@ -80,16 +92,16 @@ def selected_inverse(f, weight_x, weight_y, *, every=False):
     up, entries = ([above[i][j] for i in range(plan.n_chain)] for j in range(2))
     if entries and not every:
         entries[0] = None
-    return SelectedInverse(core, tuple(own), tuple(border), tuple(information), tuple(up),
-                           tuple(entries))  # fmt: skip
+    own, border, information, up = map(tuple, (own, border, information, up))
+    return SelectedInverse(core, own, border, information, up, tuple(entries))
 
 
 def information(f, weight_x, weight_y):
     """Sum over levels of the diagonal blocks of Z' P Z (s, s), for every group of the plan."""
     if f.plan.n_chain:
         return selected_inverse(f, weight_x, weight_y).information
-    return _core_information(f, _core_inverse(f.plan, f.core, weight_x, weight_y),
-                             (weight_x, weight_y))  # fmt: skip
+    inverse = _core_inverse(f.plan, f.core, weight_x, weight_y)
+    return _core_information(f, inverse, (weight_x, weight_y))
 
 
 def _core_inverse(plan, L, weight_x, weight_y):
@@ -135,11 +147,11 @@ def _core_information(f, S, weights):
     result, direct = {}, []
     for k, (group, rows) in enumerate(f.plan.core_groups, start=f.plan.n_chain):
         T, s = f.T[k], group.n_columns
-        own = diagonal_blocks(f.products.core, rows, s).sum(axis=0) / group.n_levels
+        own = diagonal_sum(f.products.core, rows, s) / group.n_levels
         if _least_eigenvalue(T.T @ own @ T) < _WELL_DETERMINED:
             direct.append(k)
             continue
-        excess = diagonal_blocks(S, rows, s).sum(axis=0)
+        excess = diagonal_sum(S, rows, s)
         shrunk = np.eye(s) * group.n_levels - (excess + excess.T) / 2
         result[k] = shrunk / T**2 if s == 1 else _solve_both(T.T, shrunk)
     if direct:
@@ -149,7 +161,8 @@ def _core_information(f, S, weights):
 
 def _solve_both(A, B):
     """A^-1 B A^-T."""
-    return np.linalg.solve(A, np.linalg.solve(A, B).T)
+    half = lapack.dgesv(A, B)[2]
+    return lapack.dgesv(A, half.T)[2]
 
 
 def _least_eigenvalue(A):
@@ -167,7 +180,7 @@ def _direct_information(f, direct, weights):
         block = core[rows, rows]
         block = np.tril(block) + np.tril(block, -1).T
         columns = np.concatenate([core[rows, : rows.start].T, block, core[rows.stop :, rows]])
-        own = diagonal_blocks(block, slice(0, len(block)), s).sum(axis=0)
+        own = diagonal_sum(block, slice(0, len(block)), s)
         for (_, at), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):
             scale_rows(columns, at, T)
         x = solve_lower(f.core, columns)
@@ -178,11 +191,14 @@ def _direct_information(f, direct, weights):
     return result
 
 
-def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
+def _times_inverse(plan, i, blocks, known, every_entry):
     """Rows of chain group i times the scaled inverse of the rest, on the rows' own pattern.
 
+    Every column of the pattern sums over everything that the level meets: its parents, the
+    border, its entries. ``known``: core, above, own, border of the groups that come later.
     Returns {k: (s, s_k, l)}, (s, w, l) and (s, nnz) or None.
     """
+    core, above, own, border = known
     q, edge = plan.q_core, plan.border_slice(i)
     at, parents = plan.entries[i], plan.parents[i]
     on_border = np.matmul(core[edge, edge], blocks.border)
@@ -192,13 +208,7 @@ def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
     for k in parents:
         up[k] = product(blocks.border, border[k][..., parents[k]].transpose(1, 0, 2))
         for j in parents:
-            cross = own[k] if j == k else above[j][0][k] if j < k else None
-            between = (
-                cross[..., parents[j if j < k else k]]
-                if cross is not None
-                else above[k][0][j][..., parents[k]].transpose(1, 0, 2)
-            )
-            up[k] = up[k] + product(blocks.up[j], between)
+            up[k] = up[k] + product(blocks.up[j], _between(j, k, parents, above, own))
     if at is None:
         return up, on_border, None
     on_entries = np.zeros_like(blocks.entries)
@@ -213,6 +223,20 @@ def _times_inverse(plan, i, blocks, core, above, own, border, every_entry):
     if every_entry:
         _add_pairs(on_entries, core, blocks.entries, at)
     return up, on_border, on_entries
+
+
+def _between(j, k, parents, above, own):
+    """Block (s_j, s_k, l) of the scaled inverse between the parents of each level in j and k.
+
+    A level's parents form a chain themselves (class, school, region): the parent in the earlier
+    group has the parent in the later one above it, so that the block was stored with the earlier
+    one's levels, in ``above[earlier][0][later]``.
+    """
+    if j == k:
+        return own[k][..., parents[k]]
+    if j < k:
+        return above[j][0][k][..., parents[j]]
+    return above[k][0][j][..., parents[k]].transpose(1, 0, 2)
 
 
 def _pair_values(core, at):
@@ -266,8 +290,14 @@ def _quadratic(plan, i, blocks, up, edge, entries):
 def conditional_blocks(f):
     """Lambda (Omega_uu)^-1 Lambda' on the diagonal blocks: (s, s, l) for every group."""
     inverse = selected_inverse(f, 0.0, 0.0)
-    blocks = list(inverse.own)
-    for group, rows in f.plan.core_groups:
-        view = diagonal_blocks(inverse.core, rows, group.n_columns)
-        blocks.append(np.ascontiguousarray(view.transpose(1, 2, 0)))
-    return blocks
+    return [own_block(f.plan, inverse, g) for g in range(len(f.plan.groups))]
+
+
+def own_block(plan, inverse, g):
+    """Diagonal blocks (s, s, l) of a SelectedInverse for group g of the plan."""
+    if g < plan.n_chain:
+        return inverse.own[g]
+    group, rows = plan.core_groups[g - plan.n_chain]
+    view = diagonal_blocks(inverse.core, rows, group.n_columns)
+    full = np.tril(view) + np.tril(view, -1).transpose(0, 2, 1)
+    return np.ascontiguousarray(full.transpose(1, 2, 0))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from skmixed.linalg.cholesky import BlockedFactor
 from skmixed.linalg.rank import ColumnBasis
-from skmixed.linalg.row_norms import row_norms
-from skmixed.linalg.selected import conditional_blocks
-from skmixed.models.covariance import CovarianceLayout
+from skmixed.linalg.system import Factor
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
+from skmixed.models.questions import Questions
+from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class MixedFit:
+class MixedFit(Questions):
     """Estimates of a mixed model.
 
     Attributes
@@ -28,8 +29,11 @@ class MixedFit:
         Terms and grouping factors, without rows.
     basis : ColumnBasis
     optimum : Optimum
-    factor : BlockedFactor or None
+    factor : Factor or None
         None after unpickling a model whose factor is large.
+    fixed_root : (r, r)
+        Lower root of the information on gamma, in units of 1 / sigma^2: the factor's own, or one
+        that also knows that the covariance parameters are estimated.
     gamma : (r,)
         Fixed effects on the orthonormal basis.
     sigma : float
@@ -42,12 +46,17 @@ class MixedFit:
     n_obs : float
     n_params : int
         Fixed effects, covariance parameters and scale.
+    source : Source
+        Names, terms and fingerprints of what it was fitted to.
     """
+
+    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none", "residual": "_df_residual"}
 
     layout: CovarianceLayout
     basis: ColumnBasis
     optimum: Optimum
-    factor: BlockedFactor | None
+    factor: Factor | None
+    fixed_root: np.ndarray
     gamma: np.ndarray
     sigma: float
     unit: float
@@ -55,6 +64,7 @@ class MixedFit:
     reml: bool
     n_obs: float
     n_params: int
+    source: Source
 
     @property
     def rank(self):
@@ -78,12 +88,38 @@ class MixedFit:
 
     @cached_property
     def _inverse_root(self):
-        if not self.rank:
-            return np.zeros((0, 0))
-        q = self.factor.plan.q_core
-        return np.linalg.inv(
-            self.factor.core[q : q + self.rank, q : q + self.rank].T * _upper(self.rank)
-        )
+        return np.linalg.inv(self.fixed_root.T)
+
+    # Answers to questions about the fixed effects
+
+    @property
+    def names(self):
+        return self.source.names
+
+    @property
+    def terms(self):
+        return self.source.terms
+
+    @property
+    def estimates(self):
+        return self.gamma
+
+    @property
+    def scale(self):
+        return self.sigma
+
+    @property
+    def whitened(self):
+        return np.linalg.solve(self._inverse_root, self.gamma)
+
+    def unscaled(self, K):
+        return self.unscaled_on_basis(self.in_basis(K))
+
+    def unscaled_on_basis(self, L):
+        """H (d, r) with Var(L estimates) = sigma^2 H H'."""
+        return L @ self._inverse_root
+
+    # Covariances and random effects
 
     @cached_property
     def theta(self):
@@ -107,14 +143,12 @@ class MixedFit:
         """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        groups = [self._group_mode(self._place(g)) for g in range(len(self.layout.groups))]
-        return tuple(
-            self.unit * self._in_order(groups[t.group][t.columns], t).T for t in self.layout.terms
-        )
+        groups = self._group_modes()
+        return tuple(self.unit * groups[t.group][t.columns].T for t in self.layout.terms)
 
-    def _group_mode(self, place):
-        """Conditional modes (s, l) of the group eliminated at ``place``."""
-        return self.factor.level_part(self.factor.mode, place)
+    def _group_modes(self):
+        """Conditional modes (s, l) of every group."""
+        return self.factor.mode.levels()
 
     @property
     def effects(self):
@@ -122,9 +156,14 @@ class MixedFit:
         return tuple(b @ t.M.T for b, t in zip(self.modes, self.layout.terms, strict=True))
 
     def random_part(self, random):
-        """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing."""
+        """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing.
+
+        A term that is None is left out.
+        """
         total = 0.0
         for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
+            if term is None:
+                continue
             b = np.vstack([modes, np.zeros(at.size)])[term.codes]
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
@@ -139,23 +178,11 @@ class MixedFit:
         """:attr:`effects_variance` in units of sigma^2."""
         if not self.layout.terms:
             return ()
-        blocks = conditional_blocks(self.factor)
+        blocks = self.factor.conditional_blocks()
         return tuple(
-            np.einsum(
-                "ai,ijl,bj->lab",
-                t.M,
-                self._in_order(blocks[self._place(t.group)][t.columns, t.columns], t),
-                t.M,
-            )
+            np.einsum("ai,ijl,bj->lab", t.M, blocks[t.group][t.columns, t.columns], t.M)
             for t in self.layout.terms
         )
-
-    def _place(self, g):
-        return self.factor.plan.order.index(g)
-
-    def _in_order(self, block, term):
-        position = self.factor.plan.positions[self._place(term.group)]
-        return block if position is None else block[..., position]
 
     @cached_property
     def singular_terms(self):
@@ -169,29 +196,17 @@ class MixedFit:
 
     def elimination_order(self):
         """Indices of the effects (term by term, effect by effect) in the order of elimination."""
-        plan = self._plan("the factors of expand()")
-        sizes = [t.size * self.layout.groups[t.group].n_levels for t in self.layout.terms]
-        begins = np.cumsum([0, *sizes])
-        order = []
-        for g, position in zip(plan.order, plan.positions, strict=True):
-            n_levels = self.layout.groups[g].n_levels
-            levels = np.arange(n_levels) if position is None else np.argsort(position)
-            rows = [
-                begin + s * n_levels + levels
-                for t, begin in zip(self.layout.terms, begins, strict=False)
-                if t.group == g
-                for s in range(t.size)
-            ]
-            order.append(np.array(rows).T.ravel())
-        return np.concatenate(order)
+        ranks = self._factor("the factors of expand()").ranks()
+        by_effect = [ranks[t.group][t.columns].ravel() for t in self.layout.terms]
+        return np.argsort(np.concatenate(by_effect))
 
-    def _plan(self, what):
+    def _factor(self, what):
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
                 "was too large to be pickled. Fit the model again in this process"
             )
-        return self.factor.plan
+        return self.factor
 
     def mean_std(self, X, random):
         """Standard error (n,) of x'(beta-hat) + z'(b-hat) as a prediction of x'beta + z'b.
@@ -203,26 +218,34 @@ class MixedFit:
         X : (n, p)
             Rows of the design matrix, aliased columns included.
         random : sequence of RandomTerm or None
-            Terms of the new rows; code -1 (an unseen level) adds the term's own variance.
+            Terms of the new rows; code -1 (an unseen level) adds the term's own variance. A term
+            that is None is left out of z'b.
         """
         if random is None:
             half = self.basis.orthonormal(X) @ self._inverse_root
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
-        plan = self._plan("standard errors of predictions")
-        codes, z = [None] * len(plan.order), [[] for _ in plan.order]
+        factor = self._factor("standard errors of predictions")
+        codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):
-            place = self._place(at.group)
-            position = plan.positions[place]
-            codes[place] = term.codes if position is None else np.append(position, -1)[term.codes]
+            if term is None:
+                z.setdefault(at.group, []).append(np.zeros((len(X), at.size)))
+                continue
             own = at.covariates(term.z)
-            z[place].append(own)
+            codes[at.group] = term.codes
+            z.setdefault(at.group, []).append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
-        z = [np.hstack(part) for part in z]
-        norms = row_norms(self.factor, codes, z, self.basis.orthonormal(X))
-        return self.sigma * np.sqrt(variance + norms)
+        unknown = np.full(len(X), -1)
+        groups = range(len(self.layout.groups))
+        variance += factor.row_norms(
+            [codes.get(g, unknown) for g in groups],
+            [np.hstack(z[g]) for g in groups],
+            self.basis.orthonormal(X),
+            self.fixed_root,
+        )
+        return self.sigma * np.sqrt(variance)
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
@@ -234,10 +257,6 @@ class MixedFit:
             None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
         )
         return state
-
-
-def _upper(r):
-    return np.triu(np.ones((r, r)))
 
 
 def _singular(T):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from zlib import crc32
+from typing import ClassVar
 
 import numpy as np
 
 from skmixed.families import Family
-from skmixed.linalg.cholesky import NotPositiveDefinite
-from skmixed.linalg.crossproducts import GramPlan
 from skmixed.linalg.rank import independent_columns
+from skmixed.linalg.system import NotPositiveDefinite, Pattern
 from skmixed.linalg.threads import one_thread
-from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.source import Source
+from skmixed.models.structures import NEGLIGIBLE
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -48,18 +49,18 @@ _START_RANGE = 0.5, 1e4
 
 
 @dataclass(frozen=True)
-class Approximation:
+class Problem:
     """What an optimisation needs: the objective, and how it was built from the design."""
 
     objective: LaplaceDeviance
     basis: object
     n_obs: float
-    response_id: int
+    source: Source
     n_agq: int
 
 
 def approximation(design, y, w, family: Family, n_agq):
-    """Approximation for a design, with the response as the family takes it.
+    """Problem for a design, with the response as the family takes it.
 
     Parameters
     ----------
@@ -74,27 +75,28 @@ def approximation(design, y, w, family: Family, n_agq):
     basis = independent_columns(design.X, frequencies, design.intercept)
     Q = basis.orthonormal(design.X)
     layout = CovarianceLayout.build(design.random, frequencies)
-    plan = GramPlan.build(layout.groups, Q.shape[1] + 1)
-    rows = Rows(family, y, w, frequencies, design.offset, Q, plan)
+    pattern = Pattern.build(layout.groups, Q.shape[1])
+    rows = Rows(family, y, w, frequencies, design.offset, Q, pattern)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
     if joint or n_agq == 1:
         objective = LaplaceDeviance(rows, layout.without_rows(), joint)
     else:
-        rule = _rule(n_agq, plan)
+        rule = _rule(n_agq, layout.groups)
         objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
-    return Approximation(objective, basis, n_obs, crc32(np.stack([y, w]).tobytes()), n_agq)
+    source = Source.of(design, basis, Q, layout, y, w)
+    return Problem(objective, basis, n_obs, source, n_agq)
 
 
-def _rule(n_agq, plan):
+def _rule(n_agq, groups):
     """The product rule for the effects of a single grouping factor."""
-    if len(plan.groups) > 1:
+    if len(groups) > 1:
         raise ValueError(
             f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
-            f"{len(plan.groups)}: use the Laplace approximation, n_agq=1"
+            f"{len(groups)}: use the Laplace approximation, n_agq=1"
         )
-    s = plan.groups[0].n_columns
+    s = groups[0].n_columns
     if n_agq**s > MAX_NODES:
         most = int(np.floor(MAX_NODES ** (1 / s) + 1e-9))
         raise ValueError(
@@ -108,20 +110,18 @@ def _rule(n_agq, plan):
 class GLMMFit(MixedFit):
     """A fitted generalised linear mixed model.
 
-    In ``factor`` the rows of X hold the root of the information on the fixed effects from the
-    Hessian over all parameters, so that every variance that is read off it takes account of the
-    covariance parameters being estimated.
+    ``fixed_root`` is that of the information on the fixed effects from the Hessian over all
+    parameters, so that variances take account of the covariance parameters being estimated.
 
     Attributes
     ----------
     family : Family
     group_modes : tuple of (s, l) arrays
-        Conditional modes of every group, in the order of elimination.
+        Conditional modes of every group.
     log_dispersion : float
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
-    response_id : int
     """
 
     family: Family | None = None
@@ -129,7 +129,11 @@ class GLMMFit(MixedFit):
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
-    response_id: int = 0
+    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none"}
+    no_other_df: ClassVar[str] = (
+        ": without a residual variance that is estimated beside the others, z tests are what the "
+        "likelihood gives"
+    )
 
     @classmethod
     def at(cls, problem, optimum):
@@ -138,16 +142,12 @@ class GLMMFit(MixedFit):
         _, theta, log_disp = objective.split(optimum.theta)
         trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
         n_steps = objective.near.n_steps
-        factor = replace(
-            state.factor,
-            products=state.factor.products.without_rows(),
-            core=_core_with_information(objective, state),
-        )
         return cls(
             layout=objective.layout,
             basis=problem.basis,
             optimum=replace(optimum, theta=theta, state=None, trace=trace),
-            factor=factor,
+            factor=state.factor.without_rows(),
+            fixed_root=_information_root(objective, state),
             gamma=state.mode.gamma,
             sigma=1.0,
             unit=1.0,
@@ -160,7 +160,7 @@ class GLMMFit(MixedFit):
             log_dispersion=log_disp,
             n_steps=n_steps,
             n_agq=problem.n_agq,
-            response_id=problem.response_id,
+            source=problem.source,
         )
 
     @property
@@ -168,8 +168,8 @@ class GLMMFit(MixedFit):
         """phi, or theta of the negative binomial; 1 for families without."""
         return float(np.exp(self.log_dispersion))
 
-    def _group_mode(self, place):
-        return self.group_modes[place]
+    def _group_modes(self):
+        return self.group_modes
 
     def refit(self, *, reml):
         """This fit: it is by maximum likelihood."""
@@ -177,7 +177,7 @@ class GLMMFit(MixedFit):
 
 
 @np.errstate(all="ignore")  # what is not finite is looked for where it matters
-def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
+def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
     """GLMMFit at the minimum of the approximated deviance.
 
     Raises
@@ -186,7 +186,7 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
         If the likelihood is zero or not finite at every start that was tried.
     """
     objective = problem.objective
-    with one_thread(objective.rows.plan.q_core < _WORTH_THREADS):
+    with one_thread(objective.rows.pattern.dense_rows < _WORTH_THREADS):
         if not problem.n_obs:
             return GLMMFit.at(problem, _without_rows(objective))
         start = starting_values(objective)
@@ -205,8 +205,8 @@ def fit_glmm(problem: Approximation, *, max_iter=100, tol=1e-8, callback=None):
 def _without_rows(objective):
     """The optimum of a problem in which no row counts: no variance, likelihood 1."""
     none = np.zeros(objective.n_theta)
-    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.plan.groups]
-    T = objective.plan_factors(none)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.groups]
+    T = objective.layout.factors(none)
     objective.near.state = Start(mode_at(objective.rows, np.zeros(0), u, T, 0.0))
     state = objective.evaluate(none)
     message = "the fixed effects separate all outcomes"
@@ -285,8 +285,8 @@ def starting_values(objective):
     if rows.family.scale:
         objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
     theta = _moment_theta(objective, glm)
-    T = objective.plan_factors(theta)
-    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
+    T = objective.layout.factors(theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.groups]
     start = mode_at(rows, glm.gamma, u, T, log_disp, glm.eta)
     mode = start
     if u:
@@ -336,22 +336,16 @@ def _constant_start(plain, center, log_disp):
 
 def _moment_theta(objective, glm):
     """theta with diagonal tau: E c^2 = D + D^2 tau^2 for the scores c and informations D."""
-    rows, theta = objective.rows, objective.layout.initial()
-    plan = rows.plan
-    scores = rows.level_sums(glm.curve.score)
-    squared = replace(rows, plan=replace(plan, groups=tuple(
-        g if g.z.strides[0] == 0 else replace(g, z=g.z**2) for g in plan.groups)))  # fmt: skip
-    informations = squared.level_sums(np.maximum(glm.curve.weight, 0.0))
-    for at, c, D in zip(plan.order, scores, informations, strict=True):
-        j, i, k = objective.layout.entries[at]
+    spreads = []
+    for group in objective.rows.groups:
+        c = group.sums(glm.curve.score)
+        D = group.sums(np.maximum(glm.curve.weight, 0.0), power=2)
         tau2 = (c**2 - D).sum(axis=1) / np.maximum((D**2).sum(axis=1), 1e-300)
         known = np.maximum(np.count_nonzero(D, axis=1), 1)
         unit = 1 / np.sqrt(np.maximum(D.sum(axis=1) / known, 1e-300))
-        tau = np.clip(
-            np.sqrt(np.maximum(tau2, 0.0)), _START_RANGE[0] * unit, _START_RANGE[1] * unit
-        )
-        theta[j[i == k]] = tau[i[i == k]]
-    return theta
+        least, most = _START_RANGE[0] * unit, _START_RANGE[1] * unit
+        spreads.append(np.clip(np.sqrt(np.maximum(tau2, 0.0)), least, most))
+    return objective.layout.diagonal(spreads)
 
 
 # End
@@ -363,7 +357,7 @@ def _settled(objective, optimum):
     if log_disp < objective.near.least_log_dispersion + _EXACT_MARGIN:
         raise ValueError(_EXACT.format("fixed and random effects together explain"))
     unit = _working_deviation(optimum.state)
-    tidied = unit * objective.layout.tidy(theta / unit)
+    tidied = objective.layout.settled(theta, NEGLIGIBLE * unit)
     if np.array_equal(tidied != 0, theta != 0):
         return optimum
     parameters = optimum.theta.copy()
@@ -375,13 +369,12 @@ def _settled(objective, optimum):
                    n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
-def _core_with_information(objective, state):
-    """The factor's core with the root of half the Schur complement of the Hessian for gamma."""
-    core, r = state.factor.core, objective.rows.n_fixed
-    if objective.joint or not r:
-        return core
-    at = slice(objective.rows.plan.q_core, objective.rows.plan.q_core + r)
-    scale, values, vectors = _scaled_eigen(np.tril(core[at, at]))
+def _information_root(objective, state):
+    """Root of half the Schur complement of the Hessian for gamma; the factor's own if joint."""
+    own = state.factor.fixed_root
+    if objective.joint or not len(own):
+        return own
+    scale, values, vectors = _scaled_eigen(own)
     known = values > _FLAT * values[-1]
     half = scale[:, None] * vectors * np.sqrt(np.where(known, values, _UNKNOWN))
     steps = _unit_steps(
@@ -390,15 +383,13 @@ def _core_with_information(objective, state):
     try:
         H = hessian_by_differences(objective, state, steps)
     except (NoMode, NotPositiveDefinite):  # no likelihood there: the approximation has to do
-        return core
+        return own
     if not np.isfinite(H).all():
-        return core
+        return own
     r = int(known.sum())
-    own, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
-    half[:, known] @= _root(own - cross @ _inverse(rest) @ cross.T)
-    core = core.copy()
-    core[at, at] = _lower(half)
-    return core
+    among, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
+    half[:, known] @= _root(among - cross @ _inverse(rest) @ cross.T)
+    return _lower(half)
 
 
 def _scaled_eigen(root):

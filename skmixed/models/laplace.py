@@ -9,25 +9,14 @@ with the factor of H.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, multiply
-from skmixed.linalg.crossproducts import diagonal_blocks
-from skmixed.linalg.selected import selected_inverse
-from skmixed.models.covariance import CovarianceLayout
-from skmixed.models.pirls import (
-    Mode,
-    NoMode,
-    Rows,
-    find_mode,
-    fixed_rows,
-    from_parts,
-    mode_at,
-    to_parts,
-)
+from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite
+from skmixed.models.layout import CovarianceLayout
+from skmixed.models.pirls import Mode, NoMode, Rows, find_mode, mode_at
 
 
 @dataclass(frozen=True)
@@ -83,15 +72,10 @@ class LaplaceDeviance:
         log_disp = float(parameters[end]) if len(parameters) > end else 0.0
         return parameters[:begin], parameters[begin:end], log_disp
 
-    def plan_factors(self, theta):
-        """T of every group, in the order of elimination."""
-        factors = self.layout.factors(theta)
-        return [factors[g] for g in self.rows.plan.order]
-
     def evaluate(self, parameters):
         """Evaluation at the parameters: value, and on demand its derivatives."""
         gamma, theta, log_disp = self.split(parameters)
-        T = self.plan_factors(theta)
+        T = self.layout.factors(theta)
         if log_disp < self.near.least_log_dispersion:
             return Impossible("the dispersion vanishes")
         try:
@@ -119,18 +103,18 @@ class LaplaceDeviance:
         Where the tangent leaves a slope above ``tolerance`` at u the mode is sought from there.
         """
         gamma, theta, log_disp = self.split(parameters)
-        T = self.plan_factors(theta)
+        T = self.layout.factors(theta)
         expected, u = next(iter(state.expected_modes(parameters)))
         mode = mode_at(self.rows, expected if self.joint else gamma, u, T, log_disp)
         slopes = zip(T, self.rows.level_sums(mode.curve.score), u, strict=True)
         if max((float(np.abs(t.T @ c - x).max()) for t, c, x in slopes), default=0.0) > tolerance:
             mode = find_mode(self.rows, mode, T, log_disp, joint=self.joint)
         f = self.rows.factor(mode.curve.weight, T)
-        return self.approximation(self, parameters, mode, T, log_disp, f)
+        return self.evaluation(self, parameters, mode, T, log_disp, f)
 
     def _evaluation(self, parameters, mode, T, log_disp):
         f = self.rows.factor(mode.curve.weight, T)
-        state = self.approximation(self, parameters, mode, T, log_disp, f)
+        state = self.evaluation(self, parameters, mode, T, log_disp, f)
         if not math.isfinite(state.value):
             raise NoMode("the deviance is not finite")
         if not state.value > self.near.state.value:
@@ -138,7 +122,7 @@ class LaplaceDeviance:
         return state
 
     @property
-    def approximation(self):
+    def evaluation(self):
         """The class of the evaluations."""
         return Evaluation
 
@@ -168,7 +152,7 @@ class Evaluation:
     mode: Mode
     T: list
     log_disp: float
-    factor: BlockedFactor
+    factor: Factor
 
     @cached_property
     def value(self):
@@ -178,13 +162,14 @@ class Evaluation:
     # and the methods up to _pull are others.
 
     @cached_property
-    def _inverse(self):
-        return selected_inverse(self.factor, 0.0, 0.0, every=True)
+    def _selected(self):
+        return self.factor.selected()
 
     @cached_property
     def leverages(self):
         """z_i' Lambda H^-1 Lambda' z_i (n,)."""
-        return leverages(self.objective.rows, self._inverse)
+        rows = self.objective.rows
+        return self._selected.leverages() if rows.groups else np.zeros(len(rows.y))
 
     @property
     def _curve(self):
@@ -192,24 +177,27 @@ class Evaluation:
 
     @cached_property
     def _scores(self):
-        """c = Z's at the mode."""
-        return self.objective.rows.level_sums(self._curve.score)
+        """c = Z's at the mode, and Q's."""
+        return self.objective.rows.effects(self._curve.score)
 
-    def _log_det_by_factors(self):
-        """d log |H| / d T at fixed W: (s, s) for every group."""
-        return [2.0 * G @ t for G, t in zip(self._inverse.information, self.T, strict=True)]
+    @cached_property
+    def information(self):
+        """Sum over levels of the blocks of Z'V^-1Z - c c': (s, s) for every group."""
+        pairs = zip(self._selected.information, self._scores.levels(), strict=True)
+        return [G - c @ c.T for G, c in pairs]
 
-    def _direct(self):
-        """Derivative of the penalised deviance at fixed u: by gamma, and (s, s) by every T."""
-        by_gamma = -2.0 * (self.objective.rows.Q.T @ self._curve.score)
-        by_factor = [-2.0 * c @ (t.T @ c).T for c, t in zip(self._scores, self.T, strict=True)]
-        return by_gamma, by_factor
+    def _by_gamma(self):
+        """Derivative of the penalised deviance by gamma at fixed u."""
+        return -2.0 * self._scores.fixed[:, 0]
 
     def _direct_dispersion(self):
         return -2.0 * float(np.sum(self._dispersion_curve.loglik))
 
     def _pull(self):
-        """Derivative p of the penalised deviance by u, and T H^-1 p; None where p = 0, a mode."""
+        """What moves the mode besides the leverages: T H^-1 p (Effects), p the slope at u.
+
+        None where p = 0, at a mode.
+        """
         return None
 
     @cached_property
@@ -218,46 +206,38 @@ class Evaluation:
 
     @cached_property
     def gradient(self):
-        """By (gamma, theta, log dispersion)."""
+        """By (gamma, theta, log dispersion).
+
+        log |H| has the derivative v by eta. The mode follows it: alpha is Lambda H^-1 Lambda'Z'v,
+        one solve for all parameters, and ``rest`` what is left of Z'v when u has moved.
+        """
         rows, joint = self.objective.rows, self.objective.joint
-        plan = rows.plan
         v = self.leverages * self._curve.slope
-        pulled = rows.level_sums(v)
-        fixed = rows.Q.T @ v
-        alpha = self.factor.solve(to_parts(plan, pulled, fixed if joint else None), fixed=joint)
+        pulled = rows.effects(v)
+        alpha, rest = self.factor.solve(pulled, fixed=joint)
         pull = self._pull()
         if pull is not None:
-            alpha = [x + y for x, y in zip(alpha, to_parts(plan, pull[1]), strict=True)]
-        image = multiply(self.factor.products, alpha)
-        rest = [x - y for x, y in zip(pulled, from_parts(plan, image), strict=True)]
-        a = [t.T @ r for t, r in zip(self.T, rest, strict=True)]
-        if pull is not None:
-            a = [x + y for x, y in zip(a, pull[0], strict=True)]
-        by_gamma, by_factor = self._direct()
-        by_factor = [
-            direct + log_det + r @ (t.T @ c).T + c @ own.T
-            for direct, log_det, r, c, own, t in zip(
-                by_factor, self._log_det_by_factors(), rest, self._scores, a, self.T, strict=True
-            )
-        ]
-        by_gamma = by_gamma + fixed - fixed_rows(plan, image)
-        parts = [by_gamma[: self.objective.n_gamma], self._by_theta(by_factor)]
+            alpha, rest = alpha + pull, rest - self.factor.system.times(pull)
+        by_gamma = self._by_gamma() + rest.fixed[:, 0]
+        parts = [by_gamma[: self.objective.n_gamma], self._by_theta(rest.levels())]
         if self.objective.n_dispersion:
-            moved = rows.random_part(from_parts(plan, alpha))
-            if joint:
-                moved = moved + rows.Q @ fixed_rows(plan, alpha)
+            moved = rows.random_part(alpha.levels()) + rows.Q @ alpha.fixed[:, 0]
             curve = self._dispersion_curve
             total = self.leverages @ curve.weight + moved @ curve.score
             parts.append([self._direct_dispersion() + float(total)])
         return np.concatenate(parts)
 
-    def _by_theta(self, by_factor):
-        objective = self.objective
-        gradient = np.zeros(objective.n_theta)
-        for at, D in zip(objective.rows.plan.order, by_factor, strict=True):
-            j, i, k = objective.layout.entries[at]
-            gradient[j] = D[i, k]
-        return gradient
+    def _by_theta(self, rest):
+        """Through T T' alone: <G, d(T T')>, G = sum_l Z'V^-1Z - c c' + (r c' + c r') / 2."""
+        G = []
+        for own, r, c in zip(self.information, rest, self._scores.levels(), strict=True):
+            cross = r @ c.T
+            G.append(own + (cross + cross.T) / 2)
+        return self.objective.layout.gradient(self._theta, G)
+
+    @property
+    def _theta(self):
+        return self.objective.split(self.parameters)[1]
 
     @cached_property
     def hessian(self):
@@ -270,10 +250,11 @@ class Evaluation:
         n, t = objective.n_gamma, objective.n_theta
         H = np.zeros((len(self.parameters),) * 2)
         H[:n, :n] = self._fixed_information
-        H[n : n + t, n : n + t] = self._average_information + self._curvature()
+        curvature = objective.layout.curvature(self._theta, self.information)
+        H[n : n + t, n : n + t] = self._average_information + curvature
         H[n + t :, n + t :] = self._dispersion_information
         if n:
-            cross = self._tangent[2]
+            cross = self._tangent[1].fixed
             others = np.r_[0:t, t + n : len(H)]
             H[:n, n:] = -cross[:, others]
             H[n:, :n] = -cross[:, others].T
@@ -291,9 +272,8 @@ class Evaluation:
 
     @cached_property
     def _fixed_information(self):
-        """2 Q'V^-1 Q, the Schur complement that the factor holds."""
-        n, q = self.objective.n_gamma, self.objective.rows.plan.q_core
-        L = np.tril(self.factor.core[q : q + n, q : q + n])
+        """2 Q'V^-1 Q, none if gamma is no parameter."""
+        L = self.factor.fixed_root[: self.objective.n_gamma]
         return 2.0 * L @ L.T
 
     @cached_property
@@ -307,124 +287,90 @@ class Evaluation:
     def _average_information(self):
         """a_j' Z'V^-1 Z a_k with a_j = dLambda_j u + Lambda dLambda_j' c."""
         t = slice(0, self.objective.n_theta)
-        a, image = ([x[:, t] for x in parts] for parts in self._directions)
+        a, image = (vectors.columns(t) for vectors in self._directions)
         return self.factor.quadratic_forms(a, image, fixed=self.objective.joint)
 
     @cached_property
     def _directions(self):
-        """a_j by theta, then unit vectors by gamma (parts), and their products with Z'WZ."""
-        objective, plan = self.objective, self.objective.rows.plan
-        t, width = objective.n_theta, objective.n_theta + objective.n_gamma
-        parts, _ = objective.layout.tangents(plan, self.T, self._scores, width)
-        core = parts[-1]
-        core[plan.q_core + np.arange(width - t), t + np.arange(width - t)] = 1.0
-        return parts, multiply(self.factor.products, parts)
+        """a_j by theta, then unit vectors by gamma (Effects), and their products with Z'WZ."""
+        objective = self.objective
+        directions = objective.layout.tangents(self._theta, self._scores)
+        if objective.n_gamma:
+            directions = directions.beside(_unit_vectors(objective.rows))
+        return directions, self.factor.system.times(directions)
 
     @cached_property
     def _tangent(self):
-        """Derivatives by (theta, gamma, log dispersion) of gamma, of every u, and of Q's.
+        """Derivatives by (theta, gamma, log dispersion) of gamma, and of [Z Q]'s (Effects).
 
         With b = Lambda Lambda' c and c = Z's, db = a - Lambda H^-1 Lambda' Z'WZ a along theta;
         the same holds along gamma with a = 0 and Z'WQ, along the dispersion with Z' ds.
         """
-        objective, plan = self.objective, self.objective.rows.plan
-        joint = objective.joint
-        a, image = self._directions
+        objective = self.objective
+        image = self._directions[1]
         if objective.n_dispersion:
-            force = objective.rows.level_sums(self._dispersion_curve.score)
-            fixed = objective.rows.Q.T @ self._dispersion_curve.score
-            force = to_parts(plan, force, fixed)
-            a = [np.concatenate([x, 0 * y], axis=1) for x, y in zip(a, force, strict=True)]
-            image = [np.concatenate([x, -y], axis=1) for x, y in zip(image, force, strict=True)]
-        moved = self.factor.solve(image, fixed=joint)
-        dc = multiply(self.factor.products, moved)
-        dc = [x - y for x, y in zip(dc, image, strict=True)]
-        dgamma = -moved[-1][plan.q_core : -1] if joint else None
-        du = []
-        for g, (at, T, c) in enumerate(zip(plan.order, self.T, self._scores, strict=True)):
-            j, i, k = objective.layout.entries[at]
-            own = np.einsum("ji,jpl->ipl", T, _group_part(plan, dc, g))
-            np.add.at(own, (k, j), c[i])
-            du.append(own)
-        return dgamma, du, dc[-1][plan.q_core : -1]
+            force = objective.rows.effects(self._dispersion_curve.score)
+            image = image.beside(force.times(-1.0))
+        moved, rest = self.factor.solve(image, fixed=objective.joint)
+        return -moved.fixed if objective.joint else None, rest.times(-1.0)
 
     def expected_modes(self, parameters):
-        """gamma and u to start a search from, in the order in which to try them."""
+        """gamma and u to start a search from, in the order in which to try them.
+
+        The first one follows the mode's tangent: u = T'c, so u moves by T'dc + dT'c.
+        """
         gamma, theta, log_disp = self.objective.split(parameters - self.parameters)
         step = np.concatenate([theta, gamma, [log_disp] * self.objective.n_dispersion])
-        dgamma, du, _ = self._tangent
-        mode = self.mode
+        dgamma, dc = self._tangent
+        mode, c = self.mode, self._scores.levels()
+        factors = self.objective.layout.factors(self._theta + theta)
         along = mode.gamma if dgamma is None else mode.gamma + dgamma @ step
-        yield along, [u + np.einsum("ipl,p->il", d, step) for u, d in zip(mode.u, du, strict=True)]
+        yield (
+            along,
+            [
+                u + T.T @ np.einsum("ipl,p->il", d, step) + (new - T).T @ c_g
+                for u, d, c_g, T, new in zip(mode.u, dc.random, c, self.T, factors, strict=True)
+            ],
+        )
         yield mode.gamma, mode.u
         yield mode.gamma, [0 * x for x in mode.u]
 
-    def _curvature(self):
-        """2 (Z'V^-1Z - c c') summed over levels, for parameters in one column of a group's T."""
-        objective = self.objective
-        H = np.zeros((objective.n_theta,) * 2)
-        for at, G, c in zip(
-            objective.rows.plan.order, self._inverse.information, self._scores, strict=True
-        ):
-            j, other, i, k = objective.layout.curvature[at]
-            H[j, other] = 2.0 * (G - c @ c.T)[i, k]
-        return H
+    def recharted(self):
+        """This point in smooth coordinates of theta (see minimize_theta), None if it has them."""
+        begin, end = self.objective.n_gamma, self.objective.n_gamma + self.objective.n_theta
+        moved = self.objective.layout.recharted(self._theta)
+        if moved is None:
+            return None
+        layout, theta = moved
+
+        def upright(parameters):
+            result = parameters.copy()
+            result[begin:end] = layout.upright(parameters[begin:end])
+            return result
+
+        state = self.in_chart(layout, theta)
+        return state.objective.evaluate, state, upright
+
+    def in_chart(self, layout, theta):
+        """This point with theta in the coordinates of another layout, the covariances the same.
+
+        u turns with T: at a mode it is T'c. The factor is that of the covariances.
+        """
+        begin, end = self.objective.n_gamma, self.objective.n_gamma + self.objective.n_theta
+        parameters = self.parameters.copy()
+        parameters[begin:end] = theta
+        T = layout.factors(theta)
+        u = [t.T @ c for t, c in zip(T, self._scores.levels(), strict=True)]
+        objective = replace(self.objective, layout=layout)
+        state = replace(
+            self, objective=objective, parameters=parameters, T=T, mode=replace(self.mode, u=u)
+        )
+        objective.near.state = state  # the next search for a mode starts in these coordinates
+        return state
 
 
-def _group_part(plan, parts, g):
-    """Part of group g as (s, k, l)."""
-    if g < plan.n_chain:
-        return parts[g]
-    group, rows = plan.core_groups[g - plan.n_chain]
-    values = parts[-1][rows]
-    return values.reshape(group.n_levels, group.n_columns, -1).transpose(1, 2, 0)
-
-
-def leverages(rows, inverse):
-    """z_i' M z_i (n,) with z_i a row of Z and M given on the pattern of Z'Z (SelectedInverse)."""
-    plan, total = rows.plan, np.zeros(len(rows.y))
-    for g, group in enumerate(plan.groups):
-        total = total + leverages_of_blocks(group, _own_block(plan, inverse, g))
-        for h in range(g + 1, len(plan.groups)):
-            total = total + 2.0 * _quadratic(group, plan.groups[h], _cross(plan, inverse, g, h))
-    return total
-
-
-def leverages_of_blocks(group, blocks):
-    """z_i' M_l z_i (n,) for one group with blocks M (s, s, l)."""
-    return _quadratic(group, group, blocks[..., group.codes])
-
-
-def _quadratic(left, right, block):
-    """z_left' block z_right of every row, block (s, t, n)."""
-    if block.shape[:2] == (1, 1):
-        total = block[0, 0]
-        for group in (left, right):
-            total = total if group.z.strides[0] == 0 else total * group.z[:, 0]
-        return total
-    return np.einsum("ns,stn,nt->n", left.z, block, right.z)
-
-
-def _own_block(plan, inverse, g):
-    if g < plan.n_chain:
-        return inverse.own[g]
-    group, rows = plan.core_groups[g - plan.n_chain]
-    view = diagonal_blocks(inverse.core, rows, group.n_columns)
-    return (np.tril(view) + np.tril(view, -1).transpose(0, 2, 1)).transpose(1, 2, 0)
-
-
-def _cross(plan, inverse, g, h):
-    """Block (s, t, n) between the levels that each row has in groups g < h."""
-    group, other = plan.groups[g], plan.groups[h]
-    if h < plan.n_chain:
-        return inverse.up[g][h][..., group.codes]
-    columns = plan.core_groups[h - plan.n_chain][1].start
-    place = columns + other.codes[:, None] * other.n_columns + np.arange(other.n_columns)
-    if g >= plan.n_chain:
-        rows = plan.core_groups[g - plan.n_chain][1].start
-        own = rows + group.codes[:, None] * group.n_columns + np.arange(group.n_columns)
-        return inverse.core[place[:, None, :], own[:, :, None]].transpose(1, 2, 0)
-    if plan.entries[g] is None:
-        return inverse.border[g][:, place, group.codes[:, None]].transpose(0, 2, 1)
-    cell, where = plan.cells[g, h - plan.n_chain]
-    return inverse.entries[g][:, where[cell]].transpose(0, 2, 1)
+def _unit_vectors(rows):
+    """One vector (Effects) for every column of Q."""
+    r = rows.n_fixed
+    zeros = [np.zeros((group.n_columns, r, group.n_levels)) for group in rows.groups]
+    return Effects(zeros, np.eye(r))

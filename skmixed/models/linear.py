@@ -6,7 +6,7 @@ on units; the kinds of solutions differ only in how its coefficients are written
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,18 +18,17 @@ from skmixed.linalg.dependencies import (
 )
 from skmixed.linalg.rank import ColumnBasis, RowBlocks, independent_columns
 from skmixed.linalg.threads import one_thread
+from skmixed.models.questions import Questions, gap_to_row_space
 
 METHODS = ("sweep", "rational_sweep", "moore_penrose", "qr")
-# A row or contrast is estimable up to rounding: this share of a column's spread (rows) or of the
-# contrast's own terms (contrasts), and so many units in the last place of the numbers themselves.
+# A row is in the row space up to rounding: this share of a column's spread, and so many units in
+# the last place of the numbers themselves.
 ROW_TOLERANCE = 1e-7
-CONTRAST_TOLERANCE = 1e-8
 ROW_ULPS = 64.0
-CONTRAST_NOISE = 1e-13
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(Questions):
     """Least squares of y (n, q) on X (n, p) of any rank r.
 
     Attributes
@@ -42,6 +41,8 @@ class LinearFit:
         Weighted sums of squares of residuals, and of y about its mean (about 0 without intercept).
     total : float
         Sum of weights: the number of rows they stand for.
+    names : tuple of str (p,)
+    terms : tuple of FixedTerm
     """
 
     basis: ColumnBasis
@@ -49,6 +50,8 @@ class LinearFit:
     rss: np.ndarray
     tss: np.ndarray
     total: float
+    names: tuple[str, ...] = ()
+    terms: tuple = ()
 
     @property
     def rank(self) -> int:
@@ -76,18 +79,6 @@ class LinearFit:
         return self.basis.to_coef @ self.gamma
 
     @property
-    def column_rms(self) -> np.ndarray:
-        """Root mean square (p,) of every column, 1 for columns of zeros."""
-        basis = self.basis
-        mean = basis.center + basis.offset
-        if basis.intercept is not None:
-            mean = np.where(basis.kept == basis.intercept, 1.0, mean)
-        rms = np.hypot(basis.size, basis.combinations @ mean)
-        if basis.intercept is not None:
-            rms[basis.intercept] = basis.size[basis.intercept]
-        return np.where(rms > 0, rms, 1.0)
-
-    @property
     def null_space(self) -> np.ndarray:
         """Orthonormal (p, p - r) with X N = 0."""
         return orthonormal_null_space(self.basis.kept, self.basis.aliased, self.basis.combinations)
@@ -107,15 +98,6 @@ class LinearFit:
         left_out = np.ones(p, dtype=bool)
         left_out[kept] = False
         return Solution(coef, root, left_out)
-
-    def estimable(self, K) -> np.ndarray:
-        """(d,) bool: whether K beta (K is (d, p)) has one value for all solutions."""
-        gap, size = _outside(self.basis, K)
-        # Entries that are rounding beside the largest one, in units of the columns, are zeros.
-        units = self.column_rms
-        noise = CONTRAST_NOISE * (np.abs(K) / units).max(axis=1, initial=0.0)
-        allowed = CONTRAST_TOLERANCE * size + np.multiply.outer(noise, units[self.basis.aliased])
-        return (np.abs(gap) <= allowed).all(axis=1)
 
     def outside(self, X) -> np.ndarray:
         """How far each aliased column of the rows X is from its combination (n, p - r).
@@ -156,9 +138,38 @@ class LinearFit:
         implicit = X.shape[1] == self.basis.aliased.size - 1
         return RowBlocks(X, None, 0 if implicit else None, implicit)
 
-    def in_basis(self, K) -> np.ndarray:
-        """L (d, r) with ``K beta = L gamma`` for estimable K; ``Var = sigma^2 L L' / total``."""
-        return np.asarray(K, dtype=float)[:, self.basis.kept] @ self.basis.to_coef
+    # Answers to questions about one response
+
+    @property
+    def n_obs(self) -> float:
+        return self.total
+
+    @property
+    def estimates(self) -> np.ndarray:
+        return self.gamma[:, self._only]
+
+    @property
+    def scale(self) -> float:
+        return float(self.sigma[self._only])
+
+    @property
+    def whitened(self) -> np.ndarray:
+        return np.sqrt(self.total) * self.estimates
+
+    def unscaled(self, K) -> np.ndarray:
+        return self.in_basis(K) / np.sqrt(self.total)
+
+    @property
+    def _only(self) -> int:
+        """The one response, number 0."""
+        if len(self.rss) > 1:
+            raise ValueError(f"the fit has {len(self.rss)} responses: ask of_response(k) for one")
+        return 0
+
+    def of_response(self, k) -> LinearFit:
+        """The fit of response k alone."""
+        one = {name: getattr(self, name)[..., [k]] for name in ("gamma", "rss", "tss")}
+        return replace(self, **one)
 
 
 @dataclass(frozen=True)
@@ -185,20 +196,10 @@ def outside_row_space(basis, rows) -> np.ndarray:
     found = np.zeros((rows.n, spread.size))
     with one_thread():
         for part in rows.slices() if spread.size else ():
-            gap, size = _outside(basis, rows.dense(part))
+            gap, size = gap_to_row_space(basis, rows.dense(part))
             rounding = ROW_TOLERANCE * spread + ROW_ULPS * rows.eps * size
             found[part] = np.where(np.abs(gap) <= rounding, 0.0, gap)
     return found
-
-
-def _outside(basis, K):
-    """(gap, size) between the aliased columns of K and the combinations they should be."""
-    K = np.asarray(K, dtype=float)
-    combinations = basis.combinations[basis.aliased].T
-    kept = K[:, basis.kept]
-    expected = kept @ combinations
-    actual = K[:, basis.aliased]
-    return actual - expected, np.abs(actual) + np.abs(kept) @ np.abs(combinations)
 
 
 def best_columns(basis) -> np.ndarray:

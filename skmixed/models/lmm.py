@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from zlib import crc32
 
 import numpy as np
 
-from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
-from skmixed.linalg.crossproducts import CrossProducts, GramPlan
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.selected import information
+from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
-from skmixed.models.covariance import CovarianceLayout
 from skmixed.models.fit import MixedFit
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.source import Source, checksum
+from skmixed.models.structures import NEGLIGIBLE
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -35,6 +34,31 @@ _CHAIN_FROM = 100
 _WORTH_THREADS = 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Response:
+    """All that a ProfiledDeviance needs of a response: its cross-products with [Z Q].
+
+    Attributes
+    ----------
+    cross : Effects
+        [Z Q]'W(y - Q gamma), one column.
+    square : float
+        (y - Q gamma)'W(y - Q gamma).
+    gamma : (r,)
+        What has been subtracted already, zero for a response as it is. Where the spread about Q
+        gamma is small beside y, squares of y have lost the digits: subtract from the rows.
+    largest : float
+        Largest absolute value of y, 0.0 if it is not known.
+    checksum : int
+    """
+
+    cross: Effects
+    square: float
+    gamma: np.ndarray
+    largest: float = 0.0
+    checksum: int = 0
+
+
 @dataclass(frozen=True)
 class ProfiledDeviance:
     """-2 log (restricted) likelihood of a linear mixed model, profiled over beta and sigma.
@@ -45,7 +69,7 @@ class ProfiledDeviance:
 
     Attributes
     ----------
-    products : CrossProducts
+    system : System
     layout : CovarianceLayout
     basis : ColumnBasis
     gamma : (r,)
@@ -54,23 +78,28 @@ class ProfiledDeviance:
     reml : bool
     n_obs : float
         Number of rows (sum of the frequencies).
+    n_rows : int
+        Number of rows, each counted once.
+    total_weight : float
     log_weights : float
         Sum of log prior weights.
-    response_id : int
-        Checksum of the response: only fits to the same response are compared.
+    source : Source
+        Names and fingerprints of what the rows were.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
     """
 
-    products: CrossProducts
+    system: System
     layout: CovarianceLayout
     basis: ColumnBasis
     gamma: np.ndarray
     y_scale: float
     reml: bool
     n_obs: float
+    n_rows: int
+    total_weight: float
     log_weights: float
-    response_id: int
+    source: Source
     exact: bool = False
 
     @classmethod
@@ -87,20 +116,56 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights)
-        plan = GramPlan.build(layout.groups, Q.shape[1] + 1, chain_from=_CHAIN_FROM)
-        products = plan.assemble(weights, np.column_stack([Q, residual / y_scale]))
+        pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
+        system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
         return cls(
-            products.without_rows(),
+            system.without_rows(),
             layout.without_rows(),
             basis,
             gamma,
             y_scale,
             reml,
             n_obs,
+            len(y),
+            float(len(y) if weights is None else weights.sum()),
             log_weights,
-            crc32(np.ascontiguousarray(design.y)),
+            Source.of(design, basis, Q, layout, design.y, design.weights),
             bool(exact),
+        )
+
+    def response(self, design, y):
+        """Response of the rows of the design, y (n,) in the place of the design's own."""
+        weights, Q = _row_weights(design), self.basis.orthonormal(design.X)
+        moved = y if design.offset is None else y - design.offset
+        gamma, residual = _least_squares(Q, moved, weights)
+        weighted = residual if weights is None else residual * weights
+        sums = [[] for _ in self.layout.groups]
+        for term, at in zip(design.random, self.layout.terms, strict=True):
+            rows = Group(term.codes, at.covariates(term.z), term.n_levels)
+            sums[at.group].append(rows.sums(weighted))
+        cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
+        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
+
+    def with_response(self, response):
+        """The objective of another Response to the same rows: X and Z are not assembled again."""
+        cross, square = response.cross, response.square
+        gamma = np.linalg.solve(self.system.fixed_gram, cross.fixed[:, 0])
+        explained = self.system.times(Effects([0.0 * x for x in cross.random], gamma[:, None]))
+        square = max(square - float(gamma @ cross.fixed[:, 0]), 0.0)
+        y_scale = float(np.sqrt(square / self.total_weight))
+        size = max(response.largest, np.sqrt(response.square / self.total_weight))
+        exact = self.n_rows <= self.rank or y_scale <= _ROUNDING * size
+        if exact:
+            y_scale, square = 1.0, 0.0
+        rest = (cross - explained).times(0.0 if exact else 1.0 / y_scale)
+        return replace(
+            self,
+            system=self.system.with_response(rest, square / y_scale**2),
+            gamma=response.gamma + gamma,
+            y_scale=y_scale,
+            source=replace(self.source, response=response.checksum),
+            exact=bool(exact),
         )
 
     def with_reml(self, reml):
@@ -119,18 +184,13 @@ class ProfiledDeviance:
     def evaluate(self, theta):
         """Evaluation at theta: value, and on demand its derivatives."""
         try:
-            L = factor(self.products, self.plan_factors(theta))
+            L = self.system.factor(self.layout.factors(theta))
         except NotPositiveDefinite:
             return Impossible()
         return Evaluation(self, theta, L) if L.pwrss > 0 or self.exact else Impossible()
 
     def __call__(self, theta):
         return self.evaluate(theta).value
-
-    def plan_factors(self, theta):
-        """T of every group, in the order of elimination."""
-        factors = self.layout.factors(theta)
-        return [factors[g] for g in self.products.plan.order]
 
     def value(self, L):
         """Objective read off a factor."""
@@ -162,13 +222,13 @@ class Impossible:
 class Evaluation:
     """The objective at one theta; derivatives are computed when they are read.
 
-    gradient: 2 tril(G_t T_t) with G_t the summed diagonal blocks of Z' P Z (Murray 2016,
+    gradient: <G, d(T T')> with G the summed diagonal blocks of Z' P Z (Murray 2016,
     arXiv:1602.07527). hessian: average information plus the exact curvature of T T'.
     """
 
     objective: ProfiledDeviance
     theta: np.ndarray
-    factor: BlockedFactor
+    factor: Factor
 
     @cached_property
     def value(self):
@@ -176,38 +236,18 @@ class Evaluation:
 
     @cached_property
     def information(self):
+        """Derivative of the objective by T T': (s, s) for every group."""
         objective = self.objective
-        weight_y = objective.dof
-        return information(self.factor, float(objective.reml), weight_y)
-
-    @cached_property
-    def T(self):
-        """Factors at theta: those of the BlockedFactor up to a rotation from the right."""
-        if not self.objective.layout.is_rotated:
-            return self.factor.T
-        return self.objective.plan_factors(self.theta)
-
-    def _in_chart(self, g, at):
-        """Information of group g in the coordinates of theta, and its triangular factor."""
-        V, G, T = self.objective.layout.rotations[at], self.information[g], self.T[g]
-        return (G, T) if V is None else (V.T @ G @ V, V.T @ T)
+        return self.factor.information(fixed=float(objective.reml), response=objective.dof)
 
     @cached_property
     def gradient(self):
-        gradient = np.zeros(len(self.theta))
-        for g, at in enumerate(self.objective.products.plan.order):
-            j, i, k = self.objective.layout.entries[at]
-            G, L = self._in_chart(g, at)
-            gradient[j] = 2.0 * (G @ L)[i, k]
-        return gradient
+        return self.objective.layout.gradient(self.theta, self.information)
 
     @cached_property
     def hessian(self):
-        H = self.average_information.copy()
-        for g, at in enumerate(self.objective.products.plan.order):
-            j, other, i, k = self.objective.layout.curvature[at]
-            H[j, other] += 2.0 * self._in_chart(g, at)[0][i, k]
-        return H
+        curvature = self.objective.layout.curvature(self.theta, self.information)
+        return self.average_information + curvature
 
     @property
     def metric(self):
@@ -215,7 +255,7 @@ class Evaluation:
 
     def recharted(self):
         """This point in smooth coordinates (see minimize_theta), None if it has them."""
-        moved = self.objective.layout.rotated(self.theta)
+        moved = self.objective.layout.recharted(self.theta)
         if moved is None:
             return None
         layout, theta = moved
@@ -225,21 +265,17 @@ class Evaluation:
     @cached_property
     def average_information(self):
         """AI = m (Q / r^2 - h h' / r^4), h_j = a_j'c: Gilmour et al. 1995, for T T'."""
-        objective, L = self.objective, self.factor
-        plan = objective.products.plan
-        c = [L.level_part(L.scores, g) for g in range(len(plan.groups))]
-        a, by_group = objective.layout.tangents(plan, self.T, c, len(self.theta))
-        Q = L.quadratic_forms(a, multiply(objective.products, a))
-        h = sum(np.einsum("sjl,sl->j", part, own) for part, own in zip(by_group, c, strict=True))
-        h = h / L.pwrss
-        return objective.dof * (Q / L.pwrss - h[:, None] * h)
+        L, dof = self.factor, self.objective.dof
+        a = self.objective.layout.tangents(self.theta, L.scores)
+        Q = L.quadratic_forms(a) / L.pwrss
+        h = a.dot(L.scores)[:, 0] / L.pwrss
+        return dof * (Q - h[:, None] * h)
 
 
 @dataclass(frozen=True)
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
-    response_id: int = 0
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -247,20 +283,20 @@ class LMMFit(MixedFit):
         """The model at an optimum of its profiled deviance."""
         L = optimum.state.factor
         unit = objective.y_scale
-        tail = L.mode[-1][L.plan.q_core : -1, 0]
         return cls(
             layout=objective.layout,
             basis=objective.basis,
             optimum=replace(optimum, state=None),
             factor=L,
-            gamma=objective.gamma + unit * tail,
+            fixed_root=L.fixed_root,
+            gamma=objective.gamma + unit * L.mode.fixed[:, 0],
             sigma=unit * float(np.sqrt(L.pwrss / objective.dof)) if objective.dof > 0 else np.nan,
             unit=unit,
             deviance=optimum.value,
             reml=objective.reml,
             n_obs=objective.n_obs,
             n_params=objective.rank + objective.layout.n_theta + 1,
-            response_id=objective.response_id,
+            source=objective.source,
             objective=objective,
         )
 
@@ -289,7 +325,7 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
     start = objective.layout.initial() if start is None else start
-    with one_thread(len(objective.products.core) < _WORTH_THREADS):
+    with one_thread(objective.system.dense_rows < _WORTH_THREADS):
         optimum = minimize_theta(
             objective.evaluate,
             start,
@@ -323,7 +359,7 @@ def _has_no_minimum(fit):
 
 def _settle(objective, optimum):
     """The optimum with negligible variances at exactly zero, if the criterion does not mind."""
-    theta = objective.layout.tidy(optimum.theta)
+    theta = objective.layout.settled(optimum.theta, NEGLIGIBLE)
     if np.array_equal(theta, optimum.theta):
         return optimum
     state = objective.evaluate(theta)

@@ -6,8 +6,8 @@ u minimises
     g(u) = -2 log p(y | eta) + u'u,    eta = offset + Q gamma + Z Lambda u.
 
 Each Newton step is one pass over the rows and one factorisation of the re-weighted Gram blocks
-(penalised iteratively re-weighted least squares). Vectors over the effects are lists with one
-array (s, l) per grouping factor, in the order of elimination.
+(penalised iteratively re-weighted least squares). The u of all groups are a list with one array
+(s, l) per grouping factor.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from skmixed.families import Curve, Family
-from skmixed.linalg.cholesky import NotPositiveDefinite, factor, multiply
-from skmixed.linalg.crossproducts import GramPlan
+from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
 
 # Newton decrement (in units of the deviance) after which one more step is exact to rounding.
 _LAST_STEP = 1e-10
@@ -46,7 +45,7 @@ class Rows:
     frequencies: np.ndarray | None
     offset: np.ndarray | None
     Q: np.ndarray
-    plan: GramPlan
+    pattern: Pattern
 
     @property
     def n_fixed(self):
@@ -58,18 +57,14 @@ class Rows:
         terms = self.family.constant(self.y, self.w)
         return -2.0 * float(np.sum(terms if self.frequencies is None else terms * self.frequencies))
 
-    @cached_property
-    def tail(self):
-        """Columns of X, and a zero column where a linear model has y."""
-        return np.column_stack([self.Q, np.zeros(len(self.Q))])
-
-    @cached_property
-    def _plan_without_fixed(self):
-        return replace(self.plan, n_tail=1)
+    @property
+    def groups(self):
+        """The grouping factors in the order in which the formula names them."""
+        return self.pattern.groups
 
     def without_groups(self):
         """The same rows without random effects."""
-        return replace(self, plan=GramPlan.build((), self.n_fixed + 1))
+        return replace(self, pattern=Pattern.build((), self.n_fixed))
 
     def fixed_part(self, gamma):
         """offset + Q gamma."""
@@ -77,21 +72,21 @@ class Rows:
         return eta if self.offset is None else eta + self.offset
 
     def random_part(self, b):
-        """Z b (n,)."""
-        total = np.zeros(len(self.y))
-        for group, values in zip(self.plan.groups, b, strict=True):
-            for z, row in zip(group.z.T, values, strict=True):
-                total += row[group.codes] if z.strides[0] == 0 else z * row[group.codes]
-        return total
+        """Z b (n,) for a list of (s, l)."""
+        parts = [group.values(own) for group, own in zip(self.groups, b, strict=True)]
+        if not parts:
+            return np.zeros(len(self.y))
+        for part in parts[1:]:
+            parts[0] += part
+        return parts[0]
 
     def level_sums(self, v):
-        """Z' v: a list of (s, l)."""
-        return [
-            np.array(
-                [np.bincount(g.codes, v if z.strides[0] == 0 else v * z, g.n_levels) for z in g.z.T]
-            )
-            for g in self.plan.groups
-        ]
+        """Z'v: a list of (s, l)."""
+        return [group.sums(v) for group in self.groups]
+
+    def effects(self, v, *, fixed=True):
+        """[Z Q]'v as Effects; Z'v alone, without a fixed part, if not ``fixed``."""
+        return Effects.of(self.level_sums(v), self.Q.T @ v if fixed else np.zeros(0))
 
     def curve(self, eta, log_disp, order=2) -> Curve:
         """Log-likelihood and its derivatives by eta, each row as often as it counts."""
@@ -119,37 +114,14 @@ class Rows:
         NotPositiveDefinite
             Where negative weights leave no positive definite matrix.
         """
-        plan = self.plan if fixed else self._plan_without_fixed
-        products = plan.assemble(weight, self.tail if fixed else self.tail[:, -1:])
-        products.core[-1, -1] = 1.0
-        f = factor(products, T)
+        if fixed:
+            system = self.pattern.system(weight, self.Q)
+        else:
+            system = self.pattern.without_fixed.system(weight, self.Q[:, :0])
+        f = system.factor(T)
         if not math.isfinite(f.log_det_u):
             raise NotPositiveDefinite
         return f
-
-
-def to_parts(plan, values, fixed=None):
-    """Parts (see BlockedFactor) of a list of (s, l), with values (r,) for the columns of X."""
-    core = np.zeros((plan.q_core + plan.n_tail, 1))
-    for (_, rows), x in zip(plan.core_groups, values[plan.n_chain :], strict=True):
-        core[rows, 0] = x.T.ravel()
-    if fixed is not None:
-        core[plan.q_core : -1, 0] = fixed
-    return [*(x[:, None] for x in values[: plan.n_chain]), core]
-
-
-def from_parts(plan, parts):
-    """List of (s, l) from parts with one column."""
-    core = [
-        parts[-1][rows, 0].reshape(group.n_levels, group.n_columns).T
-        for group, rows in plan.core_groups
-    ]
-    return [*(x[:, 0] for x in parts[: plan.n_chain]), *core]
-
-
-def fixed_rows(plan, parts):
-    """The rows (r,) of X in parts with one column."""
-    return parts[-1][plan.q_core : -1, 0]
 
 
 @dataclass(frozen=True)
@@ -187,7 +159,6 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     start : Mode
         A point with a finite likelihood at these parameters.
     T : list of (s, s) arrays
-        In the order of elimination.
     log_disp : float
     joint : bool
     last_step : float
@@ -212,23 +183,18 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
 def _newton_step(rows, at, T, log_disp, joint):
     """Full step: gamma, u, change of eta, and the decrease of g that it promises."""
     f, weight = _positive_factor(rows, at, T, log_disp, joint)
-    plan, products = f.plan, f.products
-    b = [t @ x for t, x in zip(T, at.u, strict=True)]
-    z_b = rows.random_part(b)
+    z_b = rows.random_part([t @ x for t, x in zip(T, at.u, strict=True)])
     working = at.curve.score + weight * z_b
-    fixed = None
     if joint:
         working = working + weight * (rows.Q @ at.gamma)
-        fixed = rows.Q.T @ working
-    rhs = rows.level_sums(working)
-    solution = f.solve(to_parts(plan, rhs, fixed), fixed=joint)
-    new_b = from_parts(plan, solution)
-    explained = from_parts(plan, multiply(products, solution))
-    u = [t.T @ (c - e) for t, c, e in zip(T, rhs, explained, strict=True)]
-    change = rows.random_part(new_b) - z_b
+    target = rows.effects(working, fixed=joint)
+    # of the linear model with the working weights, whose scores are what the solution leaves
+    solution, scores = f.solve(target, fixed=joint)
+    u = [t.T @ c for t, c in zip(T, scores.levels(), strict=True)]
+    change = rows.random_part(solution.levels()) - z_b
     gamma = at.gamma
     if joint:
-        gamma = fixed_rows(plan, solution)
+        gamma = solution.fixed[:, 0]
         change = change + rows.Q @ (gamma - at.gamma)
     decrement = float(weight @ change**2)
     decrement += sum(_sum_of_squares(x - y) for x, y in zip(u, at.u, strict=True))

@@ -23,9 +23,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import roots_hermitenorm
 
-from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product
-from skmixed.linalg.cholesky import sandwich
-from skmixed.models.laplace import Evaluation, LaplaceDeviance, leverages_of_blocks
+from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product, sandwich
+from skmixed.linalg.system import Effects
+from skmixed.models.laplace import Evaluation, LaplaceDeviance
 
 MAX_NODES = 20_000
 # Rows times nodes that are evaluated together.
@@ -75,7 +75,7 @@ class QuadratureDeviance(LaplaceDeviance):
     rule: Rule = field(kw_only=True)
 
     @property
-    def approximation(self):
+    def evaluation(self):
         return QuadratureEvaluation
 
 
@@ -85,13 +85,17 @@ class QuadratureEvaluation(Evaluation):
 
     @property
     def _group(self):
-        return self.objective.rows.plan.groups[0]
+        return self.objective.rows.groups[0]
+
+    @cached_property
+    def _own(self):
+        """Z'WZ of every level (s, s, l)."""
+        return self.factor.system.own(0)
 
     @cached_property
     def _root(self):
         """L^-T (s, s, l)."""
-        T = self.T[0]
-        own = self.factor.products.chain[0].own
+        T, own = self.T[0], self._own
         L = cholesky(diagonal_add(sandwich(T, own), 1.0))
         eye = np.broadcast_to(np.eye(len(T))[:, :, None], own.shape)
         return np.ascontiguousarray(lower_solve(L, eye).transpose(1, 0, 2))
@@ -166,23 +170,30 @@ class QuadratureEvaluation(Evaluation):
     def leverages(self):
         T = self.T[0]
         blocks = np.einsum("ia,abl,jb->ijl", T, self._spread, T)
-        return leverages_of_blocks(self._group, blocks)
+        return self._group.level_forms(blocks)
 
-    def _log_det_by_factors(self):
-        own = self.factor.products.chain[0].own
-        return [2.0 * np.einsum("ijl,ja,akl->ik", own, self.T[0], self._spread)]
+    def _by_gamma(self):
+        return -2.0 * (self.objective.rows.Q.T @ self._averages[0])
 
-    def _direct(self):
-        scores, by_factor, *_ = self._averages
-        return -2.0 * (self.objective.rows.Q.T @ scores), [-2.0 * by_factor]
+    def _by_theta(self, rest):
+        """By T itself, not through T T' alone: the nodes turn with T."""
+        T, r, c = self.T[0], rest[0], self._scores[0][:, 0]
+        log_det = 2.0 * np.einsum("ijl,ja,akl->ik", self._own, T, self._spread)
+        turned = T.T @ r - 2.0 * self._averages[2]
+        D = log_det - 2.0 * self._averages[1] + r @ (T.T @ c).T + c @ turned.T
+        return self.objective.layout.gradient_by_factors([D])
 
     def _direct_dispersion(self):
         return -2.0 * self._averages[4]
 
     def _pull(self):
-        pull = -2.0 * self._averages[2]
-        half = np.einsum("jil,jl->il", self._root, pull)
-        return [pull], [self.T[0] @ np.einsum("ijl,jl->il", self._root, half)]
+        half = np.einsum("jil,jl->il", self._root, -2.0 * self._averages[2])
+        moved = self.T[0] @ np.einsum("ijl,jl->il", self._root, half)
+        return Effects.of([moved], np.zeros(self.objective.rows.n_fixed))
+
+    def recharted(self):
+        """None: the nodes would turn with the coordinates, and the rule would be another one."""
+        return None
 
 
 def _level_sums(group, values):

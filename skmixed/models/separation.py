@@ -13,10 +13,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.optimize import nnls
 
-from skmixed.linalg.crossproducts import GramPlan
+from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.rank import ColumnBasis, RowBlocks
-from skmixed.models.covariance import CovarianceLayout
-from skmixed.models.glmm import Approximation, GLMMFit, approximation
+from skmixed.models.glmm import GLMMFit, Problem, approximation
 from skmixed.models.laplace import LaplaceDeviance
 from skmixed.models.linear import outside_row_space
 from skmixed.models.recession import rows_in_recession
@@ -36,7 +35,7 @@ class Separation:
 
     Attributes
     ----------
-    whole, remaining : Approximation
+    whole, remaining : Problem
         Of all rows, and of those that stay; X of the latter has the columns that ``whole`` kept.
     dropped : (n,) bool
     side : (n,)
@@ -44,8 +43,8 @@ class Separation:
     design : Design
     """
 
-    whole: Approximation
-    remaining: Approximation
+    whole: Problem
+    remaining: Problem
     dropped: np.ndarray
     side: np.ndarray
     design: object
@@ -80,7 +79,7 @@ class Separation:
             "gamma": np.concatenate([fit.gamma, self._movement(fit, basis)]),
             "n_obs": self.whole.n_obs,
             "n_params": fit.n_params + basis.rank - fit.rank,
-            "response_id": self.whole.response_id,
+            "source": self.whole.source,
         }
         return SeparatedFit(**own, known=fit)
 
@@ -140,16 +139,16 @@ def _random(design, rows):
 
 def _of_rows(z, rows):
     """z[rows]; a constant stays a view without memory."""
-    if z.strides[0]:
-        return z[rows]
-    return np.broadcast_to(z[:1], (np.count_nonzero(rows), z.shape[1]))
+    if is_constant_view(z):
+        return np.broadcast_to(z[:1], (np.count_nonzero(rows), 1))
+    return z[rows]
 
 
 def _remaining(problem, design, stay):
     """The problem of the rows that stay."""
     rows = problem.objective.rows
     if not stay.any():
-        return _nothing(problem, design)
+        return _nothing(problem)
     design = replace(
         design,
         X=design.X[stay],
@@ -160,14 +159,14 @@ def _remaining(problem, design, stay):
     return approximation(design, rows.y[stay], rows.w[stay], rows.family, problem.n_agq)
 
 
-def _nothing(problem, design):
+def _nothing(problem):
     """The problem of rows that do not count, with no fixed effects."""
     objective, basis = problem.objective, problem.basis
     rows = replace(
         objective.rows,
         Q=objective.rows.Q[:, :0],
         frequencies=np.zeros(len(objective.rows.y)),
-        plan=GramPlan.build(CovarianceLayout.build(design.random).groups, 1),
+        pattern=objective.rows.pattern.without_fixed,
     )
     none = np.zeros(0, dtype=np.intp)
     basis = ColumnBasis(none, np.ones(basis.rank, dtype=bool), np.zeros((basis.rank, 0)),
@@ -249,6 +248,19 @@ class SeparatedFit(GLMMFit):
         vcov[unbounded, unbounded] = np.inf
         return vcov
 
+    @property
+    def whitened(self):
+        return np.append(self.known.whitened, np.zeros(self.rank - self.known.rank))
+
+    def unscaled(self, K):
+        """As for any fit; infinite for functions that a separated direction takes part in."""
+        L, r = self.in_basis(K), self.known.rank
+        half = np.zeros(L.shape)
+        half[:, :r] = self.known.unscaled_on_basis(L[:, :r])
+        moved = np.abs(L[:, r:]).max(axis=1, initial=0.0) > _INVOLVED * np.abs(L).max(axis=1)
+        half[moved] = np.inf
+        return half
+
     def mean_std(self, X, random):
         columns = X[:, self.basis.kept]
         std = self.known.mean_std(columns, random)
@@ -295,25 +307,25 @@ def separates_jointly(problem, fit):
     data. Beyond doubt: a level one standard deviation away is predicted with certainty.
     """
     objective, rows = problem.objective, problem.objective.rows
-    if not rows.plan.groups or not problem.n_obs:
+    if not rows.groups or not problem.n_obs:
         return False
     side = rows.family.one_sided(rows.y, rows.w)
     eta = rows.Q @ fit.gamma + rows.random_part(fit.group_modes)
     if not np.all((side * eta > 0)[rows.w > 0]):
         return False
-    factors = objective.plan_factors(fit.optimum.theta)
-    spread = [g.z @ T for g, T in zip(rows.plan.groups, factors, strict=True)]
+    factors = objective.layout.factors(fit.optimum.theta)
+    spread = [g.z @ T for g, T in zip(rows.groups, factors, strict=True)]
     variance = sum(np.mean(np.sum(part**2, axis=1)) for part in spread)
     return bool(rows.family.mean(-np.sqrt(variance)) < _CERTAIN)
 
 
 def one_sided_groups(rows):
-    """Positions (in the plan) of groups in which every level has one outcome only, repeatedly."""
+    """Indices of groups in which every level has one outcome only, repeatedly."""
     if rows.family.name != "binomial":
         return []
     count = 1.0 if rows.frequencies is None else rows.frequencies
     found = []
-    for g, group in enumerate(rows.plan.groups):
+    for g, group in enumerate(rows.groups):
         successes = np.bincount(group.codes, count * rows.y, group.n_levels)
         trials = np.bincount(group.codes, count * rows.w, group.n_levels)
         one_sided = np.all((successes == 0) | (successes == trials))

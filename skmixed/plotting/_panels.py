@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from skmixed.design.formula import parse_formula
+from skmixed.plotting._rows import named_response
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 DATA, POPULATION, WITHIN, MIXED = "#555555", "#999999", "#D55E00", "#0072B2"
@@ -98,8 +97,7 @@ def choose_effects(names, effects):
 
 def response_name(estimator, y=None):
     """The response as the formula or y names it; of two classes, the event that is predicted."""
-    response = None if estimator.formula is None else parse_formula(estimator.formula).response
-    name = str(response or getattr(y, "name", None) or "response")
+    name = str(named_response(estimator) or getattr(y, "name", None) or "response")
     classes = getattr(estimator, "classes_", None)
     return name if classes is None else f"{name} = {classes[1]}"
 
@@ -120,32 +118,6 @@ def effect_label(effect, units):
     if effect == "Intercept" or "[" in effect:
         return f"{effect}  ({units})"
     return f"{effect}  ({units} per unit)"
-
-
-def as_pandas(X, who):
-    """Rows as a pandas DataFrame."""
-    if isinstance(X, pd.DataFrame):
-        return X
-    if hasattr(X, "columns"):  # polars, whose own conversion needs pyarrow
-        return pd.DataFrame({name: X[name].to_list() for name in X.columns})
-    raise TypeError(
-        f"{who} needs the rows as a DataFrame with named columns, got {type(X).__name__}"
-    )
-
-
-def response_of(estimator, X, y):
-    """The response (n,) as numbers: y, or what the formula names; of two classes, 1 the second."""
-    classes = getattr(estimator, "classes_", None)
-    if y is None:
-        response = None if estimator.formula is None else parse_formula(estimator.formula).response
-        if response is None:
-            raise ValueError("the formula does not name the response: pass y")
-        labels = classes is not None and response in X
-        y = X[response] if labels else estimator._response_of(X)
-    y = np.asarray(y)
-    if classes is not None and np.isin(y, classes).all():
-        return (y == classes[1]).astype(float)
-    return y.astype(float)
 
 
 def level_ticks(ax, labels, group):

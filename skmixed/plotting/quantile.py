@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.plotting._panels import (
     DATA,
     MAX_LABELS,
@@ -16,8 +15,8 @@ from skmixed.plotting._panels import (
     effect_label,
     effect_units,
     panels,
-    response_of,
 )
+from skmixed.plotting._rows import is_linear, response_of, weights_of
 
 
 class NormalQuantileDisplay:
@@ -149,13 +148,13 @@ class NormalQuantileDisplay:
 
 def _residuals(estimator, X, y):
     """Standardised residuals (n, 1) of the rows that can be predicted."""
-    if not isinstance(estimator, MixedLinearRegressor):
+    if not is_linear(estimator):
         raise ValueError(
             f"residuals of {type(estimator).__name__} are not normal: quantile plots are for those "
             "of MixedLinearRegressor, and for conditional modes (leave X out)"
         )
     residuals = response_of(estimator, X, y) - estimator.predict(X)
-    residuals = residuals * np.sqrt(estimator._new_weights(X)) / estimator.sigma_
+    residuals = residuals * np.sqrt(weights_of(estimator, X)) / estimator.sigma_
     return pd.DataFrame({"residual / sigma": residuals[np.isfinite(residuals)]})
 
 

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.plotting._panels import (
     MAX_LABELS,
     MIXED,
@@ -19,7 +18,13 @@ from skmixed.plotting._panels import (
     effect_units,
     level_ticks,
     panels,
+)
+from skmixed.plotting._rows import (
+    is_linear,
+    mean_of,
+    random_terms_of,
     response_of,
+    weights_of,
 )
 
 
@@ -93,7 +98,7 @@ class ShrinkageDisplay:
         ShrinkageDisplay
         """
         group = choose_group(estimator, group)
-        if not isinstance(estimator, MixedLinearRegressor):
+        if not is_linear(estimator):
             raise ValueError(
                 "least squares within levels is for linear mixed models, the estimator is a "
                 f"{type(estimator).__name__}"
@@ -190,17 +195,13 @@ class ShrinkageDisplay:
 
 def _within(estimator, X, y, group):
     """Least-squares deviations (levels, effects) within each level, given the rest of the model."""
-    design = estimator._new_design(X)
-    terms = list(zip(design.random, estimator.result_.effects, strict=True))
-    rest = y[design.rows] - estimator.predict(X, random_effects=False)[design.rows]
-    for term, effects in terms:
-        if term.group != group:
-            known = np.vstack([effects, np.zeros(effects.shape[1])])[term.codes]
-            rest = rest - np.einsum("ns,ns->n", term.z, known)
-    own = [term for term, _ in terms if term.group == group]
+    terms, rows = random_terms_of(estimator, X)
+    others = {term.group for term in terms} - {group}
+    rest = y[rows] - mean_of(estimator, X, others)[rows]
+    own = [term for term in terms if term.group == group]
     z = np.hstack([term.z for term in own])
     names = [name for term in own for name in term.names]
-    weights = np.ones(len(rest)) if design.weights is None else design.weights
+    weights = weights_of(estimator, X)[rows]
     levels = estimator.labels_.levels[group]
     return pd.DataFrame(_by_level(z, rest, weights, own[0].codes, len(levels)), levels, names)
 

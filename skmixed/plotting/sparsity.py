@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from skmixed.plotting._panels import choose_group, panels
+from skmixed.plotting._rows import random_terms_of, weights_of
 
 # A dense factor of this order takes 200 MB.
 MAX_EFFECTS = 5000
@@ -101,12 +102,11 @@ class SparsityDisplay:
                 f"the model has {q:,} random effects and the picture needs a dense factor: "
                 f"{MAX_EFFECTS:,} are the most. Fit a subset of the levels to look at the pattern"
             )
-        design = estimator._new_design(X)
+        terms, rows = random_terms_of(estimator, X)
         P = factors.P.tocsr()
-        Zt = (P @ _transposed_z(design.random)).tocsr()
+        Zt = (P @ _transposed_z(terms)).tocsr()
         Lambda = (P @ factors.T @ factors.S @ P.T).tocsr()
-        weights = np.ones(Zt.shape[1]) if design.weights is None else design.weights
-        half = Lambda.T @ Zt @ sparse.diags(np.sqrt(weights))
+        half = Lambda.T @ Zt @ sparse.diags(np.sqrt(weights_of(estimator, X)[rows]))
         A = (half @ half.T + sparse.identity(q)).tocsr()
         L = np.linalg.cholesky(A.toarray())
         L[np.abs(L) < 1e-12 * np.abs(L).max()] = 0.0

@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.plotting._panels import (
     DATA,
     MIXED,
     POPULATION,
     WITHIN,
-    as_pandas,
     choose_group,
     panels,
     response_name,
-    response_of,
 )
+from skmixed.plotting._rows import as_pandas, is_linear, mean_of, random_terms_of, response_of
 
 _STYLES = {
     "population": {"color": POPULATION, "linestyle": "--"},
@@ -104,7 +102,7 @@ class TrellisDisplay:
             Covariate along the axis: a numeric column of X. By default the first one that is the
             name of a random or fixed effect.
         group : str, optional
-            Grouping factor, a column of X; the first of the model by default.
+            Grouping factor; the first of the model by default.
         levels : list, optional
             Levels to show, in this order. By default all, ordered by their first conditional
             mode; of more than ``max_panels`` an even selection.
@@ -119,27 +117,33 @@ class TrellisDisplay:
 
         Notes
         -----
-        Covariates other than x have, along the lines, the values of the level's first row.
+        Along the lines, covariates other than x have the values of the level's first row. The
+        mixed model's line has the random effects of the panel's own level and of every factor in
+        which the panels are nested, such as the school of a class; effects of factors that vary
+        within a panel are 0, their mean.
         """
         group = choose_group(estimator, group)
         X = as_pandas(X, cls.__name__)
         x = _covariate(estimator, X, x)
-        if group not in X:
+        terms, kept = random_terms_of(estimator, X)
+        codes = next(term.codes for term in terms if term.group == group)
+        if not (codes >= 0).any():
             raise ValueError(
-                f"TrellisDisplay needs a column for {group!r}; X has {list(X.columns)}"
+                f"TrellisDisplay needs rows of levels of {group!r} that the fit had; X has the "
+                f"columns {list(X.columns)}"
             )
         modes = estimator.random_effects_[group]
-        chosen = _levels(modes, X[group], levels, max_panels)
-        y = response_of(estimator, X, y)
-        rows = [np.flatnonzero(_equal(X[group], level)) for level in chosen]
+        chosen = _levels(modes, codes, levels, max_panels)
+        values = response_of(estimator, X, y)
+        rows = [kept[codes == modes.index.get_loc(level)] for level in chosen]
         points = pd.concat(
             [
-                pd.DataFrame({"level": level, "x": X[x].to_numpy()[at], "y": y[at]})
+                pd.DataFrame({"level": level, "x": X[x].to_numpy()[at], "y": values[at]})
                 for level, at in zip(chosen, rows, strict=True)
             ]
         )
         firsts = X.iloc[[at[0] for at in rows]]
-        curves = _curves(estimator, firsts, chosen, points, x)
+        curves = _curves(estimator, firsts, chosen, points, x, _fixed_within(terms, codes))
         display = cls(
             points,
             curves,
@@ -250,37 +254,41 @@ def _covariate(estimator, X, x):
     return x
 
 
-def _levels(modes, column, levels, max_panels):
+def _levels(modes, codes, levels, max_panels):
     """The levels shown: those asked for, or an even selection in the order of their modes."""
-    present = [level for level in modes.index if _equal(column, level).any()]
+    present = modes.index[np.unique(codes[codes >= 0])]
     if levels is not None:
-        unknown = [level for level in levels if level not in present]
+        by_text = {str(level): level for level in present}
+        unknown = [level for level in levels if str(level) not in by_text]
         if unknown:
-            raise ValueError(f"X has no rows of the levels {unknown} of {column.name!r}")
-        return list(levels)
+            raise ValueError(f"X has no rows of the levels {unknown} of {modes.index.name!r}")
+        return [by_text[str(level)] for level in levels]
     ordered = modes.loc[present].iloc[:, 0].sort_values().index
     if len(ordered) > max_panels:
         ordered = ordered[np.linspace(0, len(ordered) - 1, max_panels).round().astype(int)]
     return list(ordered)
 
 
-def _equal(column, level):
-    """(n,) bool: rows of one level; numbers and their text are the same level."""
-    return (column == level).to_numpy() | (column.astype(str) == str(level)).to_numpy()
+def _fixed_within(terms, codes):
+    """The grouping factors with one level in every panel: the panel's own and those above it."""
+    found = []
+    for term in terms:
+        pairs = np.unique(np.column_stack([codes, term.codes])[codes >= 0], axis=0)
+        if len(pairs) == len(np.unique(pairs[:, 0])):
+            found.append(term.group)
+    return list(dict.fromkeys(found))
 
 
-def _curves(estimator, firsts, levels, points, x):
+def _curves(estimator, firsts, levels, points, x, groups):
     """The three lines of every level on a grid over the range of x."""
     grid = np.linspace(points["x"].min(), points["x"].max(), 25)
     table = firsts.iloc[np.repeat(np.arange(len(firsts)), len(grid))]
     table = table.assign(**{x: np.tile(grid, len(levels))})
-    labels = np.repeat(np.array(levels, dtype=object), len(grid))
+    labels = pd.Index(levels).repeat(len(grid))
     curves = pd.DataFrame({"level": labels, "x": table[x].to_numpy()})
-    linear = isinstance(estimator, MixedLinearRegressor)
-    scale = {} if linear else {"scale": "response"}
-    curves["population"] = estimator.predict(table, random_effects=False, **scale)
-    curves["mixed"] = estimator.predict(table, **scale)
-    if linear:
+    curves["population"] = mean_of(estimator, table, ())
+    curves["mixed"] = mean_of(estimator, table, groups)
+    if is_linear(estimator):
         curves["within"] = np.concatenate([_straight_line(points, level, grid) for level in levels])
     return curves
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.metrics import r2_score
 
 from skmixed import (
+    ClassOrderWarning,
     MixedGLMRegressor,
     MixedLinearRegressor,
     MixedLogisticClassifier,
@@ -71,7 +72,8 @@ def test_two_labels_of_any_kind(table, fitted, labels):
 
 def test_a_categorical_response_has_its_own_order(table, fitted):
     y = pd.Categorical(np.where(table["y"] > 0, "a", "b"), categories=["b", "a"])
-    model = MixedLogisticClassifier(FORMULA).fit(table.assign(y=y))
+    with pytest.warns(ClassOrderWarning, match=r"classes_ is \['b', 'a'\].*scorers"):
+        model = MixedLogisticClassifier(FORMULA).fit(table.assign(y=y))
     assert model.classes_.tolist() == ["b", "a"]
     assert_allclose(model.coef_, fitted.coef_, rtol=1e-8)
 

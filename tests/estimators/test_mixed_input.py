@@ -188,15 +188,19 @@ def test_sample_weights(data, weights, message):
 
 
 def test_normalised_weights_are_no_counts(data):
-    message = "The sample weights count rows, and those of 60 rows sum to 1: .*prior_weights"
-    with pytest.raises(ValueError, match=message):
-        MixedLinearRegressor("y ~ x + (1 | g)").fit(data, sample_weight=np.full(N, 1 / N))
-    with pytest.raises(ValueError, match="sum to 12 observations, for 12 fixed effects"):
+    message = "counts rows, and the weights of 60 rows sum to 1 observations, .* multiplied by 60"
+    for settings in ({}, {"reml": False}):
+        with pytest.raises(ValueError, match=message):
+            MixedLinearRegressor("y ~ x + (1 | g)", **settings).fit(
+                data, sample_weight=np.full(N, 1 / N)
+            )
+    with pytest.raises(ValueError, match="sum to 12 observations, for 14 parameters"):
         MixedLinearRegressor("y ~ poly(x, 11) + (1 | h)").fit(data, sample_weight=np.full(N, 0.2))
     unweighted = MixedLinearRegressor("y ~ x").fit(data)
     weighted = MixedLinearRegressor("y ~ x").fit(data, sample_weight=np.full(N, 1 / N))
     np.testing.assert_allclose(weighted.fixed_effects_, unweighted.fixed_effects_)
     assert np.isnan(weighted.sigma_)
+    assert weighted.df_resid_ == 0
 
 
 def test_weight_zero_may_leave_one_level(data):
@@ -300,6 +304,70 @@ def test_attributes_appear_with_the_fit():
     model = MixedLinearRegressor("y ~ x + (1 | g)")
     for name in ("coef_", "random_effects_", "theta_", "deviance_", "n_obs_", "is_singular_"):
         assert not hasattr(model, name)
+
+
+BEFORE = ["coef_", "theta_", "result_", "random_terms_", "deviance_", "n_obs_", "n_features_in_"]
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_attributes_before_the_fit_are_not_fitted_errors(name):
+    with pytest.raises(NotFittedError, match=f"is not fitted yet. .* before reading {name}"):
+        getattr(MixedLinearRegressor(), name)
+
+
+def test_names_that_are_none_are_attribute_errors(fitted):
+    for name in ("coef__", "fixed_effect_", "fixed_effects"):
+        with pytest.raises(AttributeError, match=name) as caught:
+            getattr(fitted, name)
+        assert not isinstance(caught.value, NotFittedError)
+
+
+FAILURES = {
+    "data": lambda m, d: m.fit(d.drop(columns="g")),
+    "parameter": lambda m, d: m.set_params(tol=-1.0).fit(d),
+    "warning as error": lambda m, d: m.fit(d.assign(x=1.0)),
+    "interrupt": lambda m, d: m.fit(_Interrupting(d)),
+}
+
+
+class _Interrupting(dict):
+    """A dict of columns in the reading of which the user presses Ctrl-C."""
+
+    def __getitem__(self, name):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
+def test_after_a_failed_fit_the_model_is_not_fitted(data, fail):
+    model = MixedLinearRegressor("y ~ x + (1 | g)").fit(data)
+    with pytest.raises((ValueError, RankDeficiencyWarning, KeyboardInterrupt)):
+        fail(model, data)
+    for use in (lambda: model.predict(data), model.summary, lambda: model.coef_):
+        with pytest.raises(NotFittedError):
+            use()
+    assert not hasattr(model, "theta_")
+
+
+def test_an_interrupt_in_the_search_leaves_no_model(data, monkeypatch):
+    model = MixedLinearRegressor("y ~ x + (1 | g)", verbose=1).fit(data)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data)
+    monkeypatch.undo()
+    with pytest.raises(NotFittedError):
+        model.predict(data)
+
+
+def test_arrays_without_rows_are_predicted(data):
+    model = MixedLinearRegressor().fit(data[["x"]].to_numpy(), data["y"], groups=data["g"])
+    none = np.empty((0, 1))
+    assert model.predict(none, groups=[]).shape == (0,)
+    assert model.predict_interval(none, groups=[]).shape == (0, 2)
+    assert model.simulate(none, 3, groups=[]).shape == (0, 3)
 
 
 def test_other_errors(fitted, data):
@@ -436,7 +504,7 @@ def test_fewer_rows_than_columns(data):
         model = MixedLinearRegressor().fit(X, y)
     np.testing.assert_allclose(model.predict(X), y)
     assert np.isnan(model.sigma_)
-    assert model.df_resid_ == -1
+    assert model.df_resid_ == 0
     with (
         pytest.warns(RankDeficiencyWarning),
         pytest.warns(SingularFitWarning, match="explain the response exactly, so there is no var"),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from skmixed import MixedLinearRegressor, RankDeficiencyWarning
+from skmixed import MixedLinearRegressor, RankDeficiencyWarning, UnseenGroupsWarning
 from skmixed.datasets import load_machines, load_pastes, load_penicillin, load_sleepstudy
 from skmixed.design import build_design
 
@@ -361,3 +361,186 @@ def test_rows_that_the_training_data_do_not_determine_are_told():
     new = data[:3].assign(b=[2 * a[0] - 1, 5.0, 2 * a[2] - 1])
     with pytest.warns(RankDeficiencyWarning, match=r"1 row \(the first is row 1\).* b = 2 a - 1"):
         model.predict(new)
+
+
+# Part of the random effects
+
+
+@pytest.fixture(scope="module")
+def pastes_model():
+    return MixedLinearRegressor("strength ~ 1 + (1 | batch / cask)").fit(load_pastes().frame)
+
+
+def test_listed_factors_enter_and_the_others_do_not(pastes_model):
+    pastes = load_pastes().frame
+    fixed = pastes_model.predict(pastes, random_effects=False)
+    parts = {name: pastes_model.predict(pastes, random_effects=[name]) - fixed
+             for name in ("batch", "batch:cask")}  # fmt: skip
+    modes = pastes_model.random_effects_["batch"]["Intercept"]
+    np.testing.assert_allclose(parts["batch"], modes.loc[pastes["batch"]])
+    np.testing.assert_allclose(sum(parts.values()) + fixed, pastes_model.predict(pastes))
+    np.testing.assert_array_equal(pastes_model.predict(pastes, random_effects=[]), fixed)
+    both = pastes_model.predict(pastes, random_effects=("batch:cask", "batch"))
+    np.testing.assert_array_equal(both, pastes_model.predict(pastes))
+
+
+def test_columns_of_factors_that_are_left_out_may_be_absent(pastes_model):
+    pastes = load_pastes().frame
+    expected = pastes_model.predict(pastes, random_effects=["batch"])
+    found = pastes_model.predict(pastes[["batch"]], random_effects=["batch"])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "formula", ["1 + (Days | Subject) + (1 | week)", "Days + (1 | Subject) + (1 | day)"]
+)
+def test_one_term_of_a_slope_model(formula):
+    day = np.arange(180) % 7
+    frame = _sleep().assign(day=day, week=lambda d: d["Days"] // 4)
+    frame["Reaction"] += 30.0 * np.sin(day)
+    model = MixedLinearRegressor("Reaction ~ " + formula).fit(frame)
+    group, effects = next(iter(model.random_effects_.items()))
+    z = np.column_stack([np.ones(len(frame)), frame["Days"]])[:, : effects.shape[1]]
+    expected = np.einsum("ns,ns->n", z, effects.loc[frame[group]])
+    part = model.predict(frame, random_effects=[group])
+    fixed = model.predict(frame, random_effects=False)
+    np.testing.assert_allclose(part - fixed, expected, atol=1e-9 * np.abs(part).max())
+
+
+@pytest.mark.parametrize("part", ["batch", "batch:cask"])
+def test_standard_errors_are_those_of_the_listed_part(pastes_model, part):
+    """Prediction variance of x'beta + z'b with the other factors part of the noise."""
+    pastes = load_pastes().frame
+    old = build_design(pastes_model.formula, pastes)
+    V, cross = pastes_model.sigma_**2 * np.eye(60), np.zeros((60, 60))
+    for term, G in zip(old.random, pastes_model.result_.covariances, strict=True):
+        share = G.item() * (term.codes[:, None] == term.codes)
+        V += share
+        cross += share * (term.group == part)
+    inverse = np.linalg.inv(V)
+    rest = old.X - cross @ inverse @ old.X
+    variance = np.diag(cross) - np.einsum("nm,mk,nk->n", cross, inverse, cross)
+    variance += (rest**2 / (old.X.T @ inverse @ old.X).item())[:, 0]
+    mean, std = pastes_model.predict(pastes, random_effects=[part], return_std=True)
+    np.testing.assert_allclose(std, np.sqrt(variance), rtol=1e-6)
+    interval = pastes_model.predict_interval(pastes, random_effects=[part])
+    np.testing.assert_allclose(interval.mean(axis=1), mean)
+    np.testing.assert_allclose(np.diff(interval)[:, 0], 2 * norm.ppf(0.975) * std)
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "batch", ["x"], ["batch", "x"], [1], None, 1, 0.5])
+def test_anything_else_names_the_factors(pastes_model, wrong):
+    message = "must be True, False or a list of grouping factors, .* are 'batch', 'batch:cask'"
+    pastes = load_pastes().frame
+    for use in (pastes_model.predict, pastes_model.predict_interval, pastes_model.simulate):
+        with pytest.raises(ValueError, match=message):
+            use(pastes, random_effects=wrong)
+
+
+def test_a_model_without_factors_says_so():
+    model = MixedLinearRegressor("Reaction ~ Days").fit(_sleep())
+    with pytest.raises(ValueError, match="the model has no grouping factor"):
+        model.predict(_sleep(), random_effects=["Subject"])
+
+
+def test_simulations_draw_the_listed_effects(pastes_model):
+    row = load_pastes().frame[:1]
+    between = {name: G.iloc[0, 0] for name, G in pastes_model.covariances_.items()}
+    for listed in (["batch"], ["batch:cask"], False):
+        samples = pastes_model.simulate(row, 20000, random_state=0, random_effects=listed)
+        expected = pastes_model.sigma_**2 + sum(between[name] for name in listed or ())
+        assert samples.var() == pytest.approx(expected, rel=0.06)
+
+
+# What the fit does not know is told by every way of predicting
+
+WAYS = {
+    "predict": lambda m, X, **k: m.predict(X, **k),
+    "std": lambda m, X, **k: m.predict(X, return_std=True, **k),
+    "interval": lambda m, X, **k: m.predict_interval(X, **k),
+    "simulate": lambda m, X, **k: m.simulate(X, 2, random_state=0, **k),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_batch_of_unseen_levels_is_told(sleep_model, way):
+    new = _sleep().assign(Subject=lambda d: "S" + d["Subject"].astype(str))
+    message = "all 180 rows are of levels of 'Subject' .*now like 'S308', at the fit like '308'"
+    with pytest.warns(UnseenGroupsWarning, match=message):
+        way(sleep_model, new)
+    with pytest.warns(UnseenGroupsWarning, match="the row is one of a level of 'Subject'"):
+        way(sleep_model, new[:1])
+    way(sleep_model, new, random_effects=False)
+    way(sleep_model, new[:0])
+    new["Subject"] = new["Subject"].where(new["Days"] > 0, "308")
+    way(sleep_model, new)  # some are known
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_missing_groups_are_told(way):
+    frame = _sleep()
+    model = MixedLinearRegressor().fit(frame[["Days"]], frame["Reaction"], groups=frame["Subject"])
+    with pytest.warns(UnseenGroupsWarning, match="fitted with groups and predicts without them"):
+        way(model, frame[["Days"]])
+    way(model, frame[["Days"]], random_effects=False)
+    way(model, frame[["Days"]], groups=frame["Subject"])
+    model.set_params(unseen_groups="raise")
+    with pytest.raises(ValueError, match="fitted with groups and predicts without them"):
+        way(model, frame[["Days"]])
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_unseen_groups_may_be_an_error_or_nan_everywhere(way):
+    new = _sleep()[:3].assign(Subject=["308", "x", "y"])
+    settings = {"formula": "Reaction ~ Days + (1 | Subject)"}
+    model = MixedLinearRegressor(**settings, unseen_groups="raise").fit(_sleep())
+    with pytest.raises(ValueError, match="2 rows have a level of 'Subject'"):
+        way(model, new)
+    model = MixedLinearRegressor(**settings, unseen_groups="nan").fit(_sleep())
+    result = way(model, new)
+    for values in result if isinstance(result, tuple) else (result,):
+        np.testing.assert_array_equal(np.isnan(values).reshape(3, -1)[:, 0], [False, True, True])
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_rows_outside_the_row_space_are_told_everywhere(way):
+    frame = _sleep().assign(twice=lambda d: 2 * d["Days"])
+    with pytest.warns(RankDeficiencyWarning, match="twice = 2 Days"):
+        model = MixedLinearRegressor("Reaction ~ Days + twice + (1 | Subject)").fit(frame)
+    with pytest.warns(RankDeficiencyWarning, match="do not determine the prediction of 180 rows"):
+        way(model, frame.assign(twice=1000.0))
+
+
+KEYS = {
+    "booleans as integers": (lambda k: k % 2 == 1, lambda k: k % 2),
+    "integers as booleans": (lambda k: k % 2, lambda k: (k % 2).astype(bool)),
+    "single precision": (lambda k: k / 10, lambda k: (k / 10).astype(np.float32)),
+    "categories of integers": (lambda k: k, pd.Categorical),
+    "periods as timestamps": (lambda k: _days(k).to_period("D"), lambda k: _days(k)),
+    "objects": (lambda k: _days(k).astype(str).to_numpy(), lambda k: list(_days(k).astype(str))),
+}
+
+
+def _days(k):
+    return pd.DatetimeIndex(np.datetime64("2024-02-27") + k)
+
+
+@pytest.mark.parametrize(("fitted", "new"), KEYS.values(), ids=KEYS)
+def test_groups_of_another_type_are_the_same_groups(fitted, new):
+    rng, k = np.random.default_rng(0), np.arange(60) % 6
+    x, y = rng.normal(size=(60, 1)), rng.normal(size=60) + 3 * (k % 2) + k
+    model = MixedLinearRegressor().fit(x, y, groups=fitted(k))
+    expected = model.predict(x, groups=fitted(k))
+    np.testing.assert_array_equal(model.predict(x, groups=new(k)), expected)
+    assert not np.allclose(expected, model.predict(x, random_effects=False))
+
+
+def test_a_number_among_text_does_not_become_text(sleep_model):
+    new = {"Days": [1.0, 1.0], "Subject": [308, "309"]}
+    with pytest.raises(ValueError, match="column 'Subject' holds values of mixed types"):
+        sleep_model.predict(new)
+    model = MixedLinearRegressor().fit(
+        _sleep()[["Days"]], _sleep()["Reaction"], groups=list(_sleep()["Subject"])
+    )
+    with pytest.raises(ValueError, match="column 'groups' holds values of mixed types"):
+        model.predict(_sleep()[["Days"]][:2], groups=[308, "309"])

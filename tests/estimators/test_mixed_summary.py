@@ -1,5 +1,7 @@
 """Summaries, their HTML form, and every fitted attribute."""
 
+from copy import copy
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -302,3 +304,25 @@ def test_trace_holds_criterion_and_theta_of_every_step():
     for _, (value, *theta) in model.trace_.iterrows():
         at = objective.layout.from_user_theta(np.array(theta))
         assert objective(at) == pytest.approx(value, abs=1e-6)
+
+
+def test_large_and_small_numbers_beside_each_other(sleep):
+    """No power of ten for 1234567, and no lost digit of what stands beside it."""
+    text = str(
+        MixedLinearRegressor("Reaction ~ Days + (Days | Subject)")
+        .fit(sleep.assign(Days=1e-6 * sleep["Days"]))
+        .summary()
+    )
+    assert "e+" not in text
+    numbers = [float(word) for word in text.split() if word.replace(".", "").isdigit()]
+    for value in (24.741, 5922138.0, 25.592, 251.405, 6.8246, 10467286.0, 1545790.0):
+        assert min(abs(np.array(numbers) / value - 1)) < 3e-4
+
+
+def test_counts_of_millions_are_written_out(model):
+    fit = replace(model.result_, n_obs=1234567.0)
+    large = copy(model)
+    large.result_ = fit
+    text = str(large.summary())
+    assert "Number of obs: 1234567," in text
+    assert "1234561" in text.splitlines()[4]

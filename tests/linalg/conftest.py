@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
-from skmixed.linalg import crossproducts
-from skmixed.linalg.crossproducts import GramPlan, Group
+from skmixed.linalg import pattern
+from skmixed.linalg.crossproducts import assemble
+from skmixed.linalg.groups import Group
+from skmixed.linalg.pattern import GramPlan
 
 N_ROWS = 240
 
 
 @dataclass(frozen=True)
-class System:
+class Dense:
     """A plan with its cross-products and factors T, and A, Lt and chol(Omega) as dense arrays.
 
     Unknowns are ordered as the plan eliminates them: group by group, level by level.
@@ -27,7 +29,7 @@ class System:
 
     @cached_property
     def products(self):
-        return self.plan.assemble(self.weights, self.tail)
+        return assemble(self.plan, self.weights, self.tail[:, :-1], self.tail[:, -1])
 
     @cached_property
     def Z(self):
@@ -110,7 +112,7 @@ def _factors(rng):
 
 
 def random_system(structure, seed):
-    """System for (factor, number of effects) pairs, weighted for odd seeds."""
+    """Dense for (factor, number of effects) pairs, weighted for odd seeds."""
     rng = np.random.default_rng(seed)
     factors, groups = _factors(rng), []
     for name, s in structure:
@@ -119,7 +121,7 @@ def random_system(structure, seed):
     tail = rng.normal(size=(N_ROWS, 4))
     plan = GramPlan.build(groups, tail.shape[1])
     T = [np.tril(rng.normal(size=(g.n_columns, g.n_columns))) for g in plan.groups]
-    return System(plan, rng.uniform(0.5, 2.0, N_ROWS) if seed % 2 else None, tail, T)
+    return Dense(plan, rng.uniform(0.5, 2.0, N_ROWS) if seed % 2 else None, tail, T)
 
 
 STRUCTURES = {
@@ -147,7 +149,7 @@ CASES = [
 @cache
 def _system(name, route):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crossproducts, "_PAIR_COST", ROUTES[route])
+        patch.setattr(pattern, "_PAIR_COST", ROUTES[route])
         return random_system(STRUCTURES[name], seed=len(name))
 
 

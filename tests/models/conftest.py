@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from skmixed.design import Design, build_design
-from skmixed.models.covariance import CovarianceLayout
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.lmm import ProfiledDeviance
 
 N_ROWS = 72
@@ -112,12 +112,14 @@ class Marginal:
         return inverse - VX @ np.linalg.solve(self.X.T @ VX, VX.T) if self.X.size else inverse
 
     def derivatives(self):
-        """dV / dtheta_j at theta as functions of the entries (group, i, k) of the factors."""
-        for g, (j, i, k) in enumerate(self.layout.entries):
+        """For every theta_j in turn (group, rows of one level, z, dT of the group): T is linear."""
+        t, zero = self.layout.n_theta, self.layout.factors(np.zeros(self.layout.n_theta))
+        for unit in np.eye(t):
+            moved = self.layout.factors(unit)
+            g = next(g for g, (a, b) in enumerate(zip(moved, zero, strict=True)) if (a != b).any())
             group = self.layout.groups[g]
             same = (group.codes[:, None] == group.codes)[np.ix_(self.rows, self.rows)]
-            for entry in zip(j, i, k, strict=True):
-                yield g, same, group.z[self.rows], entry
+            yield g, same, group.z[self.rows], moved[g]
 
 
 @pytest.fixture

@@ -63,8 +63,8 @@ def _point(objective):
     gamma[0] = 1.8 if family.link.power is not None else -1.5 if bounded else 0.1
     size = 0.1 if family.link.power is not None else 0.3
     theta = size * (objective.layout.initial() + 0.2 * rng.normal(size=objective.n_theta))
-    T = objective.plan_factors(theta)
-    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.plan.groups]
+    T = objective.layout.factors(theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.groups]
     mode = mode_at(rows, gamma, u, T, LOG_DISP)
     if objective.joint:
         mode = find_mode(rows, mode, T, LOG_DISP, joint=True)
@@ -107,11 +107,79 @@ def test_gradient_of_the_quadrature(formula, n_agq, name, link):
     _check_gradient(_problem(formula, name, link, n_agq=n_agq).objective)
 
 
+def _in_rotated_coordinates(objective):
+    """The evaluation at a nearly singular covariance, and the layout that is made for it."""
+    at = _point(objective)
+    begin, end = objective.n_gamma, objective.n_gamma + objective.n_theta
+    at[begin : begin + 3] = [0.02, 0.5, 0.1]  # little on the diagonal of (x | g), much below
+    moved = objective.layout.recharted(at[begin:end])
+    assert moved is not None
+    return objective.evaluate(at), *moved
+
+
+@pytest.mark.parametrize("formula", ["(x | g)", "(x | g) + (x || h) + (1 | k)"])
+@pytest.mark.parametrize("n_agq", [0, 1])
+@pytest.mark.parametrize(("name", "link"), [("poisson", "log"), ("gamma", "log")])
+def test_gradient_in_rotated_coordinates(formula, n_agq, name, link):
+    objective = _problem(formula, name, link, n_agq=n_agq).objective
+    state, *_ = _in_rotated_coordinates(objective)
+    evaluate, moved, upright = state.recharted()
+    assert any((a != b).any() for a, b in zip(moved.T, state.T, strict=True))
+    assert moved.value == state.value
+    assert evaluate(moved.parameters).value == pytest.approx(state.value, abs=1e-9)
+    assert_allclose(upright(moved.parameters), state.parameters, atol=1e-12)
+    at = moved.parameters + 0.05 * np.random.default_rng(4).normal(size=len(moved.parameters))
+    for point in (moved.parameters, at):
+        gradient = evaluate(point).gradient
+        expected = _numerical_gradient(moved.objective, point)
+        assert_allclose(gradient, expected, rtol=1e-7, atol=1e-6)
+    assert_allclose(moved.gradient, evaluate(moved.parameters).gradient, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_agq", [2, 5])
+def test_gradient_of_the_quadrature_in_rotated_coordinates(n_agq):
+    """The nodes turn with the coordinates, so that a search stays in those that it began in."""
+    objective = _problem("(x | g)", "poisson", "log", n_agq=n_agq).objective
+    state, layout, theta = _in_rotated_coordinates(objective)
+    assert state.recharted() is None
+    at = state.parameters.copy()
+    at[objective.n_gamma :] = theta
+    turned = replace(objective, layout=layout)
+    gradient = turned.evaluate(at).gradient
+    assert_allclose(gradient, _numerical_gradient(turned, at), rtol=1e-7, atol=1e-6)
+
+
+def test_an_evaluation_goes_back_to_upright_coordinates():
+    objective = _problem("(x | g) + (1 | h)", "poisson", "log").objective
+    state, *_ = _in_rotated_coordinates(objective)
+    moved = state.recharted()[1]
+    theta = moved.objective.layout.upright(moved.objective.split(moved.parameters)[1])
+    back = moved.in_chart(objective.layout, theta)
+    assert objective.near.state is back
+    assert_allclose(back.gradient, state.gradient, rtol=1e-6, atol=1e-6)
+    assert_allclose(back.hessian, state.hessian, rtol=1e-6, atol=1e-6)
+    for u, v in zip(back.mode.u, state.mode.u, strict=True):
+        assert_allclose(u, v, atol=1e-7)
+
+
+def test_tangent_of_the_mode_in_rotated_coordinates():
+    objective = _problem("(x | g)", "poisson", "log").objective
+    state, *_ = _in_rotated_coordinates(objective)
+    moved = state.recharted()[1]
+    at = moved.parameters
+    for e in 1e-4 * np.eye(len(at)):
+        u = moved.objective.evaluate(at + e).mode.u
+        _, expected = next(iter(moved.expected_modes(at + e)))
+        for a, b, start in zip(u, expected, moved.mode.u, strict=True):
+            assert np.abs(a - b).max() < 1e-3 * max(np.abs(a - start).max(), 1e-6)
+
+
 @pytest.mark.parametrize(("n_groups", "n_other"), [(60, 6), (500, 400)], ids=["dense", "sparse"])
 def test_gradient_beside_a_dense_and_a_sparse_border(n_groups, n_other):
     settings = {"n": 1200, "n_groups": n_groups, "n_other": n_other}
     objective = _problem("(x | g) + (1 | h)", **settings).objective
-    assert (objective.rows.plan.entries[0] is None) == (n_other == 6)
+    sparse = objective.rows.pattern._plan.is_sparse
+    assert sparse == (n_other == 400)
     at = _point(objective)
     gradient = objective.evaluate(at).gradient
     direction = np.random.default_rng(0).normal(size=len(at))
@@ -125,7 +193,7 @@ def test_gradient_beside_a_dense_and_a_sparse_border(n_groups, n_other):
 def test_one_node_is_the_laplace_approximation(formula):
     laplace = _problem(formula).objective
     at = _point(laplace)
-    s = laplace.rows.plan.groups[0].n_columns
+    s = laplace.rows.groups[0].n_columns
     settings = {"rule": Rule.product(1, s), "near": laplace.near}
     one = QuadratureDeviance(laplace.rows, laplace.layout, **settings).evaluate(at)
     two = laplace.evaluate(at)
@@ -135,7 +203,7 @@ def test_one_node_is_the_laplace_approximation(formula):
 
 def _log_integrand(rows, gamma, T, level):
     """u -> log p(y_level | u) - u'u / 2 of one level."""
-    group = rows.plan.groups[0]
+    group = rows.groups[0]
     mine = group.codes == level
     z, eta0 = group.z[mine], rows.fixed_part(gamma)[mine]
     y, w = rows.y[mine], rows.w[mine]
@@ -162,8 +230,8 @@ def _log_integral(f, s):
 def _brute_force(objective, at):
     """-2 log likelihood by numerical integration, level by level."""
     gamma, theta, _ = objective.split(at)
-    T, total = objective.plan_factors(theta)[0], 0.0
-    for level in range(objective.rows.plan.groups[0].n_levels):
+    T, total = objective.layout.factors(theta)[0], 0.0
+    for level in range(objective.rows.groups[0].n_levels):
         total -= 2 * _log_integral(_log_integrand(objective.rows, gamma, T, level), len(T))
     return total
 
@@ -196,8 +264,8 @@ def test_a_gaussian_response_is_integrated_exactly():
     objective = problem.objective
     at = _point(objective)
     gamma, theta, log_disp = objective.split(at)
-    rows, group = objective.rows, objective.rows.plan.groups[0]
-    T = objective.plan_factors(theta)[0]
+    rows, group = objective.rows, objective.rows.groups[0]
+    T = objective.layout.factors(theta)[0]
     V = np.diag(np.exp(log_disp) / rows.w)
     same = group.codes[:, None] == group.codes
     V += same * (group.z @ T @ T.T @ group.z.T)
@@ -320,11 +388,11 @@ def test_negative_weights_are_handled():
     rows = objective.rows
     far = replace(rows, y=np.where(np.arange(len(rows.y)) < 12, rows.w - rows.y, rows.y))
     start = mode_at(far, np.array([3.0, 2.0]), objective.near.state.mode.u,
-                    objective.plan_factors(objective.split(at)[1]), 0.0)  # fmt: skip
+                    objective.layout.factors(objective.split(at)[1]), 0.0)  # fmt: skip
     assert start.curve.weight.min() < 0
-    mode = find_mode(far, start, objective.plan_factors(objective.split(at)[1]), 0.0)
+    mode = find_mode(far, start, objective.layout.factors(objective.split(at)[1]), 0.0)
     c = far.level_sums(mode.curve.score)[0]
-    assert_allclose(mode.u[0], objective.plan_factors(objective.split(at)[1])[0].T @ c, atol=1e-8)
+    assert_allclose(mode.u[0], objective.layout.factors(objective.split(at)[1])[0].T @ c, atol=1e-8)
 
 
 def test_a_rule_integrates_polynomials():

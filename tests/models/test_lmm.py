@@ -1,13 +1,15 @@
 """The profiled deviance against the marginal density, and its derivatives."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.linalg.system import Effects
+from skmixed.models.lmm import ProfiledDeviance, Response, fit_lmm
 
 
 def _criterion(marginal, theta):
@@ -35,13 +37,30 @@ def test_gradient_by_finite_differences(marginal, theta):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["(x | g)", "(x | g) + (0 + x + z | h)"])
+def test_derivatives_in_rotated_coordinates(data, text):
+    upright = ProfiledDeviance.from_design(build_design(f"y ~ x + {text}", data))
+    theta = np.resize([0.02, 0.5, 0.1], upright.layout.n_theta)
+    state = upright.evaluate(theta)
+    evaluate, moved, back = state.recharted()
+    assert evaluate(moved.theta).value == pytest.approx(state.value, rel=1e-12)
+    np.testing.assert_allclose(moved.gradient, evaluate(moved.theta).gradient, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moved.hessian, evaluate(moved.theta).hessian, rtol=1e-8, atol=1e-8)
+    T = upright.layout.factors(back(moved.theta))
+    for a, b in zip(T, upright.layout.factors(theta), strict=True):
+        np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-13)
+    step = 1e-5 * np.eye(len(theta))
+    expected = [
+        (evaluate(moved.theta + e).value - evaluate(moved.theta - e).value) / 2e-5 for e in step
+    ]
+    np.testing.assert_allclose(moved.gradient, expected, rtol=1e-6, atol=1e-6)
+
+
 def _directions(marginal, theta):
     """dV_j for every theta_j, and the function (i, j) -> d2V_ij, in the engine's covariates."""
     factors = marginal.layout.factors(theta)
     first, entries = [], []
-    for g, same, z, (_, i, k) in marginal.derivatives():
-        dT = np.zeros_like(factors[g])
-        dT[i, k] = 1.0
+    for g, same, z, dT in marginal.derivatives():
         first.append(same * (z @ (dT @ factors[g].T + factors[g] @ dT.T) @ z.T))
         entries.append((g, same, z, dT))
 
@@ -49,8 +68,7 @@ def _directions(marginal, theta):
         (g, same, z, dA), (other, _, _, dB) = entries[a], entries[b]
         return same * (z @ (dA @ dB.T + dB @ dA.T) @ z.T) if g == other else np.zeros(same.shape)
 
-    order = np.argsort([j for *_, (j, _, _) in marginal.derivatives()])
-    return [first[o] for o in order], lambda a, b: second(order[a], order[b])
+    return first, second
 
 
 def test_average_information_by_its_definition(marginal, theta):
@@ -141,6 +159,51 @@ def test_weights_of_one_are_no_weights(data):
     )
     theta = np.array([0.8, 0.3, 0.5])
     assert other(theta) == pytest.approx(one(theta), rel=1e-13)
+
+
+def _other_response(marginal):
+    """Another response to the same rows, and the objective that is made from scratch for it."""
+    rng = np.random.default_rng(8)
+    y = 50.0 + 3.0 * rng.normal(size=len(marginal.design.y)) + marginal.design.X.sum(axis=1)
+    design = replace(marginal.design, y=y)
+    return y, ProfiledDeviance.from_design(design, reml=marginal.objective.reml)
+
+
+def test_another_response_without_another_assembly(marginal, theta):
+    y, fresh = _other_response(marginal)
+    objective = marginal.objective
+    moved = objective.with_response(objective.response(marginal.design, y))
+    state, expected = moved.evaluate(theta), fresh.evaluate(theta)
+    assert state.value == pytest.approx(expected.value, rel=1e-10)
+    np.testing.assert_allclose(state.gradient, expected.gradient, rtol=1e-8, atol=1e-8)
+    assert moved.source.response == fresh.source.response
+    np.testing.assert_allclose(fit_lmm(moved).beta, fit_lmm(fresh).beta, rtol=1e-5, atol=1e-6)
+
+
+def test_another_response_from_its_cross_products_alone(marginal, theta, formula):
+    """[Z Q]'Wy and y'Wy, and no row."""
+    y, fresh = _other_response(marginal)
+    design, objective = marginal.design, marginal.objective
+    offset = 0.0 if design.offset is None else design.offset
+    counted = (1.0 if design.weights is None else design.weights) * (
+        1.0 if design.frequencies is None else design.frequencies
+    )
+    weighted = counted * (y - offset)
+    Q = objective.basis.orthonormal(design.X)
+    cross = Effects.of([group.sums(weighted) for group in marginal.layout.groups], Q.T @ weighted)
+    response = Response(cross, weighted @ (y - offset), np.zeros(Q.shape[1]))
+    assert objective.with_response(response)(theta) == pytest.approx(
+        fresh.evaluate(theta).value, rel=1e-8 if formula == "shifted" else 1e-10
+    )
+
+
+def test_a_response_that_is_explained_exactly(data):
+    design = build_design("y ~ x + (x | g)", data)
+    objective = ProfiledDeviance.from_design(design)
+    moved = objective.with_response(objective.response(design, 2.0 + 3.0 * design.X[:, 1]))
+    assert moved.exact
+    np.testing.assert_allclose(fit_lmm(moved).beta, [2.0, 3.0], rtol=1e-12)
+    assert not moved.with_response(moved.response(design, design.y)).exact
 
 
 def test_refit_is_the_fit_by_the_other_criterion(data):

@@ -330,6 +330,65 @@ def test_trellis_with_polars_and_a_response_apart(sleep):
     assert len(display.points) == 180
 
 
+@pytest.fixture(scope="module")
+def nested():
+    """Pupils in classes in schools, marked by crossed raters."""
+    rng = np.random.default_rng(7)
+    df = pd.DataFrame({"school": np.repeat(list("ABCDEFGH"), 60), "x": rng.normal(size=480)})
+    df["class"] = df["school"] + np.tile(np.repeat(list("1234"), 15), 8)
+    df["rater"] = rng.integers(0, 8, 480)
+    df["both"] = df["rater"].astype(str) + df["school"]
+    df["y"] = 5 * df["x"] + df["school"].map(dict(zip("ABCDEFGH", range(8), strict=True))) * df["x"]
+    for name, sd in (("school", 4.0), ("class", 3.0), ("rater", 3.0), ("both", 2.0)):
+        codes = pd.factorize(df[name])[0]
+        df["y"] += sd * rng.normal(size=codes.max() + 1)[codes]
+    df["y"] += 0.5 * rng.normal(size=480)
+    text = "y ~ x + (x | school) + (1 | class) + (1 | rater) + (1 | rater:school)"
+    return df, MixedLinearRegressor(text).fit(df)
+
+
+@pytest.mark.parametrize(
+    ("group", "entering"),
+    [
+        ("school", ["school"]),
+        ("class", ["school", "class"]),
+        ("rater", ["rater"]),
+        ("rater:school", ["school", "rater", "rater:school"]),
+    ],
+)
+def test_lines_have_the_effects_that_are_the_same_in_the_whole_panel(nested, group, entering):
+    df, model = nested
+    df = df.sample(frac=1.0, random_state=1)  # the first row of a panel is anyone's
+    display = TrellisDisplay.from_estimator(model, df, x="x", group=group)
+    labels = df.assign(**{"rater:school": df["rater"].astype(str) + ":" + df["school"]})
+    for lines, level in zip(display.lines_, display.points["level"].unique(), strict=True):
+        grid = lines["mixed"].get_xdata()
+        own = labels[labels[group] == level].iloc[0]
+        expected = model.fixed_effects_["Intercept"] + model.fixed_effects_["x"] * grid
+        for name in entering:
+            effects = model.random_effects_[name].loc[own[name]]
+            expected = expected + effects["Intercept"] + effects.get("x", 0.0) * grid
+        np.testing.assert_allclose(lines["mixed"].get_ydata(), expected, rtol=1e-8, atol=1e-8)
+        points = display.points[display.points["level"] == level]
+        assert len(points) == (labels[group] == level).sum()
+
+
+def test_trellis_names_a_response_given_apart(sleep):
+    model = MixedLinearRegressor("Days + (Days | Subject)").fit(sleep, sleep["Reaction"])
+    display = TrellisDisplay.from_estimator(model, sleep, sleep["Reaction"])
+    assert display.response == "Reaction"
+
+
+def test_prior_weights_count_within_levels(sleep):
+    data = sleep.assign(w=np.where(sleep["Days"] < 5, 9.0, 1.0))
+    formula = "Reaction ~ Days + (Days | Subject)"
+    model = MixedLinearRegressor(formula, prior_weights="w").fit(data)
+    display = ShrinkageDisplay.from_estimator(model, data)
+    rows = data[data["Subject"] == "308"]
+    slope, level = np.polyfit(rows["Days"], rows["Reaction"], 1, w=np.sqrt(rows["w"]))
+    np.testing.assert_allclose(display.within.loc["308"], [level, slope], rtol=1e-6)
+
+
 # Generalised models
 
 
@@ -350,8 +409,10 @@ def test_displays_of_a_generalised_model():
     level = trellis.points["level"].iloc[0]
     first = df[df["item"] == level].iloc[[0]]
     at = np.linspace(df["Anger"].min(), df["Anger"].max(), 25)
-    probability = model.predict_proba(pd.concat([first] * 25).assign(Anger=at))[:, 1]
-    np.testing.assert_allclose(trellis.lines_[0]["mixed"].get_ydata(), probability)
+    rows = pd.concat([first] * 25).assign(Anger=at)
+    eta = model.predict(rows, random_effects=False, scale="link")
+    eta += model.random_effects_["item"].loc[level, "Intercept"]  # persons vary: those at 0
+    np.testing.assert_allclose(trellis.lines_[0]["mixed"].get_ydata(), 1 / (1 + np.exp(-eta)))
 
     with pytest.raises(ValueError, match="residuals of MixedLogisticClassifier are not normal"):
         NormalQuantileDisplay.from_estimator(model, df)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.covariance import CovarianceLayout, canonical_factor, standardise
+from skmixed.models.layout import CovarianceLayout, standardise
+from skmixed.models.structures import NEGLIGIBLE
 
 
 @pytest.fixture
@@ -81,49 +82,18 @@ def test_without_rows_keeps_the_layout(layout):
     np.testing.assert_array_equal(slim.user_theta(theta), layout.user_theta(theta))
 
 
-@pytest.mark.parametrize("s", [1, 2, 3, 6])
-def test_canonical_factor(s):
-    A = np.random.default_rng(s).normal(size=(s, s))
-    L = canonical_factor(A)
-    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
-    assert (np.diag(L) >= 0).all()
-    assert not np.triu(L, 1).any()
-
-
-@pytest.mark.parametrize(
-    "A",
-    [
-        np.zeros((2, 2)),
-        np.array([[0.0, 0.0], [1.0, 2.0]]),
-        np.outer([1.0, -2.0, 0.5], [1.0, 1.0, 0.0]),
-    ],
-)
-def test_canonical_factor_of_singular_covariances(A):
-    """Columns that belong to no new direction are exactly zero."""
-    L = canonical_factor(A)
-    np.testing.assert_allclose(L @ L.T, A @ A.T, atol=1e-12)
-    assert np.count_nonzero(np.diag(L)) == np.linalg.matrix_rank(A @ A.T)
-
-
-@pytest.mark.parametrize("unit", [1e-160, 1e-9, 1e9, 1e150])
-def test_canonical_factor_in_any_units(unit):
-    """Effects of very different size are not a singular covariance."""
-    L = canonical_factor(np.diag([unit, 1.0]) @ np.array([[1.0, 0.0], [0.5, 2.0]]))
-    np.testing.assert_allclose(L, [[unit, 0.0], [0.5, 2.0]], rtol=1e-12)
-
-
-def test_tidy_puts_negligible_deviations_to_zero(data):
+def test_settled_puts_negligible_deviations_to_zero(data):
     layout = CovarianceLayout.build(build_design("y ~ x + (x | g)", data).random)
     theta = layout.initial() * 1.0
     theta[-1] = 1e-7
-    tidied = layout.tidy(theta)
-    T = layout.term_factor(tidied, 0)
+    settled = layout.settled(theta, NEGLIGIBLE)
+    T = layout.term_factor(settled, 0)
     assert np.linalg.matrix_rank(T) == 1
     np.testing.assert_allclose(
         T @ T.T, (lambda t: t @ t.T)(layout.term_factor(theta, 0)), atol=1e-6
     )
     well = layout.initial()
-    np.testing.assert_array_equal(layout.tidy(well), well)
+    np.testing.assert_array_equal(layout.settled(well, NEGLIGIBLE), well)
 
 
 def test_two_degenerate_terms_of_one_group_are_rotated_together():
@@ -134,8 +104,46 @@ def test_two_degenerate_terms_of_one_group_are_rotated_together():
     design = build_design("y ~ 1 + (0 + a + b | g) + (0 + c + d | g)", table)
     layout = CovarianceLayout.build(design.random)
     theta = np.array([0.01, 1.0, 0.5, 0.02, -1.0, 0.3])
-    rotated, moved = layout.rotated(theta)
+    rotated, moved = layout.recharted(theta)
     before, after = layout.factors(theta)[0], rotated.factors(moved)[0]
     np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-14)
     np.testing.assert_allclose(rotated.upright(moved), theta, atol=1e-12)
-    assert rotated.rotated(moved) is None
+    assert rotated.recharted(moved) is None
+
+
+def test_names_of_theta(layout, data):
+    names = layout.names
+    assert len(names) == layout.n_theta
+    assert names[:3] == [
+        (0, "Intercept", "Intercept"),
+        (0, "x", "Intercept"),
+        (0, "z", "Intercept"),
+    ]
+    assert names[6] == (4, "x", "x")  # (0 + x | h)
+
+
+LME4_ORDER = {  # lme4 1.1-31: cnms of lFormula() for 6 levels of a and b, 8 of c, 3 of k
+    "(1 | b) + (1 | a)": "b1 a1",
+    "(1 | b) + (1 | c) + (1 | a)": "c1 a1 b1",
+    "(x || b) + (1 | a)": "b1 bx a1",
+    "(1 | b) + (x || a) + (1 | c)": "c1 ax a1 b1",
+    "(1 | a) + (1 | c) + (0 + x | a)": "c1 ax a1",
+    "(0 + x | b) + (1 | a) + (1 | b) + (1 | c)": "c1 b1 a1 bx",
+    "(1 | k / c)": "k:c1 k1",
+    "(1 | k) + (1 | a) + (x || b) + (0 + x | c)": "cx bx b1 a1 k1",
+}
+
+
+@pytest.mark.parametrize("formula", LME4_ORDER)
+def test_order_of_theta_is_lme4s_also_among_factors_with_as_many_levels(formula):
+    rng = np.random.default_rng(0)
+    data = {name: np.arange(240) % size for name, size in zip("abck", (6, 6, 8, 3), strict=True)}
+    data["b"] = np.arange(240) // 40
+    data |= {"x": rng.normal(size=240), "y": rng.normal(size=240)}
+    random = build_design(f"y ~ 1 + {formula}", data).random
+    layout = CovarianceLayout.build(random)
+    names = [t.group + t.names[0].replace("Intercept", "1") for t in random]
+    for place, name in enumerate(LME4_ORDER[formula].split()):
+        theta = np.zeros(layout.n_theta)
+        theta[names.index(name)] = 1.0
+        assert np.flatnonzero(layout.user_theta(theta)).tolist() == [place]

@@ -1,45 +1,90 @@
-"""Responses of generalised linear models: labels, trials, and the range of the family."""
+"""What a generalised model explains: labels, trials, and the range of the family."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from skmixed._warn import warn
+from skmixed.design.columns import TextColumn, as_column
+from skmixed.estimators._checks import check_magnitude
 
 # Successes this close to an integer are that integer.
 _INTEGER = 1e-6
 
 
-def encode_labels(values, classes, who):
-    """0.0 and 1.0 (NaN where missing) for two labels, and the labels in order.
+@dataclass(frozen=True)
+class Outcome:
+    """The response as a family takes it.
 
-    Parameters
-    ----------
-    values : (n,) array or categorical
-    classes : (2,) or None
-        Known labels, or None to find them: in sorted order, of a categorical in its own.
+    y (n,): the response, for the binomial family the number of successes; trials (n,): its prior
+    weights, for the binomial family the numbers of trials; classes (2,): the labels that were
+    failure and success, None for a response of numbers.
     """
-    categories = getattr(getattr(values, "dtype", None), "categories", None)
-    values = pd.Series(np.asarray(values))
-    missing = values.isna().to_numpy()
-    if classes is None:
-        known = values[~missing]
-        found = set(known.unique())
-        ordered = sorted(found) if categories is None else [c for c in categories if c in found]
-        classes = np.asarray(ordered) if ordered else np.zeros(0)
-        _check_two(classes, who)
-    codes = pd.Index(classes).get_indexer(values).astype(float)
-    unknown = (codes < 0) & ~missing
-    if unknown.any():
-        raise ValueError(
-            f"{who}: y holds {values[unknown].tolist()[0]!r}, which is none of the classes "
-            f"{classes.tolist()}"
-        )
-    return np.where(missing, np.nan, codes), classes
+
+    y: np.ndarray
+    trials: np.ndarray
+    classes: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, design, family, labels, who) -> Outcome:
+        """The outcome of the rows of a design; ``labels`` are those that its response numbers."""
+        y, classes = (design.y, None) if labels is None else _two_classes(design.y, labels, who)
+        if family.name == "binomial":
+            successes, trials = successes_and_trials(y, design.weights, who)
+            return cls(successes, trials, classes)
+        _check_range(y, family, who)
+        return cls(y, np.ones(len(y)) if design.weights is None else design.weights)
 
 
-def _check_two(classes, who):
+# Labels
+
+
+def is_numeric(values) -> bool:
+    """Whether a response is numbers; booleans are labels."""
+    values = as_column(values)
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind == "O" and not isinstance(values, TextColumn):
+        found = pd.api.types.infer_dtype(np.asarray(values), skipna=True)
+        return found in ("integer", "floating", "mixed-integer-float", "decimal", "empty")
+    return kind in "iufc"
+
+
+def numbered_labels(values):
+    """Numbers 0.0, 1.0, ... of labels, NaN where they are missing, and the labels (k,) in order.
+
+    The order is that of the categories of a categorical, else the sorted one. The labels need not
+    occur in the rows that a fit uses: see :func:`_two_classes`.
+    """
+    values = as_column(values)
+    values = values.values if isinstance(values, TextColumn) else values
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, labels = values.codes, values.categories
+    else:
+        codes, labels = pd.factorize(values, sort=True)
+        found = pd.api.types.infer_dtype(labels, skipna=True)
+        if found.startswith("mixed") and found != "mixed-integer-float":
+            raise ValueError(
+                f"the labels of the response have mixed types ({found}): make them all text, or "
+                "all numbers"
+            )
+    return np.where(codes < 0, np.nan, codes.astype(float)), np.asarray(list(labels))
+
+
+def codes_of(values, classes):
+    """0.0 and 1.0 of the two classes, NaN where a label is missing, 2.0 for any other label."""
+    numbers, labels = numbered_labels(values)
+    place = pd.Index(classes).get_indexer(pd.Index(labels)).astype(float)
+    place = np.append(np.where(place < 0, 2.0, place), np.nan)
+    return place[np.where(np.isnan(numbers), -1, numbers).astype(int)]
+
+
+def _two_classes(numbers, labels, who):
+    """0.0 and 1.0 for the two labels that occur, and these labels."""
+    used, codes = np.unique(numbers.astype(int), return_inverse=True)
+    classes = labels[used]
     if len(classes) > 2:
         shown = ", ".join(map(repr, classes[:4].tolist())) + (", ..." if len(classes) > 4 else "")
         raise ValueError(
@@ -50,6 +95,10 @@ def _check_two(classes, who):
     if len(classes) < 2:
         only = f"only one class, {classes.tolist()[0]!r}" if len(classes) else "no class at all"
         raise ValueError(f"{who}: y holds {only}: a classifier needs rows of two classes")
+    return codes.reshape(-1).astype(float), classes
+
+
+# Counts and the range of the family
 
 
 def successes_and_trials(y, weights, who):
@@ -111,7 +160,7 @@ def _check_outcomes(successes, trials, who):
         )
 
 
-def positive_or_count(y, family, who):
+def _check_range(y, family, who):
     """Check a response against the range of a family other than the binomial."""
     if y.ndim == 2:
         raise ValueError(
@@ -121,6 +170,7 @@ def positive_or_count(y, family, who):
     problem = family.problem(y)
     if problem is not None:
         raise ValueError(f"{who} with family={family.name!r}: {problem}")
+    check_magnitude(y, family, who)
     if not family.discrete:
         return
     if not y.any():
@@ -130,11 +180,10 @@ def positive_or_count(y, family, who):
         )
     fractions = int(np.sum(y != np.round(y)))
     if fractions:
-        warnings.warn(
+        warn(
             f"{who} with family={family.name!r}: {fractions} response{'s' * (fractions > 1)} "
             "are not whole numbers. Estimates are those of a quasi-likelihood; deviance_ and what "
             "is derived from it are not those of counts. For rates give an offset of log exposure, "
             "for positive measurements use family='gamma'",
             UserWarning,
-            stacklevel=4,
         )

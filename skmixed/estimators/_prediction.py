@@ -1,0 +1,262 @@
+"""Prediction: new rows come in by one way, which tells what the fit does not know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from skmixed._warn import warn
+from skmixed.design.columns import Table, TextColumn
+from skmixed.design.design import Design, read_prior_weights
+from skmixed.estimators._attributes import FittedMixedModel
+from skmixed.estimators._dependencies import dependency_text
+from skmixed.estimators._input import GROUPS, ReadsTables, with_groups
+from skmixed.exceptions import RankDeficiencyWarning, UnseenGroupsWarning
+from skmixed.linalg.rank import RowBlocks
+from skmixed.models.linear import outside_row_space
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """New rows as a prediction takes them.
+
+    terms: the random-effects terms that enter, None for the others; unseen (n,): rows with a
+    level of theirs that the fit did not have.
+    """
+
+    table: Table
+    design: Design
+    terms: tuple
+    unseen: np.ndarray
+
+    def over_input(self, values):
+        """Values of the rows that were kept over all rows of the input, NaN elsewhere."""
+        if len(values) == self.design.n_input:
+            return values
+        full = np.full((self.design.n_input, *values.shape[1:]), np.nan)
+        full[self.design.rows] = values
+        return full
+
+
+class PredictsNewRows(ReadsTables, FittedMixedModel):
+    """Rows, linear predictors, intervals and simulations of a fitted mixed model."""
+
+    unseen_groups: str
+    missing: str
+    prior_weights: Any
+    design_spec_: Any
+
+    # Rows
+
+    def _new_rows(self, X, groups=None, random_effects=True, *, levels="fit") -> NewRows:
+        """New rows, with a word on unseen levels and on rows outside the row space.
+
+        ``levels``: codes in those of the fit, in the rows' "own", or "none", which reads no
+        grouping column; the terms that enter are the same.
+        """
+        entering = self._entering(random_effects)
+        table = self._new_table(X, groups)
+        no_groups = groups is None and GROUPS not in self._feature_names()
+        used = {name for group in entering if levels != "none" for name in self._columns_of(group)}
+        unread = {name for group in self.labels_.levels for name in self._columns_of(group)} - used
+        absent = unread | {GROUPS} if no_groups else unread
+        need = ("fixed", "random") if entering else ("fixed",)
+        design = self._read_rows(table, need, absent)
+        unseen = np.zeros(len(design.rows), dtype=bool)
+        if levels != "none":
+            unseen = self._unseen(design, entering, table, no_groups and GROUPS in used)
+        if levels == "own" and entering:
+            design = self._read_rows(table, need, absent, levels="own")
+        self._tell_outside(design)
+        terms = tuple(term if term.group in entering else None for term in design.random)
+        return NewRows(table, design, terms, unseen)
+
+    def _new_design(self, X) -> Design:
+        """The design of rows that have all columns of the fit."""
+        return self._new_rows(X).design
+
+    def _read_rows(self, table, need, absent, levels="fit"):
+        return self.design_spec_.new(
+            table, need=need, missing=self.missing, levels=levels, absent=tuple(absent)
+        )
+
+    def _new_table(self, X, groups) -> Table:
+        """New rows by name, with the column ``groups`` if the model was fitted with one."""
+        table = self._table(X, reset=False)
+        if GROUPS in self._feature_names() or GROUPS not in self.design_spec_.needs():
+            if groups is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: groups were given for prediction, but the model was "
+                    "fitted without groups"
+                )
+            return table
+        return table if groups is None else with_groups(table, groups)
+
+    def _columns_of(self, group):
+        return self.design_spec_.groups[group].columns
+
+    def _entering(self, random_effects) -> tuple[str, ...]:
+        """The grouping factors whose random effects enter a prediction."""
+        known = tuple(self.labels_.levels)
+        if isinstance(random_effects, bool | np.bool_):
+            return known if random_effects else ()
+        listed = isinstance(random_effects, Iterable) and not isinstance(random_effects, str)
+        names = list(random_effects) if listed else None
+        if names is None or not all(isinstance(name, str) and name in known for name in names):
+            have = f"those of the model are {', '.join(map(repr, known))}"
+            raise ValueError(
+                f"{type(self).__name__}: random_effects must be True, False or a list of grouping "
+                f"factors, got {random_effects!r}: "
+                f"{have if known else 'the model has no grouping factor'}"
+            )
+        return tuple(name for name in known if name in names)
+
+    # What the fit does not know
+
+    def _unseen(self, design, entering, table, without_groups):
+        """Mask of the rows with an unseen level; an error or a warning as ``unseen_groups`` has it.
+
+        A warning is due where all rows of a batch are unseen: often the levels are the same and
+        have another type.
+        """
+        unseen = np.zeros(len(design.rows), dtype=bool)
+        codes = {term.group: term.codes for term in design.random if term.group in entering}
+        for group, own in codes.items():
+            new = own < 0
+            unseen |= new
+            missing = without_groups and GROUPS in self._columns_of(group)
+            if self.unseen_groups == "raise" and new.any():
+                count = int(new.sum())
+                told = self._without_groups() if missing else _unseen_error(group, count)
+                raise ValueError(f"{type(self).__name__}: {told}")
+            if self.unseen_groups == "population" and len(new) and new.all():
+                told = self._without_groups() if missing else self._all_unseen(group, design, table)
+                warn(f"{type(self).__name__}: {told}", UnseenGroupsWarning)
+        return unseen
+
+    def _without_groups(self):
+        return (
+            "the model was fitted with groups and predicts without them: every row is one of an "
+            "unseen group. Pass groups=, or random_effects=False if that is meant"
+        )
+
+    def _all_unseen(self, group, design, table):
+        n, columns = len(design.rows), self._columns_of(group)
+        levels = ""
+        if len(columns) == 1:
+            now, fit = table.column(group), self.labels_.levels[group]
+            now = now.values if isinstance(now, TextColumn) else now
+            levels = f" (now like {_shown(now[design.rows[0]])}, at the fit like {_shown(fit[0])})"
+        rows = "the row is one of a level" if n == 1 else f"all {n} rows are of levels"
+        return (
+            f"{rows} of {group!r} that the training data did not have{levels} and count as unseen. "
+            "If the levels should be known, convert the column to its type at the fit"
+        )
+
+    def _tell_outside(self, design: Design):
+        """Warn of rows in which a dependent column is not the combination it was at the fit."""
+        basis = self.result_.basis
+        if not basis.aliased.any() or not len(design.X):
+            return
+        gap = outside_row_space(basis, RowBlocks(design.X))
+        outside = np.flatnonzero(gap.any(axis=1))
+        if len(outside):
+            j = np.flatnonzero(basis.aliased)[np.flatnonzero(gap[outside[0]])[0]]
+            names = self.labels_.columns
+            rule = dependency_text(basis, j, names)
+            warn(
+                f"{type(self).__name__}: the training data do not determine the prediction of "
+                f"{len(outside)} row{'s' * (len(outside) > 1)} (the first is row "
+                f"{design.rows[outside[0]]}): they had {names[j]} = {rule}, which does "
+                "not hold there, and the prediction depends on which columns were left out",
+                RankDeficiencyWarning,
+            )
+
+    # Linear predictors
+
+    def _estimable(self, X):
+        """Rows of X for the coefficients of the kept columns: X itself where those are used."""
+        return X @ self._minimum_norm if self._shortest else X
+
+    def _fixed_part(self, rows: NewRows) -> np.ndarray:
+        """offset + X beta; NaN for rows of unseen levels where that is wanted."""
+        fit, design = self.result_, rows.design
+        # on the orthonormal basis, which subtracts centres first: X beta itself cancels
+        eta = fit.basis.orthonormal(self._estimable(design.X)) @ fit.gamma
+        if design.offset is not None:
+            eta = eta + design.offset
+        return np.where(rows.unseen, np.nan, eta) if self.unseen_groups == "nan" else eta
+
+    def _predict_eta(self, X, groups, random_effects, return_std):
+        """(eta, standard error or None) over all rows; NaN where covariates are missing."""
+        rows = self._new_rows(X, groups, random_effects)
+        eta = self._fixed_part(rows)
+        if any(term is not None for term in rows.terms):
+            eta = eta + self.result_.random_part(rows.terms)
+        if not return_std:
+            return rows.over_input(eta), None
+        std = self.result_.mean_std(
+            self._estimable(rows.design.X), rows.terms if rows.terms else None
+        )
+        return rows.over_input(eta), rows.over_input(np.where(np.isnan(eta), np.nan, std))
+
+    def _eta_limits(self, X, groups, random_effects, level, residual=0.0):
+        """(eta, lower, upper): normal limits of the linear predictor plus a residual of that sd."""
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        eta, std = self._predict_eta(X, groups, random_effects, True)
+        half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
+        return eta, eta - half, eta + half
+
+    def _simulate_eta(self, X, groups, random_effects, n_samples, rng):
+        """(rows, eta): eta (n, n_samples) of the kept rows, with new random effects."""
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        rows = self._new_rows(X, groups, random_effects, levels="own")
+        eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
+        for term, T in zip(rows.terms, self.result_.term_factors, strict=bool(rows.terms)):
+            if term is not None:
+                u = rng.standard_normal((term.n_levels, len(T), n_samples))
+                b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
+                eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
+        return rows, eta
+
+    # Columns of new rows
+
+    def _response_of(self, X):
+        """The response that the formula names, evaluated on new rows."""
+        if self.design_spec_.response is None:
+            raise ValueError(f"{type(self).__name__}.score needs y: the formula names no response")
+        return self.design_spec_.response_of(self._table(X, reset=False))
+
+    def _new_weights(self, X):
+        """Prior weights of all new rows: the column of X if the model has one."""
+        return self._weights_in(self._table(X, reset=False))
+
+    def _weights_in(self, table: Table):
+        if self.prior_weights is None:
+            return np.ones(table.n_input)
+        if self.prior_weights not in table.names:
+            raise ValueError(
+                f"the residual variance of a new row depends on its prior weight: the data need "
+                f"the column {self.prior_weights!r}"
+            )
+        return read_prior_weights(self.prior_weights, Table(table))
+
+
+def _unseen_error(group, count):
+    return (
+        f"{count} row{'s have' if count > 1 else ' has'} a level of {group!r} that the "
+        "training data did not have. unseen_groups='population' predicts with a random effect of "
+        "0, 'nan' gives NaN"
+    )
+
+
+def _shown(value):
+    plain = isinstance(value, np.number) and not isinstance(value, np.float32)
+    return repr(value.item() if plain else value)

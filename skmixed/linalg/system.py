@@ -1,0 +1,285 @@
+"""The penalised system of a mixed model and its factor: all that the models see of them.
+
+For relative covariance factors T the system is
+
+    Omega = Lt' A Lt + diag(I, 0, 0),    A = [Z X y]' W [Z X y],    Lt = blockdiag(Lambda, I, 1)
+
+with Lambda = blockdiag(T, ..., T) over the levels of every group. In which order the groups are
+eliminated, which of them stay sparse, how vectors are stored meanwhile: none of that is known
+outside of this package. Groups and levels are in the user's order here, wherever they appear.
+
+Another way to solve the system is another pair of classes with the methods of these two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from skmixed.linalg.cholesky import BlockedFactor, NotPositiveDefinite, factor, multiply
+from skmixed.linalg.crossproducts import CrossProducts, assemble
+from skmixed.linalg.effects import (
+    Effects,
+    as_given,
+    from_parts,
+    in_given_order,
+    random_parts,
+    to_parts,
+)
+from skmixed.linalg.groups import Group
+from skmixed.linalg.leverages import leverages
+from skmixed.linalg.pattern import COPIES, GramPlan
+from skmixed.linalg.row_norms import row_norms
+from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
+
+__all__ = ["Effects", "Factor", "Group", "NotPositiveDefinite", "Pattern", "Selected", "System"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """What the rows and their grouping say of the system before any weight: found once."""
+
+    groups: tuple[Group, ...]
+    _plan: GramPlan
+
+    @classmethod
+    def build(cls, groups, n_fixed, *, chain_from=0):
+        """Pattern for groups beside n_fixed columns of X.
+
+        With fewer than ``chain_from`` effects in all the whole system is one small dense matrix.
+        """
+        return cls(tuple(groups), GramPlan.build(groups, n_fixed + 1, chain_from=chain_from))
+
+    @cached_property
+    def without_fixed(self):
+        """The pattern of the random effects alone."""
+        return replace(self, _plan=replace(self._plan, n_tail=1))
+
+    @property
+    def dense_rows(self):
+        """Rows of the largest matrix that is factored as one."""
+        return _dense_rows(self._plan)
+
+    def system(self, weights, X, y=None):
+        """System of the rows for weights (n,) or None, X (n, r) and a response y (n,) if any."""
+        return System(assemble(self._plan, weights, X, y))
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """Cross-products [Z X y]'W[Z X y]: nothing in them depends on the number of rows."""
+
+    _products: CrossProducts
+
+    def factor(self, T):
+        """Factor for relative covariance factors T, one (s, s) array for every group.
+
+        Raises
+        ------
+        NotPositiveDefinite
+            When the system has no factor there.
+        """
+        return Factor(tuple(T), factor(self._products, [T[g] for g in self._plan.order]))
+
+    def times(self, v):
+        """[Z X]'W[Z X] v."""
+        return from_parts(self._plan, multiply(self._products, to_parts(self._plan, v)))
+
+    def own(self, g):
+        """Diagonal blocks of Z'WZ (s, s, l) of group g."""
+        plan = self._plan
+        i = plan.order.index(g)
+        if i < plan.n_chain:
+            return as_given(plan, i, self._products.chain[i].own)
+        return self._products.core_blocks(i - plan.n_chain)
+
+    @property
+    def fixed_gram(self):
+        """X'WX (r, r)."""
+        at = slice(self._plan.q_core, self._plan.q_core + self._plan.n_tail - 1)
+        return np.array(self._products.core[at, at])
+
+    def with_response(self, cross, square):
+        """The system of another response y, from [Z X]'Wy (Effects of one column) and y'Wy."""
+        parts = to_parts(self._plan, cross)
+        return System(self._products.with_response(parts, square))
+
+    def without_rows(self):
+        """The same system, with nothing in it that has the length of the data."""
+        return System(self._products.without_rows())
+
+    @property
+    def dense_rows(self):
+        """Rows of the largest matrix that is factored as one."""
+        return _dense_rows(self._plan)
+
+    def memory(self):
+        """Bytes that the system, its factor and the inverse on the pattern take together."""
+        return int(COPIES * self._products.nbytes)
+
+    @property
+    def _plan(self):
+        return self._products.plan
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A factor of the penalised system at T; it holds what it is a factor of and nothing else.
+
+    Attributes
+    ----------
+    T : tuple of (s, s)
+    noise : float
+        Standard deviation of the numerical error of :attr:`log_det_u`, in its own units: 0.0, this
+        factor is exact.
+    """
+
+    T: tuple
+    _blocked: BlockedFactor
+
+    noise: ClassVar[float] = 0.0
+
+    @property
+    def system(self):
+        """The system that was factored."""
+        return System(self._blocked.products)
+
+    @property
+    def log_det_u(self):
+        """log |Lambda'Z'WZ Lambda + I|."""
+        return self._blocked.log_det_u
+
+    @property
+    def log_det_x(self):
+        """log |X'V0^-1X|, V0 = W^-1 + Z Lambda Lambda'Z'."""
+        return self._blocked.log_det_x
+
+    @property
+    def pwrss(self):
+        """Penalised weighted residual sum of squares r^2."""
+        return self._blocked.pwrss
+
+    @property
+    def fixed_root(self):
+        """Lower root (r, r) of X'V0^-1X."""
+        return self._blocked.fixed_root
+
+    @cached_property
+    def mode(self):
+        """Conditional modes b and generalised least-squares coefficients (Effects, one column)."""
+        return from_parts(self._plan, self._blocked.mode)
+
+    @cached_property
+    def scores(self):
+        """c = Z'W(y - X beta - Z b), and zeros for X (Effects, one column)."""
+        plan = self._plan
+        return Effects(random_parts(plan, self._blocked.scores), np.zeros((plan.n_tail - 1, 1)))
+
+    def solve(self, v, *, fixed=True):
+        """Solution x of the mixed-model equations, and the rest v - [Z X]'W[Z X] x.
+
+        (Lambda^-T Lambda^-1 + Z'WZ) b + Z'WX beta = v and X'WZ b + X'WX beta = v.fixed, written
+        so that a singular Lambda is allowed; with ``fixed`` False beta is zero instead.
+        """
+        x, rest = self._blocked.solve(to_parts(self._plan, v), fixed=fixed)
+        return from_parts(self._plan, x), from_parts(self._plan, rest)
+
+    def quadratic_forms(self, a, za=None, *, fixed=True):
+        """a'Z'P0 Z a (k, k) for vectors a whose fixed part is zero.
+
+        P0 = V0^-1 - V0^-1 X (X'V0^-1X)^-1 X'V0^-1, or V0^-1 with ``fixed`` False. za: the system
+        times a, where that is known.
+        """
+        a = to_parts(self._plan, a)
+        if za is None:
+            za = multiply(self._blocked.products, a)
+        else:
+            za = to_parts(self._plan, za)
+        return self._blocked.quadratic_forms(a, za, fixed=fixed)
+
+    def information(self, *, fixed, response):
+        """Sum over levels of diagonal blocks of Z'PZ: a list of (s, s).
+
+        P = V0^-1 - fixed V0^-1 X (X'V0^-1X)^-1 X'V0^-1 - response (V0^-1 e)(V0^-1 e)'/ r^2 with e
+        the residual of generalised least squares.
+        """
+        return self._as_given(information(self._blocked, fixed, response))
+
+    def selected(self):
+        """The inverse of the random effects' part of the system, on the pattern of Z'WZ."""
+        return Selected(self._plan, selected_inverse(self._blocked, 0.0, 0.0, every=True))
+
+    def conditional_blocks(self):
+        """Diagonal blocks of Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda': a list of (s, s, l)."""
+        blocks = conditional_blocks(self._blocked)
+        return self._as_given([as_given(self._plan, i, x) for i, x in enumerate(blocks)])
+
+    def row_norms(self, codes, z, x, fixed_root=None):
+        """Variance (n,), in units of sigma^2, of x'(beta-hat - beta) + z'(b-hat - b).
+
+        Parameters
+        ----------
+        codes : list of (n,)
+            Level of every row in every group, -1 for an unknown one.
+        z : list of (n, s)
+        x : (n, r)
+        fixed_root : (r, r), optional
+            Lower root of the information on the fixed effects, if not :attr:`fixed_root`.
+        """
+        order, positions = self._plan.order, self._plan.positions
+        moved = [
+            codes[g] if place is None else np.append(place, -1)[codes[g]]
+            for g, place in zip(order, positions, strict=True)
+        ]
+        return row_norms(self._blocked, moved, [z[g] for g in order], x, fixed_root)
+
+    def ranks(self):
+        """Place of every random effect in the order of elimination: a list of (s, l)."""
+        plan, begin, ranks = self._plan, 0, []
+        for i, group in enumerate(plan.groups):
+            own = np.arange(begin, begin + group.size).reshape(group.n_levels, group.n_columns).T
+            ranks.append(as_given(plan, i, own))
+            begin += group.size
+        return self._as_given(ranks)
+
+    def without_rows(self):
+        """The same factor, with nothing in it that has the length of the data."""
+        products = self._blocked.products.without_rows()
+        return replace(self, _blocked=replace(self._blocked, products=products))
+
+    def compact(self, limit):
+        """What :meth:`row_norms` and :meth:`ranks` need, or None if it takes over limit bytes."""
+        small = self._blocked.compact(limit)
+        return None if small is None else replace(self, _blocked=small)
+
+    def _as_given(self, by_group):
+        return in_given_order(self._plan, by_group)
+
+    @property
+    def _plan(self):
+        return self._blocked.plan
+
+
+class Selected:
+    """M = Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' where Z'WZ has entries.
+
+    Attributes
+    ----------
+    information : list of (s, s)
+        Sum over levels of the diagonal blocks of Z'V0^-1 Z, by group.
+    """
+
+    def __init__(self, plan, inverse):
+        self._plan, self._inverse = plan, inverse
+        self.information = in_given_order(plan, inverse.information)
+
+    def leverages(self):
+        """z_i'M z_i (n,) of the rows that the system was made of."""
+        return leverages(self._plan, self._inverse)
+
+
+def _dense_rows(plan):
+    return plan.q_core + plan.n_tail

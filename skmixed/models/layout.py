@@ -1,0 +1,307 @@
+"""The random-effects terms of a model: which entries of theta are whose, and in which units.
+
+The engine works on covariates that are centred (where the term has a constant and free
+correlations) and scaled to be orthonormal over the rows: z = z_user M. With b_user = M b the
+covariance M T T' M' is the user's, so that slopes on covariates of any scale and shift cost the
+same number of evaluations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from skmixed.linalg.groups import is_constant_view
+from skmixed.linalg.system import Effects, Group
+from skmixed.models.structures import (
+    SINGULAR,
+    Structure,
+    Unstructured,
+    canonical_factor,
+    is_singular,
+    triangle,
+)
+
+# Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
+_INDEPENDENT = 1e-10
+
+
+@dataclass(frozen=True)
+class TermScale:
+    """z = (z_user - center) scale: M (s, s) maps effects back, b_user = M b."""
+
+    z: np.ndarray
+    M: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class TermLayout:
+    """Where one random-effects term lives: its group, its columns there, its units."""
+
+    group: int
+    columns: slice
+    names: tuple[str, ...]
+    M: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def size(self):
+        return len(self.M)
+
+    def covariates(self, z):
+        """The engine's covariates of rows with covariates z (n, s) in the user's units.
+
+        The centre goes first: z M would cancel where a covariate is 1e12 plus something.
+        """
+        return (z - self.center) @ self.scale
+
+
+@dataclass(frozen=True)
+class CovarianceLayout:
+    """All random-effects terms of a model, merged by grouping factor; the owner of theta.
+
+    Attributes
+    ----------
+    groups : tuple of Group
+        In the order in which the formula names them.
+    terms : tuple of TermLayout
+    structures : tuple of Structure
+        Covariance of every group's effects.
+    places : tuple of slice or array
+        Where every group's parameters are in theta.
+    n_theta : int
+    """
+
+    groups: tuple[Group, ...]
+    terms: tuple[TermLayout, ...]
+    structures: tuple[Structure, ...]
+    places: tuple
+    n_theta: int
+
+    @classmethod
+    def build(cls, random, weights=None):
+        """Layout of the terms ``random`` (RandomTerm, in the user's order)."""
+        names = list(dict.fromkeys(term.group for term in random))
+        columns, places = [[] for _ in names], [[] for _ in names]
+        layouts, n_theta, groups = [], 0, {}
+        for term in random:
+            g = names.index(term.group)
+            groups.setdefault(g, term)
+            scale = standardise(term, weights)
+            s, first = len(scale.M), sum(z.shape[1] for z in columns[g])
+            layouts.append(
+                TermLayout(
+                    g, slice(first, first + s), term.names, scale.M, scale.center, scale.scale
+                )
+            )
+            columns[g].append(scale.z)
+            end = n_theta + s * (s + 1) // 2
+            places[g].append(np.arange(n_theta, end))
+            n_theta = end
+        return cls(
+            tuple(
+                Group(groups[g].codes, z[0] if len(z) == 1 else np.hstack(z), groups[g].n_levels)
+                for g, z in enumerate(columns)
+            ),
+            tuple(layouts),
+            tuple(Unstructured(tuple(z.shape[1] for z in own)) for own in columns),
+            tuple(_as_slice(np.concatenate(at)) for at in places),
+            n_theta,
+        )
+
+    def without_rows(self):
+        """The layout without codes and covariates."""
+        return replace(self, groups=tuple(group.without_rows() for group in self.groups))
+
+    # What the engine asks
+
+    def _by_group(self, theta):
+        """(structure, its parameters) of every group."""
+        for structure, at in zip(self.structures, self.places, strict=True):
+            yield structure, theta[at]
+
+    def _joined(self, by_group):
+        """theta from the parameters of every group."""
+        theta = np.empty(self.n_theta)
+        for at, phi in zip(self.places, by_group, strict=True):
+            theta[at] = phi
+        return theta
+
+    def initial(self):
+        """theta with every T the identity (in orthonormal covariates)."""
+        return self.diagonal([np.ones(group.n_columns) for group in self.groups])
+
+    def diagonal(self, spreads):
+        """theta of independent effects with these standard deviations (s,), by group."""
+        pairs = zip(self.structures, spreads, strict=True)
+        return self._joined([own.from_factor(np.diag(spread)) for own, spread in pairs])
+
+    def factors(self, theta):
+        """T (s, s) of every group."""
+        return [structure.factor(phi) for structure, phi in self._by_group(theta)]
+
+    def gradient(self, theta, G):
+        """Derivative (t,) of a criterion whose derivative by T T' is G[g] (s, s), by group."""
+        pairs = zip(self._by_group(theta), G, strict=True)
+        return self._joined([own.gradient(phi, G_g) for (own, phi), G_g in pairs])
+
+    def gradient_by_factors(self, D):
+        """Derivative (t,) of a criterion whose derivative by T itself is D[g] (s, s), by group.
+
+        For what depends on more of T than the covariance T T': the nodes of a quadrature.
+        """
+        pairs = zip(self.structures, D, strict=True)
+        return self._joined([own.gradient_by_factor(D_g) for own, D_g in pairs])
+
+    def curvature(self, theta, G):
+        """Second derivative (t, t) through T T' alone, G[g] (s, s) as in :meth:`gradient`."""
+        H = np.zeros((self.n_theta,) * 2)
+        for (structure, phi), at, G_g in zip(self._by_group(theta), self.places, G, strict=True):
+            H[at if isinstance(at, slice) else at[:, None], at] = structure.curvature(phi, G_g)
+        return H
+
+    def tangents(self, theta, scores):
+        """a_j = d(Lambda Lambda')_j c for every theta[j]: Effects with t columns, for scores c."""
+        random, t = [], self.n_theta
+        for (structure, phi), at, c in zip(
+            self._by_group(theta), self.places, scores.levels(), strict=True
+        ):
+            moved = structure.directions(phi, c)
+            if len(phi) < t:
+                own, moved = moved, np.zeros((len(c), t, c.shape[1]))
+                moved[:, at] = own
+            random.append(moved)
+        return Effects(random, np.zeros((len(scores.fixed), t)))
+
+    # Coordinates
+
+    def recharted(self, theta):
+        """(layout, theta) of the same covariances in smooth coordinates; None if these are so."""
+        moved = [own.recharted(phi) for own, phi in self._by_group(theta)]
+        if all(m is None for m in moved):
+            return None
+        pairs = zip(moved, self._by_group(theta), strict=True)
+        kept = [as_it_is if found is None else found for found, as_it_is in pairs]
+        layout = replace(self, structures=tuple(structure for structure, _ in kept))
+        return layout, layout._joined([phi for _, phi in kept])
+
+    def upright(self, theta):
+        """theta of the same covariances in the coordinates of :meth:`build`."""
+        return self._joined([own.upright(phi) for own, phi in self._by_group(theta)])
+
+    def settled(self, theta, negligible):
+        """theta with standard deviations below ``negligible`` (in the engine's units) at zero."""
+        return self._joined([own.settled(phi, negligible) for own, phi in self._by_group(theta)])
+
+    # What the user sees
+
+    def term_factor(self, theta, t):
+        """T (s, s) of term t, lower triangular with diagonal >= 0, in the user's units."""
+        return self._in_user_units(self.factors(theta), t)
+
+    def _in_user_units(self, factors, t):
+        term = self.terms[t]
+        T = factors[term.group][term.columns, term.columns]
+        # what is regular stays so in any units, however far from zero the covariates are
+        return canonical_factor(term.M @ T, SINGULAR if is_singular(T) else 0.0)
+
+    @property
+    def _user_order(self):
+        """lme4's order of the terms: most levels first.
+
+        Where the formula has that order already it stays; otherwise terms with as many levels are
+        in the reverse of the formula's order, as R's ``rev(order(levels))`` leaves them.
+        """
+        levels = [self.groups[term.group].n_levels for term in self.terms]
+        order = range(len(levels))
+        if all(a >= b for a, b in pairwise(levels)):
+            return list(order)
+        return sorted(reversed(order), key=lambda t: -levels[t])
+
+    def user_theta(self, theta):
+        """theta in the user's units and in lme4's order."""
+        factors = self.factors(theta)
+        parts = [
+            self._in_user_units(factors, t)[triangle(self.terms[t].size)] for t in self._user_order
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def from_user_theta(self, user_theta):
+        """Engine theta for a theta in the user's units and lme4's order."""
+        factors, begin = [np.zeros((g.n_columns,) * 2) for g in self.groups], 0
+        for t in self._user_order:
+            term = self.terms[t]
+            T, own = np.zeros((term.size, term.size)), triangle(term.size)
+            end = begin + len(own[0])
+            T[own] = user_theta[begin:end]
+            factors[term.group][term.columns, term.columns] = np.linalg.solve(term.M, T)
+            begin = end
+        pairs = zip(self.structures, factors, strict=True)
+        return self._joined([own.from_factor(T) for own, T in pairs])
+
+    @property
+    def names(self):
+        """(term, row, column) of every entry of :meth:`user_theta`: names of two effects."""
+        return [
+            (t, self.terms[t].names[i], self.terms[t].names[k])
+            for t in self._user_order
+            for i, k in zip(*triangle(self.terms[t].size), strict=True)
+        ]
+
+
+def _as_slice(at):
+    """Indices as a slice where they follow one another: views instead of copies."""
+    contiguous = len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at)))
+    return slice(int(at[0]), int(at[0]) + len(at)) if contiguous else at
+
+
+def standardise(term, weights=None):
+    """TermScale of one term's covariates."""
+    z, center = term.z, np.zeros(term.z.shape[1])
+    if z.shape[1] == 1:
+        if is_constant_view(z):
+            return TermScale(z, np.eye(1), center, np.eye(1))
+        scale = np.diag(1 / _rms(z, weights))
+        return TermScale(z * scale, scale, center, scale)
+    constant = np.flatnonzero((z == z[0]).all(axis=0))
+    if term.correlated and len(constant):
+        center = np.average(z, axis=0, weights=weights)
+        center[constant] = 0.0
+        z = z - center
+    size = _rms(z, weights)
+    z = z / size
+    scale = np.diag(1 / size)
+    if term.correlated:
+        R = _gram_root(z, weights)
+        if R is not None:
+            inverse = np.linalg.inv(R)
+            z, scale = z @ inverse, scale @ inverse
+    M = scale
+    if center.any():
+        shift = np.eye(len(M))
+        shift[constant[0]] -= center / term.z[0, constant[0]]
+        M = shift @ scale
+    return TermScale(z, M, center, scale)
+
+
+def _gram_root(z, weights):
+    """Upper R with R'R the mean cross-product of z, or None where columns are dependent."""
+    gram = z.T @ (z if weights is None else z * weights[:, None])
+    gram /= len(z) if weights is None else weights.sum()
+    try:
+        R = np.linalg.cholesky(gram).T
+    except np.linalg.LinAlgError:
+        return None
+    return R if np.diag(R).min() ** 2 > _INDEPENDENT else None
+
+
+def _rms(z, weights):
+    peak = np.abs(z).max(axis=0)
+    peak[peak == 0] = 1.0
+    size = peak * np.sqrt(np.average((z / peak) ** 2, axis=0, weights=weights))
+    return np.where(size > 0, size, 1.0)

@@ -1,0 +1,246 @@
+"""What a mixed model was fitted to, without its rows: names, terms, and fingerprints.
+
+Whether one model contains another is a question about spaces: the columns of X, and the
+covariances that the random effects can have. Both are kept as products with pseudo-random vectors
+of n numbers that are the same in every model of n rows. A space that contains another does so in
+these products too; that one which does not seems to is as good as impossible while there are more
+products than the space has dimensions. So a model is never called foreign to another that contains
+it, whatever the formulas look like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from zlib import crc32
+
+import numpy as np
+from scipy import sparse
+
+# Sums of rows of X that are kept at most, and in how many of them a row is.
+_BUCKETS, _SEVERAL = 256, 3
+# Vectors whose pairs see the covariances.
+_VECTORS = 12
+# Rows of a large data set that these products are made of.
+_STRETCHES, _STRETCH = 16, 2048
+# Share of a column's length outside a space that is more than rounding.
+_OUTSIDE = 3e-5
+
+
+@dataclass(frozen=True)
+class Source:
+    """Names and fingerprints of the design of a mixed model.
+
+    Attributes
+    ----------
+    names : tuple of str (p,)
+        Columns of X.
+    terms : tuple of FixedTerm
+    random : tuple of (group, names)
+        The random-effects terms in the formula's order.
+    rows : tuple of (n_input, checksum)
+        The rows that were kept.
+    response, weights, frequencies : int
+        Checksums; 0 for weights or frequencies of 1.
+    offset : (m,)
+        Weighted sums of rows of the offset.
+    kept : (r,)
+    intercept : int or None
+        The columns of X that were kept, and the constant one.
+    columns : (m, r)
+        The same sums of the kept columns, from which ``center`` (r,) is subtracted.
+    covariances : tuple of (pairs, c)
+        For every random-effects term the products, with pairs of vectors from both sides, of the c
+        matrices (n, n) whose linear combinations are its covariances.
+    """
+
+    names: tuple[str, ...]
+    terms: tuple
+    random: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[int, int]
+    response: int
+    weights: int
+    frequencies: int
+    offset: np.ndarray
+    kept: np.ndarray
+    intercept: int | None
+    columns: np.ndarray
+    center: np.ndarray
+    covariances: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, design, basis, Q, layout, y, weights):
+        """Fingerprints of a design.
+
+        Parameters
+        ----------
+        design : Design
+        basis, Q : ColumnBasis and its columns (n, r)
+        layout : CovarianceLayout, with its rows
+        y, weights : (n,) response and prior weights as the likelihood takes them
+        """
+        rows = _sample(len(Q))
+        vectors = _vectors(rows.astype(np.uint64))
+        sums = _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
+        offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
+        terms = [(layout.groups[term.group], term.columns) for term in layout.terms]
+        return cls(
+            names=design.names,
+            terms=design.fixed_terms,
+            random=tuple((term.group, term.names) for term in design.random),
+            rows=(design.n_input, checksum(design.rows)),
+            response=checksum(y),
+            weights=_unless_one(weights),
+            frequencies=_unless_one(design.frequencies),
+            offset=sums @ offset,
+            kept=basis.kept,
+            intercept=basis.intercept,
+            columns=(sums @ Q[rows]) @ basis.factor,
+            center=basis.center + basis.offset,
+            covariances=tuple(
+                _covariances(group.codes[rows], group.z[rows, where], vectors)
+                for group, where in terms
+            ),
+        )
+
+    def lacks_fixed(self, other) -> list[str]:
+        """Names of the columns of X of another model that are no combinations of this one's."""
+        basis = _orthonormal(self._plain_columns)
+        place = {j: at for at, j in enumerate(other.kept)}
+        constant = place.get(other.intercept)
+        columns = other.columns
+        if constant is not None and _outside(basis, other.columns[:, [constant]])[0]:
+            columns = other._plain_columns
+        outside = _outside(basis, columns)
+        return [other.names[j] for j, at in place.items() if outside[at]]
+
+    def lacks_offset(self, other) -> bool:
+        """Whether the offsets differ by something that is no combination of the columns of X."""
+        gap = self.offset - other.offset
+        size = np.linalg.norm(self.offset) + np.linalg.norm(other.offset)
+        if np.linalg.norm(gap) <= _OUTSIDE * size:
+            return False
+        return bool(_outside(_orthonormal(self._plain_columns), gap[:, None])[0])
+
+    def lacks_random(self, other) -> list[int]:
+        """The random-effects terms of another model whose covariances this one's cannot be."""
+        space = np.hstack([np.zeros((_N_PAIRS, 0)), *self.covariances])
+        basis = _orthonormal(space)
+        return [t for t, own in enumerate(other.covariances) if _outside(basis, own).any()]
+
+    def same_term(self, t, other, k) -> bool:
+        """Whether term t and term k of another model are the same but for names and units."""
+        mine, theirs = self.covariances[t], other.covariances[k]
+        return mine.shape == theirs.shape and self.term_within(t, other, k)
+
+    def term_within(self, t, other, k) -> bool:
+        """Whether the covariances of term t are among those of term k of another model."""
+        return not _outside(_orthonormal(other.covariances[k]), self.covariances[t]).any()
+
+    def n_effects(self, t) -> int:
+        """The effects of term t."""
+        return len(self.random[t][1])
+
+    @property
+    def _plain_columns(self):
+        """Products of the kept columns as they are."""
+        if self.intercept is None:
+            return self.columns
+        constant = self.columns[:, np.searchsorted(self.kept, self.intercept)]
+        return self.columns + np.multiply.outer(constant, self.center)
+
+
+_PAIRS = tuple(zip(*combinations_with_replacement(range(_VECTORS), 2), strict=True))
+_N_PAIRS = len(_PAIRS[0])
+
+
+def checksum(values) -> int:
+    values = np.ascontiguousarray(values)
+    return crc32(values + 0.0 if values.dtype.kind == "f" else values)  # -0.0 is 0.0
+
+
+def _unless_one(values) -> int:
+    return 0 if values is None or (values == 1).all() else checksum(values)
+
+
+def _sample(n):
+    """Rows whose products are kept: all, or stretches of neighbours from everywhere.
+
+    What holds for all rows holds for some; neighbours are often of one level, whose covariances
+    can only be seen together.
+    """
+    if n <= _STRETCHES * _STRETCH:
+        return np.arange(n)
+    starts = np.linspace(0, n - _STRETCH, _STRETCHES).astype(np.intp)
+    return (starts[:, None] + np.arange(_STRETCH)).ravel()
+
+
+def _by_level(codes, values, n_levels):
+    """Sparse (l, n) with one value per row, in the line of its level."""
+    n = len(codes)
+    return sparse.csc_matrix((values, codes, np.arange(n + 1)), shape=(n_levels, n))
+
+
+def _bucket_sums(numbers, values):
+    """Sparse (m, n): weighted sums of the rows in m buckets, every row in several of them.
+
+    There are at most half as many sums as rows, from which no row can be had back.
+    """
+    n, several = values.shape
+    m = max(min(n // 2, _BUCKETS), 1)
+    bits = _mixed(~numbers)
+    buckets = np.empty((n, several), dtype=np.intp)
+    for k in range(several):
+        buckets[:, k] = (bits >> np.uint64(16 * k)) & np.uint64(0xFFFF)
+    buckets %= m
+    ends = several * np.arange(n + 1)
+    return sparse.csc_matrix((values.ravel(), buckets.ravel(), ends), shape=(m, n))
+
+
+def _vectors(numbers):
+    """(n, _VECTORS) values of unit variance for row numbers, the same everywhere and for ever."""
+    vectors = np.empty((len(numbers), _VECTORS))
+    for word in range(_VECTORS // 4):
+        bits = _mixed(numbers * np.uint64(_VECTORS // 4) + np.uint64(word))
+        for part in range(4):
+            vectors[:, 4 * word + part] = (bits >> np.uint64(16 * part)) & np.uint64(0xFFFF)
+    vectors -= 32767.5
+    vectors /= 18918.6
+    return vectors
+
+
+def _mixed(x):
+    """SplitMix64 (Steele, Lea and Flood 2014): every bit of x decides every bit of the result."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _covariances(codes, z, vectors):
+    """(pairs, s (s + 1) / 2): a'Z E Z'b for all pairs a, b of vectors and all E of a term."""
+    levels, codes = np.unique(codes, return_inverse=True)
+    sums = [_by_level(codes, column, len(levels)) @ vectors for column in z.T]
+    found = []
+    for i, k in combinations_with_replacement(range(len(sums)), 2):
+        product = sums[i].T @ sums[k]
+        found.append((product + product.T)[_PAIRS])
+    return np.column_stack(found)
+
+
+def _orthonormal(A):
+    """Orthonormal basis of the columns of A, compared at their own sizes."""
+    U, singular, _ = np.linalg.svd(_unit(A), full_matrices=False)
+    return U[:, singular > 1e-13 * singular.max(initial=0.0)]
+
+
+def _outside(basis, A):
+    """(k,) bool: columns of A with more than rounding outside the space of an orthonormal basis."""
+    A = _unit(A)
+    rest = A - basis @ (basis.T @ A)
+    return np.linalg.norm(rest, axis=0) > _OUTSIDE
+
+
+def _unit(A):
+    size = np.linalg.norm(A, axis=0)
+    return A / np.where(size > 0, size, 1.0)

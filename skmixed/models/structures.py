@@ -1,0 +1,260 @@
+"""Covariance structures: from parameters phi to the covariance Sigma = T T' of a level's effects.
+
+A structure is asked for T, for dSigma / dphi and for the curvature of Sigma, never for a derivative
+of T, which a singular Sigma need not have. With G the derivative of a criterion by Sigma, summed
+over levels, and c the scores of the effects (s, l):
+
+    gradient_j = <G, dSigma_j>      curvature_jk = <G, d2Sigma_jk>      direction_j = dSigma_j c
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+# Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
+NEGLIGIBLE = 1e-3
+# Share of a column's length below which its diagonal entry makes the coordinates degenerate.
+_DEGENERATE = 0.3
+# A pivot of T below this share of its row is rounding.
+SINGULAR = 1e-7
+# Share of the largest singular value below which one is rounding.
+_ROUNDING = 1e-10
+
+
+class Structure(ABC):
+    """Covariance of the s effects of one level, with p parameters phi (unconstrained)."""
+
+    n_params: int
+
+    @abstractmethod
+    def factor(self, phi):
+        """T (s, s) with T T' = Sigma."""
+
+    @abstractmethod
+    def tangents(self, phi):
+        """dSigma / dphi (p, s, s)."""
+
+    @abstractmethod
+    def curvature(self, phi, G):
+        """<G, d2Sigma / dphi dphi'> (p, p)."""
+
+    @abstractmethod
+    def from_factor(self, T):
+        """phi of the covariance T T'."""
+
+    def gradient(self, phi, G):
+        """<G, dSigma> (p,)."""
+        return np.einsum("pst,st->p", self.tangents(phi), G)
+
+    def directions(self, phi, c):
+        """dSigma_j c (s, p, l)."""
+        return np.einsum("pst,tl->spl", self.tangents(phi), c)
+
+    def settled(self, phi, negligible):
+        """phi with standard deviations below ``negligible`` at exactly zero."""
+        return phi
+
+    def recharted(self, phi):
+        """(structure, phi) of the same Sigma in better coordinates; None if these are fine."""
+        return None
+
+    def upright(self, phi):
+        """phi of the same Sigma in the coordinates that the structure was made with."""
+        return phi
+
+
+@dataclass(frozen=True, eq=False)
+class Unstructured(Structure):
+    """No restriction within a term, no covariance between the terms of one grouping factor.
+
+    T is block diagonal with one lower triangle for each term, and phi their entries by column,
+    term after term. Hence dSigma = E_ik T' + T E_ki for the entry (i, k), and the second derivative
+    by (i, k) and (i', k) is E_ii' + E_i'i, by other pairs zero.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Effects of every term.
+    chart : (s, s) or None
+        A rotation V, block diagonal too, which turns the triangles L into T = V L: covariances
+        near a singular one have smooth coordinates L only in a basis that keeps the directions
+        without variance last.
+    """
+
+    sizes: tuple[int, ...]
+    chart: np.ndarray | None = None
+
+    @cached_property
+    def n_params(self):
+        return sum(s * (s + 1) // 2 for s in self.sizes)
+
+    @cached_property
+    def _blocks(self):
+        """(effects, parameters, rows, columns) of every term: slices, and its triangle."""
+        blocks, effect, param = [], 0, 0
+        for s in self.sizes:
+            i, k = triangle(s)
+            blocks.append((slice(effect, effect + s), slice(param, param + len(i)), i, k))
+            effect, param = effect + s, param + len(i)
+        return blocks
+
+    @cached_property
+    def _entries(self):
+        """Rows and columns (p,) of all parameters in the factor of the group."""
+        rows = [at.start + i for at, _, i, _ in self._blocks]
+        columns = [at.start + k for at, _, _, k in self._blocks]
+        return np.concatenate(rows), np.concatenate(columns)
+
+    @cached_property
+    def _all(self):
+        return np.arange(self.n_params)
+
+    @cached_property
+    def _same_column(self):
+        """(a, b, i_a, i_b): pairs of parameters in one column of L, and their rows."""
+        i, k = self._entries
+        a, b = np.nonzero(k[:, None] == k)
+        return a, b, i[a], i[b]
+
+    def _triangles(self, phi):
+        """L (s, s)."""
+        if len(phi) == 1:
+            return np.array(phi).reshape(1, 1)
+        L = np.zeros((sum(self.sizes),) * 2)
+        L[self._entries] = phi
+        return L
+
+    def factor(self, phi):
+        L = self._triangles(phi)
+        return L if self.chart is None else self.chart @ L
+
+    def from_factor(self, T):
+        phi = np.empty(self.n_params)
+        for effects, params, i, k in self._blocks:
+            block = T[effects, effects]
+            if self.chart is not None:
+                block = self.chart[effects, effects].T @ block
+            phi[params] = canonical_factor(block)[i, k]
+        return phi
+
+    def tangents(self, phi):
+        eye = np.eye(sum(self.sizes))
+        return self.directions(phi, eye).transpose(1, 0, 2)
+
+    def directions(self, phi, c):
+        if len(phi) == 1:  # most terms have one effect: Sigma = phi^2, here and below
+            return (2.0 * phi[0]) * c[:, None]
+        i, k = self._entries
+        T = self.factor(phi)
+        moved = np.zeros((len(T), len(phi), c.shape[1]))
+        moved[i, self._all] = (T.T @ c)[k]
+        if self.chart is not None:
+            moved = np.einsum("ab,bjl->ajl", self.chart, moved)
+            c = self.chart.T @ c
+        moved += T[:, k, None] * c[i]
+        return moved
+
+    def _in_chart(self, G):
+        return G if self.chart is None else self.chart.T @ G @ self.chart
+
+    def gradient(self, phi, G):
+        if len(phi) == 1:
+            return 2.0 * G[0] * phi
+        return 2.0 * (self._in_chart(G) @ self._triangles(phi))[self._entries]
+
+    def gradient_by_factor(self, D):
+        """Derivative by phi of a criterion with derivative D (s, s) by T itself."""
+        return (D if self.chart is None else self.chart.T @ D)[self._entries]
+
+    def curvature(self, phi, G):
+        if len(phi) == 1:
+            return 2.0 * G
+        a, b, i, j = self._same_column
+        H = np.zeros((len(phi),) * 2)
+        H[a, b] = 2.0 * self._in_chart(G)[i, j]
+        return H
+
+    def settled(self, phi, negligible):
+        T, settled = self.factor(phi), phi
+        for effects, params, i, k in self._blocks:
+            block = T[effects, effects]
+            variances, vectors = np.linalg.eigh(block @ block.T)
+            spread = np.sqrt(np.maximum(variances, 0.0))
+            if spread[0] < negligible and block.any():
+                spread[spread < negligible] = 0.0
+                turned = vectors if self.chart is None else self.chart[effects, effects].T @ vectors
+                settled = settled.copy() if settled is phi else settled
+                settled[params] = canonical_factor(turned * spread)[i, k]
+        return settled
+
+    def recharted(self, phi):
+        if len(self.sizes) == len(phi):  # every triangle is one number
+            return None
+        L, chart, moved = self._triangles(phi), self.chart, phi
+        for effects, params, i, k in self._blocks:
+            block = L[effects, effects]
+            if not _is_degenerate(block):
+                continue
+            if moved is phi:
+                chart = np.eye(len(L)) if chart is None else chart.copy()
+                moved = phi.copy()
+            V, spread, _ = np.linalg.svd(chart[effects, effects] @ block)
+            chart[effects, effects] = V
+            moved[params] = np.diag(spread)[i, k]
+        return None if moved is phi else (replace(self, chart=chart), moved)
+
+    def upright(self, phi):
+        if self.chart is None:
+            return phi
+        return replace(self, chart=None).from_factor(self.factor(phi))
+
+
+def triangle(s):
+    """(i, k): rows and columns of a lower triangle (s, s), by column."""
+    k, i = np.triu_indices(s)
+    return i, k
+
+
+def _is_degenerate(L):
+    """Whether a column of a triangular factor has little on its diagonal but much below it.
+
+    There the covariance is near one of lower rank that the triangle has many coordinates for.
+    """
+    diagonal = L.diagonal() ** 2
+    below = np.einsum("ik,ik->k", L, L) - diagonal
+    return bool((diagonal < _DEGENERATE**2 * below).any())
+
+
+def is_singular(T):
+    """Whether T T' has lower rank than T has rows, up to rounding."""
+    values = np.linalg.svd(T, compute_uv=False)
+    return bool(values[-1] <= _ROUNDING * values[0])
+
+
+def canonical_factor(A, negligible=SINGULAR):
+    """Lower triangular L with L L' = A A' and diagonal >= 0.
+
+    Where A is singular the columns of L that belong to no new direction are exactly zero.
+    """
+    if len(A) == 1:
+        return np.abs(A)
+    L = np.linalg.qr(A.T, mode="r").T
+    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
+    size = np.sqrt(np.einsum("ij,ij->i", A, A))
+    if np.all(np.diag(L) > negligible * size):
+        return L
+    return _semidefinite_factor(A @ A.T, SINGULAR * size)
+
+
+def _semidefinite_factor(covariance, negligible):
+    """Cholesky factor that passes over pivots at rounding level."""
+    L, rest = np.zeros_like(covariance), covariance.copy()
+    for j in range(len(L)):
+        if rest[j, j] > np.maximum(negligible[j], 1e-150) ** 2:
+            L[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
+            rest = rest - np.outer(L[:, j], L[:, j])
+    return L

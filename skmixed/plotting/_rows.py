@@ -1,0 +1,62 @@
+"""What the displays ask of an estimator about rows: the only place that reaches into estimators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from skmixed.design.formula import parse_formula
+from skmixed.estimators.mixed import MixedLinearRegressor
+
+
+def as_pandas(X, who):
+    """Rows as a pandas DataFrame."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    if hasattr(X, "columns"):  # polars, whose own conversion needs pyarrow
+        return pd.DataFrame({name: X[name].to_list() for name in X.columns})
+    raise TypeError(
+        f"{who} needs the rows as a DataFrame with named columns, got {type(X).__name__}"
+    )
+
+
+def is_linear(estimator) -> bool:
+    """Whether the model is a linear one."""
+    return isinstance(estimator, MixedLinearRegressor)
+
+
+def named_response(estimator):
+    """The response as the formula names it, or None."""
+    return None if estimator.formula is None else parse_formula(estimator.formula).response
+
+
+def response_of(estimator, X, y):
+    """The response (n,) as numbers: y, or what the formula names; of two classes, 1 the second."""
+    classes = getattr(estimator, "classes_", None)
+    if y is None:
+        response = named_response(estimator)
+        if response is None:
+            raise ValueError("the formula does not name the response: pass y")
+        labels = classes is not None and response in X
+        y = X[response] if labels else estimator._response_of(X)
+    y = np.asarray(y)
+    if classes is not None and np.isin(y, classes).all():
+        return (y == classes[1]).astype(float)
+    return y.astype(float)
+
+
+def random_terms_of(estimator, X):
+    """(terms, rows): the random-effects terms of rows X and which of them are complete."""
+    design = estimator._new_design(X)
+    return design.random, design.rows
+
+
+def weights_of(estimator, X):
+    """Prior weights (n,) of rows X; 1 for a model without."""
+    return np.broadcast_to(estimator._new_weights(X), len(X)).astype(float)
+
+
+def mean_of(estimator, X, groups):
+    """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
+    scale = {} if is_linear(estimator) else {"scale": "response"}
+    return estimator.predict(X, random_effects=list(groups), **scale)
