@@ -51,6 +51,7 @@ class MixedFit(Questions):
     """
 
     df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none", "residual": "_df_residual"}
+    is_linear: ClassVar[bool] = False
 
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -222,8 +223,19 @@ class MixedFit(Questions):
             that is None is left out of z'b.
         """
         if random is None:
-            half = self.basis.orthonormal(X) @ self._inverse_root
+            half = self.unscaled_on_basis(self.basis.orthonormal(X))
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
+        return self.sigma * np.sqrt(self._row_variances(X, random, self.fixed_root))
+
+    def mode_variances(self, X, random):
+        """(n,) Variances of x'beta-hat + z'b-hat given theta, in units of sigma^2.
+
+        They are those at the joint mode of fixed and random effects, from the factor alone; times
+        the weight of a row of the fit they are its leverage.
+        """
+        return self._row_variances(X, random, None)
+
+    def _row_variances(self, X, random, fixed_root):
         factor = self._factor("standard errors of predictions")
         codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
@@ -239,13 +251,20 @@ class MixedFit(Questions):
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(X), -1)
         groups = range(len(self.layout.groups))
-        variance += factor.row_norms(
+        return variance + factor.row_norms(
             [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
             self.basis.orthonormal(X),
-            self.fixed_root,
+            fixed_root,
         )
-        return self.sigma * np.sqrt(variance)
+
+    def random_variance(self, random):
+        """Variance z'Cov(b)z (n,) of the rows of terms; a term that is None is left out."""
+        total = 0.0
+        for term, covariance in zip(random, self.covariances, strict=True):
+            if term is not None:
+                total = total + np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+        return total
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""

@@ -171,6 +171,12 @@ class GLMMFit(MixedFit):
     def _group_modes(self):
         return self.group_modes
 
+    def row_derivatives(self, eta, y, w):
+        """(score, weight) (n,) of every row's log-likelihood by eta, y a mean of w outcomes."""
+        y = y * w if self.family.name == "binomial" else y
+        curve = self.family.curve(eta, y, w, self.log_dispersion)
+        return curve.score, curve.weight
+
     def refit(self, *, reml):
         """This fit: it is by maximum likelihood."""
         return self

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
+from skmixed.families import Family, Gaussian
 from skmixed.linalg.rank import ColumnBasis, independent_columns
 from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
@@ -276,6 +278,9 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
+    family: ClassVar[Family] = Gaussian()
+    is_linear: ClassVar[bool] = True
+
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -299,6 +304,16 @@ class LMMFit(MixedFit):
             source=objective.source,
             objective=objective,
         )
+
+    @property
+    def dispersion(self):
+        """Residual variance."""
+        return self.sigma**2
+
+    def row_derivatives(self, eta, y, w):
+        """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return w * (y - eta) / self.sigma, w
 
     def refit(self, *, reml):
         """The same model under the other criterion, from the cross-products in memory."""
