@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from skmixed.design.columns import TextColumn
+from skmixed.design.formula import unknown_name
 from skmixed.estimators._input import response_vector
 from skmixed.estimators._prediction import PredictsNewRows
 from skmixed.models.observed import RESIDUALS, ObservedRows
@@ -101,3 +103,12 @@ class ObservesRows(PredictsNewRows):
         n = self._table(X, reset=False).n_rows
         y = self._response_of(X) if y is None else response_vector(y, n, type(self).__name__)
         return np.asarray(y, dtype=float), self._new_weights(X)
+
+    def _column(self, X, name, groups):
+        """A column of X by name, as it came."""
+        table = self._new_table(X, groups)
+        if name not in table.names:
+            known = dict.fromkeys([*self.labels_.levels, *table.names])
+            raise unknown_name(name, known, f"{name!r} is no grouping factor and no column of X")
+        column = table.column(name)
+        return column.values if isinstance(column, TextColumn) else column
