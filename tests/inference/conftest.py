@@ -124,3 +124,100 @@ def json_of():
 @pytest.fixture(scope="session")
 def table_of():
     return table
+
+
+@dataclass(frozen=True)
+class Dense:
+    """X (n, r), Z (n, q), covariance G (q, q) of b, V (n, n) and y of a fitted linear model."""
+
+    X: np.ndarray
+    Z: np.ndarray
+    G: np.ndarray
+    R: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, model, table):
+        """The matrices of the rows of a table, at the estimates of the model."""
+        fit, design = model.result_, model.design_spec_.new(table)
+        Z, G = [np.zeros((len(design.X), 0))], []
+        for term, covariance in zip(design.random, fit.covariances, strict=True):
+            levels = np.eye(term.n_levels)[term.codes]
+            Z.append(np.einsum("nl,ns->nls", levels, term.z).reshape(len(levels), -1))
+            G.append(np.kron(np.eye(term.n_levels), covariance))
+        q = sum(len(block) for block in G)
+        joined, at = np.zeros((q, q)), 0
+        for block in G:
+            joined[at : at + len(block), at : at + len(block)] = block
+            at += len(block)
+        w = np.ones(len(table)) if model.prior_weights is None else table[model.prior_weights]
+        R = np.diag(fit.sigma**2 / np.asarray(w, dtype=float))
+        y = model.design_spec_.response_of(table)
+        return cls(design.X[:, fit.basis.kept], np.hstack(Z), joined, R, y)
+
+    @property
+    def V(self):
+        return self.R + self.Z @ self.G @ self.Z.T
+
+    def without(self, rows):
+        """The same model without the rows of a mask."""
+        stay = ~rows
+        return Dense(
+            self.X[stay], self.Z[stay], self.G, self.R[np.ix_(stay, stay)], self.y[stay]
+        )
+
+    def gls(self):
+        """(beta, its covariance)."""
+        inverse = np.linalg.inv(self.V)
+        Phi = np.linalg.inv(self.X.T @ inverse @ self.X)
+        return Phi @ self.X.T @ inverse @ self.y, Phi
+
+    def equations(self):
+        """(matrix, right-hand side, rows) of the mixed-model equations of (b, beta)."""
+        rows = np.hstack([self.Z, self.X])
+        weighted = rows.T @ np.linalg.inv(self.R)
+        matrix, q = weighted @ rows, len(self.G)
+        matrix[:q, :q] += np.linalg.inv(self.G)
+        return matrix, weighted @ self.y, rows
+
+
+def _nested_data(seed=0, n_schools=16):
+    """Classes in schools, 1 to 6 pupils each, a covariate, a factor of schools, weights w."""
+    rng = np.random.default_rng(seed)
+    schools = np.repeat(np.arange(n_schools), rng.integers(1, 5, n_schools))
+    classes = np.arange(len(schools))
+    pupils = np.repeat(classes, rng.integers(1, 7, len(classes)))
+    school, n = schools[pupils], len(pupils)
+    x = rng.normal(size=n)
+    y = 0.7 * rng.normal(size=n) + 1.5 * rng.normal(size=len(classes))[pupils]
+    y = y + x * (1 + rng.normal(size=n_schools)[school]) + 3 * rng.normal(size=n_schools)[school]
+    return pd.DataFrame(
+        {
+            "y": y,
+            "x": x,
+            "kind": np.array(["a", "b", "c"])[school % 3],
+            "school": np.array([f"s{k}" for k in school]),
+            "room": np.array([f"c{k}" for k in pupils]),
+            "w": rng.uniform(0.5, 2.0, n),
+        }
+    )
+
+
+def _nested_model(**options):
+    return MixedLinearRegressor("y ~ x + kind + (x | school) + (1 | room)", **options)
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """Matrices of rows x rows of a fitted linear model."""
+    return Dense
+
+
+@pytest.fixture(scope="session")
+def nested_data():
+    return _nested_data
+
+
+@pytest.fixture(scope="session")
+def nested_model():
+    return _nested_model
