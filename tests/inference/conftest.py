@@ -159,6 +159,13 @@ class Dense:
     def V(self):
         return self.R + self.Z @ self.G @ self.Z.T
 
+    def of_equal_variance(self):
+        """The rows times the roots of their weights, the first one's being 1."""
+        root = np.sqrt(self.R[0, 0] / self.R.diagonal())
+        R = self.R[0, 0] * np.eye(len(root))
+        X, Z = self.X * root[:, None], self.Z * root[:, None]
+        return Dense(X, Z, self.G, R, self.y * root)
+
     def without(self, rows):
         """The same model without the rows of a mask."""
         stay = ~rows
