@@ -178,28 +178,30 @@ class GeneralizedMixedModel(MixedModelBase):
         return codes
 
     def _observed_response(self, X, y):
-        table = self._table(X, reset=False)
-        terms = None if self.formula is None else parse_formula(self.formula)
-        if y is None and self._has_counts:
-            counts = self._counts_of(table, terms)
-            trials = counts.sum(axis=1)
-            with np.errstate(invalid="ignore"):
-                return counts[:, 0] / trials, trials
-        if y is not None:
-            check_one_response(y, table.n_rows, type(self).__name__)
-            response = self._observed(response_column(y))
-        else:
-            response = self._response_of(X)
-            if terms.response in table.names and hasattr(self, "classes_"):
-                response = self._only_classes(response, table.column(terms.response))
+        response, weights = self._read_observed(X, y)
         known = response[np.isfinite(response)]
         problem = self.family_.problem(known)
         if self.family_.name == "binomial" and np.any((known < 0) | (known > 1)):
             problem = "a binomial response lies between 0 and 1"
         if problem is not None:
-            raise ValueError(
-                f"{type(self).__name__} with family={self.family_.name!r}: {problem}"
-            )
+            raise ValueError(f"{type(self).__name__} with family={self.family_.name!r}: {problem}")
+        return response, weights
+
+    def _read_observed(self, X, y):
+        """The response as numbers, two counts as a proportion, and the weights or trials."""
+        table = self._table(X, reset=False)
+        if y is not None:
+            check_one_response(y, table.n_rows, type(self).__name__)
+            return self._observed(response_column(y)), self._weights_in(table)
+        terms = None if self.formula is None else parse_formula(self.formula)
+        if self._has_counts:
+            counts = self._counts_of(table, terms)
+            trials = counts.sum(axis=1)
+            with np.errstate(invalid="ignore"):
+                return counts[:, 0] / trials, trials
+        response = self._response_of(X)
+        if hasattr(self, "classes_") and terms.response in table.names:
+            response = self._only_classes(response, table.column(terms.response))
         return response, self._weights_in(table)
 
     @property

@@ -79,14 +79,14 @@ class _Rows:
 
     x (n, r), e (n,): whitened columns of X and residuals; z: for every group the rows of Z Lambda
     (n, s) at the level; columns: for every group the first column (n,) of the level among those
-    of its cluster; starts, widths (J,): first row and number of columns of Z of each cluster.
+    of its cluster; begins, widths (J,): first row and number of columns of Z of each cluster.
     """
 
     x: np.ndarray
     e: np.ndarray
     z: list
     columns: list
-    starts: np.ndarray
+    begins: np.ndarray
     counts: np.ndarray
     widths: np.ndarray
 
@@ -133,7 +133,7 @@ class _Rows:
         counts, r = self.counts[chosen], self.x.shape[1]
         place = np.repeat(np.arange(len(chosen)), counts)
         within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-        rows = np.repeat(self.starts[chosen], counts) + within
+        rows = np.repeat(self.begins[chosen], counts) + within
         block = np.zeros((len(chosen), n_rows, width))
         block[place, within, :r] = self.x[rows]
         block[place, within, -1] = self.e[rows]
