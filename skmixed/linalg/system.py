@@ -221,7 +221,7 @@ class Factor:
 
     def marginal(self):
         """V0^-1 between the columns of Z, X and y: ``fixed``, ``fixed_root``, ``coefficients``,
-        ``effects_fixed``, ``times(effects)`` and ``traces(directions)``."""
+        ``effects_fixed``, ``times(effects)``, ``traces(directions)`` if they have room."""
         return MarginalInverse(self._blocked)
 
     def selected(self):

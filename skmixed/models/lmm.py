@@ -13,6 +13,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
 from skmixed.models.structures import NEGLIGIBLE
 
@@ -310,6 +311,19 @@ class LMMFit(MixedFit):
                 "model again in this process"
             )
         return fit_lmm(self.objective.with_reml(reml), start=self.optimum.theta)
+
+    @cached_property
+    def second_order(self):
+        """SecondOrder at the optimum: what degrees of freedom read.
+
+        Once asked for it stays with the fit, in copies and pickles too.
+
+        Raises
+        ------
+        ValueError
+            For a copy without cross-products, and a fit without a residual variance.
+        """
+        return SecondOrder.of(self)
 
     @property
     def other_criterion(self):
