@@ -159,6 +159,11 @@ class Factor:
         return System(self._blocked.products)
 
     @property
+    def has_system(self):
+        """Whether :attr:`system` is still there, as it is not in a :meth:`compact` factor."""
+        return len(self._blocked.products.core) == _dense_rows(self._plan)
+
+    @property
     def log_det_u(self):
         """log |Lambda'Z'WZ Lambda + I|."""
         return self._blocked.log_det_u

@@ -279,7 +279,7 @@ def test_a_structure_of_few_parameters():
     plain = MixedLinearRegressor("y ~ f + (1 | g) + (1 | g:f)").fit(data).result_
     # indicators in the user's units: those of the engine have mean square 1
     free = MixedLinearRegressor("y ~ f + (0 + f | g)").fit(data).result_.objective
-    (group,), (term,) = free.layout.groups, free.layout.terms
+    (term,) = free.layout.terms
     own = Exchangeable(3)
     own.parts = np.array([np.linalg.solve(term.M, np.linalg.solve(term.M, p).T) for p in own.parts])
     own.factor = lambda phi: np.linalg.cholesky(np.tensordot(phi**2, own.parts, 1))
