@@ -139,6 +139,11 @@ class FixedEffects:
     def _plain_df(self, method):
         return np.inf if method == "asymptotic" else self.fit.n_obs - self.fit.basis.rank
 
+    def sigma(self, ddf=None) -> float:
+        """Residual standard deviation that goes with the tests of a method."""
+        record = self._record(self.method(ddf))
+        return self.fit.scale if record is None else record.sigma
+
     # Functions of the coefficients
 
     def is_estimable(self, K) -> np.ndarray:
