@@ -2,26 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from skmixed.exceptions import NotEstimableError
 from skmixed.inference.clusters import ClusterSums
-from skmixed.inference.hypotheses import Hypothesis, _orthonormal_rows, why_not_estimable
+from skmixed.inference.coefficients import coefficient_table
+from skmixed.inference.degrees_of_freedom import JointTest, RowTests
+from skmixed.inference.fixed_effects import FixedEffects, orthonormal_rows, particular_solution
+from skmixed.inference.hypotheses import Hypothesis, contrast
+from skmixed.inference.noted import NotedTable
 from skmixed.inference.observed import (
     check_independent,
     level_codes,
     observed_rows,
     outermost,
 )
-from skmixed.models.questions import Questions
 
 KINDS = ("CR0", "CR1", "CR1S", "CR2")
 _WHO = "cluster_robust"
+
+
+@dataclass(frozen=True)
+class RobustEffects(FixedEffects):
+    """Fixed effects with a cluster-robust covariance, and what is known of its own uncertainty.
+
+    Everything is computed in coordinates (r,) in which the model's covariance of the coefficients
+    is sigma^2 I: a row of K is its ``fit.unscaled(K)`` there.
+
+    Attributes
+    ----------
+    sums : ClusterSums
+    n_clusters : int
+    factor : float
+        f of the covariance.
+    """
+
+    sums: ClusterSums
+    n_clusters: int
+    factor: float
+
+    def method(self, ddf=None):
+        """Satterthwaite's, whatever the fit would take itself."""
+        return "satterthwaite"
+
+    def notes(self, ddf=None):
+        return ()
+
+    def covariance(self, K, ddf=None):
+        """Robust covariance (d, d) of K beta, NaN where one is not estimable."""
+        half = np.where(self.is_estimable(K)[:, None], self.fit.unscaled(K), np.nan)
+        return half @ self._white @ half.T
+
+    def row_tests(self, K, ddf=None, *, rhs=0.0):
+        """t tests of the rows of ``K beta = rhs`` with Satterthwaite's degrees of freedom."""
+        K = np.asarray(K, dtype=float)
+        half = self.fit.unscaled(K)
+        error = np.sqrt(np.einsum("di,ij,dj->d", half, self._white, half))
+        rhs = np.broadcast_to(rhs, len(K))
+        tests = RowTests(half @ self.fit.whitened, error, self.df(half), rhs)
+        return tests.where(self.is_estimable(K))
+
+    def df(self, half) -> np.ndarray:
+        """Satterthwaite's degrees of freedom (d,) of the robust variances of rows (d, r)."""
+        variance, u, v, m = self._under_the_model(half)
+        v, m = np.einsum("jdd->jd", v), np.einsum("jdd->jd", m)
+        total = np.einsum("dd->d", variance)
+        U = np.einsum("jdi,jdk->dik", u, u)
+        spread = (v**2).sum(axis=0) - 2 * (v * m).sum(axis=0) + np.einsum("dik,dik->d", U, U)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return total**2 / spread
+
+    def joint_test(self, K, ddf=None, *, rhs=0.0, name=""):
+        """Hotelling's T-squared test of ``K beta = rhs``, as F (HTZ).
+
+        With Q the Wald statistic of q rows and eta the degrees of freedom of the Wishart
+        distribution that the robust covariance is nearest to, F = (eta - q + 1) / (eta q) Q on q
+        and eta - q + 1 degrees of freedom.
+        """
+        K = np.asarray(K, dtype=float)
+        self.check_estimable(K, name)
+        half = self.fit.unscaled(K)
+        solution = particular_solution(half, np.broadcast_to(rhs, len(K)))
+        rows = orthonormal_rows(half)
+        q = len(rows)
+        if not q:
+            return JointTest(0, np.nan, np.nan)
+        eta = self._wishart_df(rows)
+        df = eta - q + 1
+        if df <= 0 or q >= self.n_clusters:
+            raise ValueError(
+                f"{_WHO}: {self.n_clusters} clusters cannot test {q} rows of K together: the test "
+                f"would have {max(df, 0.0):.3g} degrees of freedom. Test fewer rows at a time"
+            )
+        distance = rows @ (self.fit.whitened - solution)
+        Q = float(distance @ np.linalg.solve(rows @ self._white @ rows.T, distance))
+        return JointTest(q, df, df / (eta * q) * Q)
+
+    def _wishart_df(self, rows):
+        """eta = q (q + 1) / sum_st Var(D_st), D the robust covariance of rows with mean I."""
+        values, vectors = np.linalg.eigh(self._under_the_model(rows)[0])
+        _, u, v, m = self._under_the_model((vectors / np.sqrt(values)).T @ rows)
+        U = np.einsum("jsa,jtb->stab", u, u)
+        own_v, own_m = np.einsum("jss->js", v), np.einsum("jss->js", m)
+        cross = own_v.T @ own_m
+        spread = (own_v.T @ own_v - cross - cross.T).sum() + np.einsum("stab,stab->", U, U)
+        spread += (v**2).sum() - 2 * (v * m).sum() + np.einsum("stab,stba->", U, U)
+        return len(rows) * (len(rows) + 1) / float(spread)
+
+    def _under_the_model(self, half):
+        """Covariance (d, d) that the model expects of rows (d, r), and its parts by cluster.
+
+        With T_si the part of row s that cluster i adds, Cov(T_si, T_tj) is v_i^st - m_i^st for
+        i = j and -u_si'u_tj else, m_i^st = u_si'u_ti; in units of sigma^2.
+        """
+        u = np.einsum("jab,db->jda", self.sums.sums, half)
+        v = np.einsum("da,jab,eb->jde", half, self.sums.spread, half, optimize=True)
+        m = np.einsum("jda,jea->jde", u, u)
+        return (v - m).sum(axis=0), u, v, m
+
+    @property
+    def _white(self):
+        """The robust covariance (r, r)."""
+        return self.factor * (self.sums.scores.T @ self.sums.scores)
 
 
 @dataclass(frozen=True)
@@ -31,27 +135,30 @@ class ClusterRobust:
     Attributes
     ----------
     kind : str
-    fit : LMMFit
-    n_clusters : int
-    factor : float
-        f of ``vcov``.
-    sums : ClusterSums
+    effects : RobustEffects
+    rows : (p, r)
+        Coefficients from those of the columns that were kept, NaN where one has none.
     """
 
     kind: str
-    fit: Questions
-    n_clusters: int
-    factor: float
-    sums: ClusterSums
+    effects: RobustEffects
+    rows: np.ndarray
+
+    @property
+    def n_clusters(self) -> int:
+        return self.effects.n_clusters
 
     @property
     def vcov(self) -> pd.DataFrame:
         """Covariance (p, p) of the fixed effects; NaN where a column was left out."""
-        names = list(self.fit.names)
-        half = self._coefficient_rows()
-        return pd.DataFrame(half @ self._white @ half.T, index=names, columns=names)
+        names = list(self.effects.names)
+        lost = np.isnan(self.rows).any(axis=1)
+        K = np.nan_to_num(self.rows) @ self.effects.fit.basis.combinations.T
+        vcov = self.effects.covariance(K)
+        vcov[lost] = vcov[:, lost] = np.nan
+        return pd.DataFrame(vcov, index=names, columns=names)
 
-    def coefficients(self, level=0.95) -> pd.DataFrame:
+    def coefficients(self, level=0.95) -> NotedTable:
         """Fixed effects with t tests and intervals.
 
         The degrees of freedom are Satterthwaite's for the robust variance of each coefficient,
@@ -64,49 +171,23 @@ class ClusterRobust:
 
         Returns
         -------
-        DataFrame
-            estimate, std_error, df, t, p_value, lower, upper by parameter; NaN where a column was
-            left out.
+        NotedTable
+            A DataFrame with estimate, std_error, df, t, p_value, lower and upper by parameter; NaN
+            where a column was left out.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-        half = self._coefficient_rows()
-        estimate = half @ self.fit.whitened
-        error = np.sqrt(np.einsum("pi,ij,pj->p", half, self._white, half))
-        df = np.full(len(half), np.nan)
-        known = ~self.fit.basis.aliased
-        df[known] = self.df(half[known])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = estimate / error
-        width = stats.t.ppf(0.5 + level / 2, df) * error
-        return pd.DataFrame(
-            {
-                "estimate": estimate,
-                "std_error": error,
-                "df": df,
-                "t": t,
-                "p_value": 2 * stats.t.sf(np.abs(t), df),
-                "lower": estimate - width,
-                "upper": estimate + width,
-            },
-            index=pd.Index(self.fit.names, name="parameter"),
-        )
+        return coefficient_table(self.effects, level=level, rows=self.rows)
 
-    def contrast(self, K, *, name="") -> Hypothesis:
-        """Estimate and test of K beta = 0.
+    def contrast(self, K, rhs=0.0) -> Hypothesis:
+        """Estimate and test of K beta = rhs.
 
-        One row is tested by t with Satterthwaite's degrees of freedom, several by Hotelling's
-        T-squared with the approximate degrees of freedom of Tipton and Pustejovsky (HTZ): with
-        Q the Wald statistic of q rows and eta the degrees of freedom of the Wishart distribution
-        that the robust covariance is nearest to, F = (eta - q + 1) / (eta q) Q on q and
-        eta - q + 1 degrees of freedom.
+        One row is tested by t with Satterthwaite's degrees of freedom, several by F: Hotelling's
+        T-squared with the approximate degrees of freedom of Tipton and Pustejovsky (HTZ).
 
         Parameters
         ----------
-        K : (p,) or (d, p) array, dict of coefficients by parameter name, or a list of dicts
-            The intercept first, columns that were left out included.
-        name : str
-            For messages.
+        K : (p,) or (d, p) array, dict of coefficients by name, or several of these
+            As for :meth:`MixedLinearRegressor.contrast`.
+        rhs : float or (d,)
 
         Returns
         -------
@@ -121,79 +202,7 @@ class ClusterRobust:
             For K of another width or with unknown names, and for more rows than the clusters can
             test together.
         """
-        rows, single = contrast_rows(self.fit.names, K)
-        bad = np.flatnonzero(~self.fit.is_estimable(rows))
-        if len(bad):
-            raise NotEstimableError(why_not_estimable(self.fit, rows, bad[0], name))
-        half = self.fit.unscaled(rows)
-        estimate = half @ self.fit.whitened
-        error = np.sqrt(np.einsum("di,ij,dj->d", half, self._white, half))
-        if len(rows) > 1:
-            F, q, df = self._hotelling(_orthonormal_rows(half))
-            p = float(stats.f.sf(F, q, df)) if q else np.nan
-            return Hypothesis(rows, name, True, estimate, error, F, q, df, p)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t, df = float(estimate[0] / error[0]), float(self.df(half)[0])
-        p = float(2 * stats.t.sf(abs(t), df))
-        test = Hypothesis(rows, name, True, estimate, error, t, 1, df, p)
-        return test.scalar() if single else test
-
-    def df(self, half) -> np.ndarray:
-        """Satterthwaite's degrees of freedom (d,) of the robust variances of rows (d, r)."""
-        variance, u, v, m = self._under_the_model(half)
-        v, m = np.einsum("jdd->jd", v), np.einsum("jdd->jd", m)
-        total = np.einsum("dd->d", variance)
-        U = np.einsum("jdi,jdk->dik", u, u)
-        spread = (v**2).sum(axis=0) - 2 * (v * m).sum(axis=0) + np.einsum("dik,dik->d", U, U)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return total**2 / spread
-
-    def _hotelling(self, half):
-        """(F, df_num, df_den) for independent rows (q, r)."""
-        q = len(half)
-        if not q:
-            return np.nan, 0, np.nan
-        values, vectors = np.linalg.eigh(self._under_the_model(half)[0])
-        half = (vectors / np.sqrt(values)).T @ half
-        _, u, v, m = self._under_the_model(half)
-        U = np.einsum("jsa,jtb->stab", u, u)
-        vd, md = np.einsum("jss->js", v), np.einsum("jss->js", m)
-        cross = vd.T @ md
-        spread = (vd.T @ vd - cross - cross.T).sum() + np.einsum("stab,stab->", U, U)
-        spread += (v**2).sum() - 2 * (v * m).sum() + np.einsum("stab,stba->", U, U)
-        eta = q * (q + 1) / float(spread)
-        df = eta - q + 1
-        if df <= 0 or q >= self.n_clusters:
-            raise ValueError(
-                f"{_WHO}: {self.n_clusters} clusters cannot test {q} rows of K together: "
-                f"the test would have {df:.3g} degrees of freedom. Test fewer rows at a time"
-            )
-        estimate = half @ self.fit.whitened
-        Q = float(estimate @ np.linalg.solve(half @ self._white @ half.T, estimate))
-        return df / (eta * q) * Q, q, df
-
-    def _under_the_model(self, half):
-        """Covariance (d, d) that the model expects of rows (d, r), and its parts by cluster.
-
-        With T_si the part of row s that cluster i adds, Cov(T_si, T_tj) is v_i^st - m_i^st for
-        i = j and -u_si'u_tj else, m_i^st = u_si'u_ti.
-        """
-        u = np.einsum("jab,db->jda", self.sums.sums, half)
-        v = np.einsum("da,jab,eb->jde", half, self.sums.spread, half, optimize=True)
-        m = np.einsum("jda,jea->jde", u, u)
-        return (v - m).sum(axis=0), u, v, m
-
-    @property
-    def _white(self):
-        """The covariance (r, r) in coordinates in which the model's own is sigma^2 I."""
-        return self.factor * (self.sums.scores.T @ self.sums.scores)
-
-    def _coefficient_rows(self):
-        """Rows (p, r) of the coefficients in these coordinates, NaN where left out."""
-        basis = self.fit.basis
-        half = np.full((basis.aliased.size, basis.rank), np.nan)
-        half[basis.kept] = self.fit.unscaled_on_basis(basis.to_coef)
-        return half
+        return contrast(self.effects, K, rhs)
 
 
 def cluster_robust(
@@ -279,7 +288,8 @@ def cluster_robust(
     if len(levels) < 2:
         raise ValueError(f"{_WHO} needs at least two clusters, got 1")
     sums = ClusterSums.of(observed, codes, len(levels), adjusted=kind == "CR2")
-    return ClusterRobust(kind, fit, len(levels), _factor(kind, len(levels), fit), sums)
+    effects = RobustEffects(fit, sums, len(levels), _factor(kind, len(levels), fit))
+    return ClusterRobust(kind, effects, model._coefficient_rows)
 
 
 def _factor(kind, J, fit):
@@ -287,27 +297,3 @@ def _factor(kind, J, fit):
     if kind == "CR1":
         return J / (J - 1)
     return J * (fit.n_obs - 1) / ((J - 1) * (fit.n_obs - fit.rank)) if kind == "CR1S" else 1.0
-
-
-def contrast_rows(names, K):
-    """(rows (d, p), whether K was one row) of an array, a dict by name or a list of dicts."""
-    if isinstance(K, Mapping):
-        return _named_row(names, K)[None], True
-    if isinstance(K, list | tuple) and K and all(isinstance(k, Mapping) for k in K):
-        return np.array([_named_row(names, k) for k in K]), False
-    rows, p = np.asarray(K, dtype=float), len(names)
-    if rows.ndim not in (1, 2) or rows.shape[-1] != p:
-        raise ValueError(
-            f"K needs one coefficient for each of the {p} parameters ({', '.join(names)}), got "
-            f"shape {rows.shape}; a dict of coefficients by name is accepted too"
-        )
-    if not np.isfinite(rows).all():
-        raise ValueError("K contains NaN or infinity")
-    return np.atleast_2d(rows), rows.ndim == 1
-
-
-def _named_row(names, coefficients):
-    unknown = [name for name in coefficients if name not in names]
-    if unknown:
-        raise ValueError(f"{unknown} are no parameters; the parameters are {list(names)}")
-    return np.array([float(coefficients.get(name, 0.0)) for name in names])

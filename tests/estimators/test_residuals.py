@@ -49,9 +49,7 @@ def test_studentized_residuals_know_the_leverage(sleep):
 def test_prior_weights(sleep):
     data, _ = sleep
     data = data.assign(w=np.random.default_rng(0).uniform(0.5, 2, len(data)))
-    model = MixedLinearRegressor(
-        "Reaction ~ Days + (Days | Subject)", prior_weights="w"
-    ).fit(data)
+    model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)", prior_weights="w").fit(data)
     expected = model.residuals(data) * np.sqrt(data["w"])
     np.testing.assert_allclose(model.residuals(data, kind="pearson"), expected)
     np.testing.assert_allclose(model.residuals(data, kind="deviance"), expected)

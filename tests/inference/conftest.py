@@ -169,9 +169,7 @@ class Dense:
     def without(self, rows):
         """The same model without the rows of a mask."""
         stay = ~rows
-        return Dense(
-            self.X[stay], self.Z[stay], self.G, self.R[np.ix_(stay, stay)], self.y[stay]
-        )
+        return Dense(self.X[stay], self.Z[stay], self.G, self.R[np.ix_(stay, stay)], self.y[stay])
 
     def gls(self):
         """(beta, its covariance)."""

@@ -206,7 +206,9 @@ def test_levels_that_are_not_independent():
         influence(model, data, level="plate")
     with pytest.raises(ValueError, match="'plat' is no grouping factor.*Did you mean 'plate'"):
         influence(model, data, level="plat")
-    with pytest.raises(ValueError, match=r"one level for each of the 144 rows of X, got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"one level for each of the 144 rows of X, got shape \(3,\)"
+    ):
         influence(model, data, level=np.arange(3))
 
 

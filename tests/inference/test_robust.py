@@ -162,7 +162,8 @@ def test_cr2_is_unbiased_where_the_model_is_right(schools, dense):
     mean = sum(h.T @ residual[np.ix_(at, at)] @ h for at, h in maps)
     np.testing.assert_allclose(Phi @ mean @ Phi, Phi, rtol=1e-6, atol=1e-9)
     found = cluster_robust(model, data)
-    covariance = found._under_the_model(found._coefficient_rows())[0] * model.sigma_**2
+    rows = model.result_.unscaled(np.eye(4))
+    covariance = found.effects._under_the_model(rows)[0] * model.sigma_**2
     np.testing.assert_allclose(covariance, model.vcov_, rtol=1e-6, atol=1e-9)
 
 
@@ -314,7 +315,10 @@ def test_clusters_within_levels(schools):
     ("options", "message"),
     [
         ({"kind": "CR3"}, "kind must be one of 'CR0', 'CR1', 'CR1S', 'CR2', got 'CR3'"),
-        ({"cluster": "scool"}, "'scool' is no grouping factor and no column of X. Did you mean 'sc"),
+        (
+            {"cluster": "scool"},
+            "'scool' is no grouping factor and no column of X. Did you mean 'sc",
+        ),
         ({"cluster": [1, 2]}, "one level for each of the"),
         ({"cluster": 0}, "needs at least two clusters, got 1"),
         ({"cluster": np.nan}, "the level is missing in"),
