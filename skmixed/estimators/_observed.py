@@ -18,15 +18,15 @@ class ObservesRows(PredictsNewRows):
     def residuals(self, X, y=None, kind="response", *, groups=None):
         """Residuals of every row: what the predictions leave of the responses.
 
-        ============= =============================================================================
+        ============= ============================================================================
         response      y - mu, mu the mean of :meth:`predict` at the conditional modes
         pearson       (y - mu) sqrt(w / V(mu)), V the variance function of the family (1 in linear
                       models), w the prior weight or the number of trials
-        scaled        pearson over sqrt(dispersion): over sigma in linear models, of variance about 1
+        scaled        pearson over sqrt(dispersion), in linear models over sigma; of variance 1
         studentized   scaled over sqrt(1 - h), h the leverage; only for the rows of the fit
         marginal      y - E(y), the mean averaged over the random effects: X beta in linear models
         deviance      signed square roots of the rows' deviances; pearson in linear models
-        ============= =============================================================================
+        ============= ============================================================================
 
         Parameters
         ----------

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from skmixed.linalg.system import Group
-from skmixed.models.marginal import marginal_mean, range_of_predictor
+from skmixed.models.marginal import marginal_mean
 
 RESIDUALS = ("response", "pearson", "scaled", "studentized", "marginal", "deviance")
 # A row whose leverage is closer to 1 determines a coefficient alone: nothing is left of it.
@@ -63,9 +63,10 @@ class ObservedRows:
     @cached_property
     def mean(self):
         """E(y | b) at the conditional modes; NaN where eta is outside of the family's range."""
-        low, high = range_of_predictor(self.fit.family)
-        inside = (self.eta >= low) & (self.eta <= high)
-        return np.where(inside, self.fit.family.mean(self.eta), np.nan)
+        low, high = self.fit.family.predictor_range
+        mean = self.fit.family.mean(self.eta)
+        inside = (self.eta >= low) & (self.eta <= high) & np.isfinite(mean)
+        return np.where(inside, mean, np.nan)
 
     @cached_property
     def counts(self):

@@ -58,7 +58,7 @@ def test_leverage_is_the_slope_of_a_rows_mean_by_its_response(schools, dense):
 def test_cooks_distance_is_the_length_of_the_change_without_a_row(schools, dense):
     data, model = schools
     matrices, found = dense.of(model, data), influence(model, data)
-    matrix, target, rows = matrices.equations()
+    matrix, target, _ = matrices.equations()
     whole = np.linalg.solve(matrix, target)
     for i in (0, 7, len(data) - 1):
         gone = np.arange(len(data)) == i
@@ -113,10 +113,9 @@ def test_least_squares(nested_data):
     e = data["y"] - X @ model.fixed_effects_.to_numpy()
     np.testing.assert_allclose(found.leverage, h, rtol=1e-9)
     np.testing.assert_allclose(found.studentized, e / (model.sigma_ * np.sqrt(1 - h)), rtol=1e-9)
-    np.testing.assert_allclose(found.cooks_distance, e**2 * h / (4 * model.sigma_**2 * (1 - h) ** 2),
-                               rtol=1e-9)  # fmt: skip
+    cooks = (e / (model.sigma_ * (1 - h))) ** 2 * h / 4
+    np.testing.assert_allclose(found.cooks_distance, cooks, rtol=1e-9)
     one = influence(model, data, level=np.arange(len(data)))
-    cooks = found.cooks_distance.to_numpy()
     np.testing.assert_allclose(one.cooks_distance, cooks, rtol=1e-8)
 
 
@@ -204,11 +203,9 @@ def test_levels_that_are_not_independent():
     model = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(data)
     with pytest.raises(ValueError, match="levels of 'sample' have rows in several levels of 'pl"):
         influence(model, data, level="plate")
-    with pytest.raises(ValueError, match="'plat' is no grouping factor.*Did you mean 'plate'"):
+    with pytest.raises(ValueError, match=r"'plat' is no grouping factor.*Did you mean 'plate'"):
         influence(model, data, level="plat")
-    with pytest.raises(
-        ValueError, match=r"one level for each of the 144 rows of X, got shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"each of the 144 rows of X, got shape \(3,\)"):
         influence(model, data, level=np.arange(3))
 
 

@@ -250,7 +250,7 @@ def test_aliased_columns(nested_data):
     found = cluster_robust(model, data)
     table, expected = found.coefficients(), cluster_robust(plain, data).coefficients()
     assert table.loc["I(2 * x)"].isna().all() and found.vcov["I(2 * x)"].isna().all()
-    pd.testing.assert_frame_equal(table.drop(index="I(2 * x)"), expected, rtol=1e-6)
+    pd.testing.assert_frame_equal(table.drop(index="I(2 * x)"), pd.DataFrame(expected), rtol=1e-6)
     with pytest.raises(NotEstimableError, match=r"I\(2 \* x\) = 2 x"):
         found.contrast({"x": 1.0})
     assert found.contrast({"x": 1.0, "I(2 * x)": 2.0}).estimate == pytest.approx(
@@ -317,7 +317,7 @@ def test_clusters_within_levels(schools):
         ({"kind": "CR3"}, "kind must be one of 'CR0', 'CR1', 'CR1S', 'CR2', got 'CR3'"),
         (
             {"cluster": "scool"},
-            "'scool' is no grouping factor and no column of X. Did you mean 'sc",
+            "'scool' is no grouping factor and no column of X. Did you",
         ),
         ({"cluster": [1, 2]}, "one level for each of the"),
         ({"cluster": 0}, "needs at least two clusters, got 1"),
