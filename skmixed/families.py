@@ -25,6 +25,7 @@ from scipy.special import (
     ndtr,
     ndtri,
     polygamma,
+    xlogy,
 )
 
 # exp() of this is still finite, and so is its square times a count.
@@ -238,6 +239,20 @@ class Family:
         """The part of l that depends on neither eta nor dispersion, for every row."""
         return np.zeros(len(y))
 
+    def variance(self, mu, dispersion=1.0):
+        """V(mu): the variance of a response is V(mu) / w, times the dispersion where it scales.
+
+        For the binomial family the response is here, and in :meth:`unit_deviance`, the proportion.
+        """
+        raise NotImplementedError
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        """d(y, mu) >= 0: twice what the log-likelihood of a row with w = 1 lacks to its largest.
+
+        Where the dispersion is a scale it is not divided by it.
+        """
+        raise NotImplementedError
+
     def initial_mean(self, y, w):
         """A mean for every row, near its response and inside the family's range."""
         return y
@@ -307,8 +322,19 @@ class Binomial(Family):
         gap = _AT_BOUND["cauchit" if self.link.name == "cauchit" else "others"]
         return np.where(side > 0, self.link.link(1 - gap), -self.link.link(gap))
 
+    def variance(self, mu, dispersion=1.0):
+        return mu * (1 - mu)
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        return 2 * (_relative_log(y, mu) + _relative_log(1 - y, 1 - mu))
+
     def sample(self, mu, w, dispersion, rng):
         return rng.binomial(np.broadcast_to(w, mu.shape).astype(int), np.clip(mu, 0, 1)) / w
+
+
+def _relative_log(y, mu):
+    """y log(y / mu), 0 at y = 0."""
+    return xlogy(y, np.where(y > 0, y, 1.0) / mu)
 
 
 def _mix(y, a, failures, b):
@@ -386,6 +412,12 @@ class Poisson(_PositiveMean):
             return f"counts cannot be negative, and {_rows(y < 0)} are"
         return None
 
+    def variance(self, mu, dispersion=1.0):
+        return mu
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        return 2 * (_relative_log(y, mu) - (y - mu))
+
     def sample(self, mu, w, dispersion, rng):
         return rng.poisson(mu).astype(float)
 
@@ -427,6 +459,13 @@ class NegativeBinomial(_PositiveMean):
     def initial_log_dispersion(self, y, w, mu):
         excess = np.average((y - mu) ** 2 - mu, weights=w) / np.average(mu**2, weights=w)
         return -np.log(np.clip(0.5 * excess, 0.05, 20.0))
+
+    def variance(self, mu, dispersion=1.0):
+        return mu + mu**2 / dispersion
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        rest = (y + dispersion) * np.log1p((y - mu) / (mu + dispersion))
+        return 2 * (_relative_log(y, mu) - rest)
 
     def sample(self, mu, w, dispersion, rng):
         return rng.poisson(mu * rng.gamma(dispersion, 1 / dispersion, mu.shape)).astype(float)
@@ -498,6 +537,12 @@ class Gamma(_Scaled, _PositiveMean):
     def initial_log_dispersion(self, y, w, mu):
         return np.log(max(np.average(((y - mu) / mu) ** 2, weights=w), 1e-8))
 
+    def variance(self, mu, dispersion=1.0):
+        return mu**2
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        return 2 * ((y - mu) / mu - np.log(y / mu))
+
     def sample(self, mu, w, dispersion, rng):
         shape = w / dispersion
         return rng.gamma(shape, mu / shape)
@@ -531,6 +576,12 @@ class InverseGaussian(_Scaled, _PositiveMean):
 
     def initial_log_dispersion(self, y, w, mu):
         return np.log(max(np.average((y - mu) ** 2 / mu**3, weights=w), 1e-8 / mu.mean()))
+
+    def variance(self, mu, dispersion=1.0):
+        return mu**3
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        return (y - mu) ** 2 / (mu**2 * y)
 
     def sample(self, mu, w, dispersion, rng):
         return rng.wald(mu, w / dispersion * np.ones_like(mu))
@@ -577,6 +628,12 @@ class Gaussian(_Scaled):
 
     def initial_log_dispersion(self, y, w, mu):
         return np.log(max(np.average((y - mu) ** 2, weights=w), 1e-300))
+
+    def variance(self, mu, dispersion=1.0):
+        return np.ones_like(mu)
+
+    def unit_deviance(self, y, mu, dispersion=1.0):
+        return (y - mu) ** 2
 
     def sample(self, mu, w, dispersion, rng):
         return mu + np.sqrt(dispersion / w) * rng.standard_normal(mu.shape)

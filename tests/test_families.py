@@ -148,3 +148,36 @@ def test_unknown_names_list_the_known_ones():
         make_family("tweedie")
     with pytest.raises(ValueError, match="'log', 'sqrt', 'identity'"):
         make_family("poisson", "logit")
+
+
+@pytest.mark.parametrize(("name", "link"), COMBINATIONS)
+def test_variance_is_that_of_the_density(name, link):
+    """The expected information of a row is (d mu / d eta)^2 w / (variance times scale)."""
+    family, log_disp = make_family(name, link), 0.4
+    eta, _, w = _data(name, link)
+    phi = np.exp(log_disp)
+    slope = _central(family.mean, eta, 1e-3)
+    variance = family.variance(family.mean(eta), phi) * (phi if family.scale else 1.0)
+    expected = slope**2 * w / variance
+    found = family.expected_weight(eta, None, w, log_disp)
+    assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "link"), COMBINATIONS)
+def test_unit_deviance_is_what_the_likelihood_lacks_to_its_largest(name, link):
+    """Differences of log-likelihoods at two means are those of unit deviances; 0 at the best."""
+    family, log_disp = make_family(name, link), 0.4
+    eta, y, w = _data(name, link)
+    w = w if name == "binomial" else np.ones_like(w)  # weights of a mean scale its variance
+    phi = np.exp(log_disp)
+    mean = y / w if name == "binomial" else y
+    scale = phi if family.scale else 1.0
+    near = np.where(eta > 0, 0.9 * eta, 1.1 * eta)
+    drop = lambda e: w * family.unit_deviance(mean, family.mean(e), phi) / scale  # noqa: E731
+    found = drop(eta) - drop(near)
+    expected = 2 * (family.curve(near, y, w, log_disp).loglik
+                    - family.curve(eta, y, w, log_disp).loglik)  # fmt: skip
+    assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+    assert_allclose(family.unit_deviance(mean, np.where(mean > 0, mean, 1e-300), phi), 0,
+                    atol=1e-12)  # fmt: skip
+    assert (drop(eta) >= 0).all()

@@ -27,6 +27,7 @@ LAYERS = {
     "skmixed.design.design": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
+    "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
@@ -34,7 +35,9 @@ LAYERS = {
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {
     f"skmixed.linalg.{name}"
-    for name in "cholesky core crossproducts effects leverages pattern row_norms selected".split()
+    for name in (
+        "cholesky core crossproducts effects leverages marginal pattern row_norms selected traces"
+    ).split()
 }
 # How the penalised system is eliminated and stored: names that no other package may say.
 PRIVATE = set(

@@ -35,6 +35,7 @@ from skmixed.design.random import (
     combine_codes,
     find_cells,
     radix_key,
+    rows_of,
 )
 from skmixed.design.terms import FixedTerm, fixed_terms
 
@@ -333,14 +334,10 @@ class _Blocks:
         kept = np.flatnonzero(~rows)
         return _Blocks(
             self.fixed[kept],
-            [_rows_of(z, kept) for z in self.random],
+            [rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
         )
-
-
-def _rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return z[rows] if z.strides[0] else np.broadcast_to(1.0, (len(rows), 1))
 
 
 def _undefined_rows(

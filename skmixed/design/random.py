@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,16 @@ class RandomTerm:
     def n_effects(self) -> int:
         """The number of effects l s."""
         return len(self.levels) * len(self.names)
+
+    def of_rows(self, rows: np.ndarray) -> RandomTerm:
+        """The term of some rows, a mask or indices, with all levels."""
+        codes = self.codes[rows]
+        return replace(self, codes=codes, z=rows_of(self.z, rows))
+
+
+def rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """z[rows]; a constant stays a view without memory."""
+    return z[rows] if z.strides[0] else np.broadcast_to(1.0, (len(z[rows]), 1))
 
 
 def combine_codes(codes: list[np.ndarray], sizes: list[int]) -> tuple[np.ndarray, np.ndarray]:

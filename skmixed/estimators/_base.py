@@ -16,12 +16,13 @@ from skmixed.design.design import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
 from skmixed.estimators._dependencies import dependency_text, shortlist
+from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
-from skmixed.estimators._prediction import PredictsNewRows
+from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 
 
-class MixedModelBase(PredictsNewRows, BaseEstimator):
+class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {

@@ -19,6 +19,7 @@ from skmixed.estimators._input import GROUPS, ReadsTables, with_groups
 from skmixed.exceptions import RankDeficiencyWarning, UnseenGroupsWarning
 from skmixed.linalg.rank import RowBlocks
 from skmixed.models.linear import outside_row_space
+from skmixed.models.observed import over_input
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,7 @@ class NewRows:
 
     def over_input(self, values):
         """Values of the rows that were kept over all rows of the input, NaN elsewhere."""
-        if len(values) == self.design.n_input:
-            return values
-        full = np.full((self.design.n_input, *values.shape[1:]), np.nan)
-        full[self.design.rows] = values
-        return full
+        return over_input(values, self.design.rows, self.design.n_input)
 
 
 class PredictsNewRows(ReadsTables, FittedMixedModel):
@@ -231,7 +228,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     def _response_of(self, X):
         """The response that the formula names, evaluated on new rows."""
         if self.design_spec_.response is None:
-            raise ValueError(f"{type(self).__name__}.score needs y: the formula names no response")
+            raise ValueError(f"{type(self).__name__} needs y: the formula names no response")
         return self.design_spec_.response_of(self._table(X, reset=False))
 
     def _new_weights(self, X):

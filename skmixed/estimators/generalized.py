@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmixed._warn import warn
 from skmixed.design import build_design, check_identifiable, parse_formula
 from skmixed.estimators._base import MixedModelBase
-from skmixed.estimators._input import check_one_response, response_column
+from skmixed.estimators._input import check_one_response, response_column, response_vector
 from skmixed.estimators._outcome import Outcome, codes_of, is_numeric
 from skmixed.estimators._summary import MixedSummary, generalised_summary
 from skmixed.exceptions import SeparationWarning, UndefinedMeanWarning
@@ -160,6 +160,50 @@ class GeneralizedMixedModel(MixedModelBase):
         with np.errstate(invalid="ignore"):
             return counts[:, 0] / counts.sum(axis=1)
 
+    def _observed(self, y):
+        """A response of the model's classes as 0 and 1, of numbers as it is."""
+        numbers = is_numeric(y) and self._labels_of(y) is None
+        if numbers or "classes_" not in vars(self):
+            return response_vector(y, len(y), type(self).__name__)
+        return self._only_classes(codes_of(y, self.classes_), y)
+
+    def _only_classes(self, codes, y):
+        """Codes of labels that are those of the model."""
+        if (codes == 2).any():
+            other = np.asarray(y)[codes == 2].tolist()[0]
+            raise ValueError(
+                f"{type(self).__name__}: y holds {other!r}, which is none of the classes "
+                f"{self.classes_.tolist()}"
+            )
+        return codes
+
+    def _observed_response(self, X, y):
+        response, weights = self._read_observed(X, y)
+        known = response[np.isfinite(response)]
+        problem = self.family_.problem(known)
+        if self.family_.name == "binomial" and np.any((known < 0) | (known > 1)):
+            problem = "a binomial response lies between 0 and 1"
+        if problem is not None:
+            raise ValueError(f"{type(self).__name__} with family={self.family_.name!r}: {problem}")
+        return response, weights
+
+    def _read_observed(self, X, y):
+        """The response as numbers, two counts as a proportion, and the weights or trials."""
+        table = self._table(X, reset=False)
+        if y is not None:
+            check_one_response(y, table.n_rows, type(self).__name__)
+            return self._observed(response_column(y)), self._weights_in(table)
+        terms = None if self.formula is None else parse_formula(self.formula)
+        if self._has_counts:
+            counts = self._counts_of(table, terms)
+            trials = counts.sum(axis=1)
+            with np.errstate(invalid="ignore"):
+                return counts[:, 0] / trials, trials
+        response = self._response_of(X)
+        if hasattr(self, "classes_") and terms.response in table.names:
+            response = self._only_classes(response, table.column(terms.response))
+        return response, self._weights_in(table)
+
     @property
     def _has_counts(self):
         """Whether the response is two counts."""
@@ -239,11 +283,8 @@ class GeneralizedMixedModel(MixedModelBase):
             X, groups, True if fixed else random_effects, levels="none" if fixed else "fit"
         )
         eta = self._fixed_part(rows)
-        variance = np.zeros(len(eta))
-        for term, covariance in zip(rows.terms, self.result_.covariances, strict=bool(rows.terms)):
-            if term is not None:
-                variance += np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
-        mean = marginal_mean(self.family_, eta, variance)
+        variance = self.result_.random_variance(rows.terms) if rows.terms else 0.0
+        mean = marginal_mean(self.family_, eta, np.broadcast_to(variance, eta.shape))
         undefined = int(np.sum(np.isnan(mean) & ~np.isnan(eta)))
         if undefined:
             self._tell_undefined(undefined, "no mean over the distribution of its random effects")

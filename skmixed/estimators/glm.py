@@ -10,8 +10,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
-from skmixed.estimators._input import response_column, response_vector
-from skmixed.estimators._outcome import codes_of, is_numeric, numbered_labels
+from skmixed.estimators._input import response_column
+from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
 from skmixed.estimators.mixed import r_squared
 from skmixed.exceptions import SingularFitWarning
@@ -241,16 +241,3 @@ feature_names_in_
         observed = self._response_of(X)
         empty = np.isnan(observed) & self._has_counts  # two counts that are missing are an error
         return r_squared(self, X, observed, groups, sample_weight, left_out=empty)
-
-    def _observed(self, y):
-        """A response of the model's classes as 0 and 1, of numbers as it is."""
-        if "classes_" not in vars(self) or is_numeric(y):
-            return response_vector(y, len(y), type(self).__name__)
-        codes = codes_of(y, self.classes_)
-        if (codes == 2).any():
-            other = np.asarray(y)[codes == 2].tolist()[0]
-            raise ValueError(
-                f"{type(self).__name__}: y holds {other!r}, which is none of the classes "
-                f"{self.classes_.tolist()}"
-            )
-        return codes

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis
-from skmixed.linalg.system import Factor
+from skmixed.linalg.system import Effects, Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
@@ -18,6 +18,13 @@ from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
+# Numbers held at a time in right-hand sides.
+_NUMBERS = 1 << 23
+# Kinds of standard deviations of random effects, and where their variances are.
+EFFECTS_STD = {
+    "conditional": "relative_effects_variance",
+    "prediction": "relative_prediction_variance",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class MixedFit(Questions):
         Names, terms and fingerprints of what it was fitted to.
     """
 
-    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none", "residual": "_df_residual"}
+    is_linear: ClassVar[bool] = False
 
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -92,6 +99,11 @@ class MixedFit(Questions):
         return np.linalg.inv(self.fixed_root.T)
 
     # Answers to questions about the fixed effects
+
+    @property
+    def is_mixed(self):
+        """Whether there are random effects."""
+        return bool(self.layout.terms)
 
     @property
     def names(self):
@@ -185,6 +197,59 @@ class MixedFit(Questions):
             for t in self.layout.terms
         )
 
+    def effects_std(self, kind="conditional"):
+        """Standard deviations (l, s) of every term's effects.
+
+        Parameters
+        ----------
+        kind : {"conditional", "prediction"}
+            Of b given the response, theta and beta; or of b-hat - b, where beta is estimated too.
+
+        Raises
+        ------
+        ValueError
+            For other kinds, and for "prediction" on a copy without cross-products that was never
+            asked for it before.
+        """
+        if kind not in EFFECTS_STD:
+            known = " or ".join(map(repr, EFFECTS_STD))
+            raise ValueError(f"std must be {known}, got {kind!r}")
+        variances = getattr(self, EFFECTS_STD[kind])
+        return tuple(
+            self.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)) for v in variances
+        )
+
+    @cached_property
+    def relative_prediction_variance(self):
+        """Covariances (l, s, s) of b-hat - b of every term in units of sigma^2.
+
+        The conditional ones and E Phi E', E = Z'V0^-1 X times the covariance of the effects: what
+        the estimation of the fixed effects adds (Henderson 1975, Biometrics 31, 423-447).
+        """
+        if not self.layout.terms:
+            return ()
+        what = "standard deviations of predicted random effects"
+        factor = self._factor(what)
+        if not factor.has_system:
+            raise ValueError(
+                f"{what} need the cross-products of the data, which are not pickled: ask for them "
+                "before pickling, or fit the model again in this process"
+            )
+        groups, half = self.layout.groups, self._inverse_root
+        added = [np.zeros((g.n_columns, g.n_columns, g.n_levels)) for g in groups]
+        width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))
+        for lo in range(0, self.rank, width):
+            fixed = half[:, lo : lo + width]
+            none = [np.zeros((g.n_columns, fixed.shape[1], g.n_levels)) for g in groups]
+            moved, _ = factor.solve(factor.system.times(Effects(none, fixed)), fixed=False)
+            for total, x in zip(added, moved.random, strict=True):
+                total += np.einsum("ikl,jkl->ijl", x, x)
+        pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
+        return tuple(
+            own + np.einsum("ai,ijl,bj->lab", t.M, added[t.group][t.columns, t.columns], t.M)
+            for t, own in pairs
+        )
+
     @cached_property
     def singular_terms(self):
         """For every term, whether its covariance is singular (in any units of its covariates)."""
@@ -222,8 +287,19 @@ class MixedFit(Questions):
             that is None is left out of z'b.
         """
         if random is None:
-            half = self.basis.orthonormal(X) @ self._inverse_root
+            half = self.unscaled_on_basis(self.basis.orthonormal(X))
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
+        return self.sigma * np.sqrt(self._row_variances(X, random, self.fixed_root))
+
+    def mode_variances(self, X, random):
+        """(n,) Variances of x'beta-hat + z'b-hat given theta, in units of sigma^2.
+
+        They are those at the joint mode of fixed and random effects, from the factor alone; times
+        the weight of a row of the fit they are its leverage.
+        """
+        return self._row_variances(X, random, None)
+
+    def _row_variances(self, X, random, fixed_root):
         factor = self._factor("standard errors of predictions")
         codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
@@ -239,13 +315,20 @@ class MixedFit(Questions):
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(X), -1)
         groups = range(len(self.layout.groups))
-        variance += factor.row_norms(
+        return variance + factor.row_norms(
             [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
             self.basis.orthonormal(X),
-            self.fixed_root,
+            fixed_root,
         )
-        return self.sigma * np.sqrt(variance)
+
+    def random_variance(self, random):
+        """Variance z'Cov(b)z (n,) of the rows of terms; a term that is None is left out."""
+        total = 0.0
+        for term, covariance in zip(random, self.covariances, strict=True):
+            if term is not None:
+                total = total + np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+        return total
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""

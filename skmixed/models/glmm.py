@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
@@ -89,7 +89,7 @@ def approximation(design, y, w, family: Family, n_agq):
     else:
         rule = _rule(n_agq, layout.groups)
         objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
-    source = Source.of(design, basis, Q, layout, y, w)
+    source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
     return Problem(objective, basis, n_obs, source, n_agq)
 
 
@@ -133,10 +133,10 @@ class GLMMFit(MixedFit):
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
-    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none"}
-    no_other_df: ClassVar[str] = (
-        ": without a residual variance that is estimated beside the others, z tests are what the "
-        "likelihood gives"
+    df_methods = ("asymptotic",)
+    no_other_df = (
+        "without a residual variance that is estimated beside the others, z tests are what the "
+        "likelihood of a generalised model gives"
     )
 
     @classmethod
@@ -174,6 +174,12 @@ class GLMMFit(MixedFit):
 
     def _group_modes(self):
         return self.group_modes
+
+    def row_derivatives(self, eta, y, w):
+        """(score, weight) (n,) of every row's log-likelihood by eta, y a mean of w outcomes."""
+        y = y * w if self.family.name == "binomial" else y
+        curve = self.family.curve(eta, y, w, self.log_dispersion)
+        return curve.score, curve.weight
 
     def refit(self, *, reml):
         """This fit: it is by maximum likelihood."""

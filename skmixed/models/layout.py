@@ -141,9 +141,15 @@ class CovarianceLayout:
         return self.from_factors([np.diag(spread) for spread in spreads])
 
     def from_factors(self, T):
-        """theta of the covariances T T', T[g] (s, s) of every group."""
+        """theta of the covariances T T', T (s, s) by group."""
         pairs = zip(self.structures, T, strict=True)
         return self._joined([own.from_factor(T_g) for own, T_g in pairs])
+
+    def parameters_of(self, t):
+        """Indices in theta of the parameters of term t."""
+        term = self.terms[t]
+        own = self.structures[term.group].parameters_of(term.columns)
+        return np.arange(self.n_theta)[self.places[term.group]][own]
 
     def factors(self, theta):
         """T (s, s) of every group."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
+from skmixed.families import Family, Gaussian
 from skmixed.linalg.rank import ColumnBasis, independent_columns
 from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.search import Search, outside_starts, outside_terms
+from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
 
 # A residual below this share of the response is rounding.
@@ -133,6 +137,7 @@ class ProfiledDeviance:
         pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
+        moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         return cls(
             system.without_rows(),
             layout.without_rows(),
@@ -144,7 +149,7 @@ class ProfiledDeviance:
             len(y),
             float(len(y) if weights is None else weights.sum()),
             log_weights,
-            Source.of(design, basis, Q, layout, design.y, design.weights),
+            Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
             outside_terms(layout, Q, weights),
         )
@@ -290,6 +295,9 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
+    family: ClassVar[Family] = Gaussian()
+    is_linear: ClassVar[bool] = True
+
     objective: ProfiledDeviance | None = None
 
     @classmethod
@@ -314,6 +322,23 @@ class LMMFit(MixedFit):
             objective=objective,
         )
 
+    @property
+    def dispersion(self):
+        """Residual variance."""
+        return self.sigma**2
+
+    def row_derivatives(self, eta, y, w):
+        """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return w * (y - eta) / self.sigma, w
+
+    @property
+    def df_methods(self):
+        """Kinds of degrees of freedom, the default first."""
+        if not self.is_mixed:
+            return super().df_methods
+        return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
+
     def refit(self, *, reml):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
@@ -324,6 +349,19 @@ class LMMFit(MixedFit):
                 "model again in this process"
             )
         return fit_lmm(self.objective.with_reml(reml), start=self.optimum.theta)
+
+    @cached_property
+    def second_order(self):
+        """SecondOrder at the optimum: what degrees of freedom read.
+
+        Once asked for it stays with the fit, in copies and pickles too.
+
+        Raises
+        ------
+        ValueError
+            For a copy without cross-products, and a fit without a residual variance.
+        """
+        return SecondOrder.of(self)
 
     @property
     def other_criterion(self):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from scipy.optimize import nnls
 
-from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.rank import ColumnBasis, RowBlocks
 from skmixed.models.glmm import GLMMFit, Problem, approximation
 from skmixed.models.laplace import LaplaceDeviance
@@ -91,7 +90,7 @@ class Separation:
         eta = fit.basis.orthonormal(X) @ fit.gamma
         if rows.offset is not None:
             eta = eta + rows.offset[moved]
-        eta = eta + fit.random_part(_random(self.design, moved))
+        eta = eta + fit.random_part([term.of_rows(moved) for term in self.design.random])
         need = rows.family.saturation(side) - side * eta
         return shortest_movement(side[:, None] * basis.movement(X), need)
 
@@ -130,20 +129,6 @@ class Separation:
             yield term if term in names else f"the reference category of {term}", others
 
 
-def _random(design, rows):
-    """The random-effects terms of some rows, with all levels."""
-    return tuple(
-        replace(term, codes=term.codes[rows], z=_of_rows(term.z, rows)) for term in design.random
-    )
-
-
-def _of_rows(z, rows):
-    """z[rows]; a constant stays a view without memory."""
-    if is_constant_view(z):
-        return np.broadcast_to(z[:1], (np.count_nonzero(rows), 1))
-    return z[rows]
-
-
 def _remaining(problem, design, stay):
     """The problem of the rows that stay."""
     rows = problem.objective.rows
@@ -152,7 +137,7 @@ def _remaining(problem, design, stay):
     design = replace(
         design,
         X=design.X[stay],
-        random=_random(design, stay),
+        random=tuple(term.of_rows(stay) for term in design.random),
         frequencies=None if rows.frequencies is None else rows.frequencies[stay],
         offset=None if rows.offset is None else rows.offset[stay],
     )
@@ -249,6 +234,10 @@ class SeparatedFit(GLMMFit):
         return vcov
 
     @property
+    def relative_prediction_variance(self):
+        return self.known.relative_prediction_variance
+
+    @property
     def whitened(self):
         return np.append(self.known.whitened, np.zeros(self.rank - self.known.rank))
 
@@ -261,11 +250,19 @@ class SeparatedFit(GLMMFit):
         half[moved] = np.inf
         return half
 
+    def _kept(self, X):
+        """The kept columns of rows with all columns, or with these alone."""
+        return X if X.shape[1] == self.rank else X[:, self.basis.kept]
+
     def mean_std(self, X, random):
-        columns = X[:, self.basis.kept]
+        columns = self._kept(X)
         std = self.known.mean_std(columns, random)
         moved = outside_row_space(self.basis.known, RowBlocks(columns)).any(axis=1)
         return np.where(moved, np.inf, std)
+
+    def mode_variances(self, X, random):
+        """Those of the remaining rows: the others carry no information."""
+        return self.known.mode_variances(self._kept(X), random)
 
 
 def shortest_movement(A, need):

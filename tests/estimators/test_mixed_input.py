@@ -372,7 +372,7 @@ def test_arrays_without_rows_are_predicted(data):
 
 
 def test_other_errors(fitted, data):
-    with pytest.raises(ValueError, match="score needs y: the formula names no response"):
+    with pytest.raises(ValueError, match="needs y: the formula names no response"):
         MixedLinearRegressor("x + (1 | g)").fit(data, data["y"]).score(data)
     with pytest.raises(ValueError, match="n_samples must be a positive integer, got -1"):
         fitted.simulate(data, -1)
