@@ -141,7 +141,7 @@ class CovarianceLayout:
         return self.from_factors([np.diag(spread) for spread in spreads])
 
     def from_factors(self, T):
-        """theta of the covariances T T', T (s, s) by group."""
+        """theta of the covariances T T', T[g] (s, s) of every group."""
         pairs = zip(self.structures, T, strict=True)
         return self._joined([own.from_factor(T_g) for own, T_g in pairs])
 
