@@ -1,13 +1,12 @@
-"""Questions to fitted mixed models: tables, tests and intervals; the work is skmixed.inference's."""
+"""Questions to fitted mixed models: tables, tests, intervals; skmixed.inference answers them."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.inference.anova import anova_of_terms
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.fixed_effects import FixedEffects
@@ -20,7 +19,7 @@ from skmixed.inference.shares import shares_of
 VCOV_KINDS = ("model", "kenward_roger")
 
 
-class AnswersQuestions:
+class AnswersQuestions(FittedMixedModel):
     """Inference on a mixed model that keeps its fit in ``result_`` and its names in ``labels_``.
 
     ``ddf`` says how denominator degrees of freedom are found: ``"satterthwaite"`` (the default of
@@ -28,10 +27,6 @@ class AnswersQuestions:
     ``"residual"`` (the default without random effects, where the former two are the same) or
     ``"asymptotic"``, which makes t a z and is all that generalised models have.
     """
-
-    result_: Any
-    vcov_: pd.DataFrame
-    random_effects_: dict[str, pd.DataFrame]
 
     def coefficients(self, ddf=None, level=0.95) -> NotedTable:
         """Estimates of the fixed effects with standard errors, tests and intervals.
@@ -310,7 +305,7 @@ class AnswersQuestions:
         return pd.Series(values, name="icc")
 
     def _null_mean(self, X, y, groups):
-        """Mean at the intercept of the model without fixed effects, where a link's variance asks."""
+        """Mean at the intercept of the model without fixed effects, where a link asks for it."""
         family = getattr(self.result_, "family", None)
         if family is None or (family.name, family.link.name) != ("poisson", "log"):
             return None
