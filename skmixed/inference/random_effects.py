@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def random_effects_test(model) -> NotedTable:
     <none>                           6        -871.814     NaN  NaN
     Days in (Days | Subject)         4        -893.233  42.837  2.0
     """
-    fit = getattr(model, "result_", None)
+    fit: Any = getattr(model, "result_", None)
     _check(model, fit)
     rows = {"<none>": _row(fit)}
     for name, t, space in _reductions(model.design_spec_):

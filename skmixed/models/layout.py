@@ -17,8 +17,8 @@ from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
 from skmixed.models.structures import (
     SINGULAR,
-    Structure,
     Restricted,
+    Structure,
     Unstructured,
     canonical_factor,
     is_singular,
