@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
@@ -168,7 +170,18 @@ class AnswersQuestions(FittedMixedModel):
         vcov[lost] = vcov[:, lost] = np.nan
         return pd.DataFrame(vcov, index=list(effects.names), columns=list(effects.names))
 
-    def confint(self, parameters=None, method="wald", level=0.95, ddf=None) -> pd.DataFrame:
+    def confint(
+        self,
+        parameters=None,
+        method="wald",
+        level=0.95,
+        ddf=None,
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+    ) -> pd.DataFrame:
         """Confidence intervals of fixed effects, standard deviations, correlations and sigma.
 
         Parameters
@@ -181,11 +194,13 @@ class AnswersQuestions(FittedMixedModel):
             Coverage, between 0 and 1.
         ddf : str, optional
             Of Wald intervals of fixed effects.
+        X, y, groups, sample_weight : optional
+            The data of the fit, which profiles of generalised models need.
 
         Returns
         -------
         DataFrame
-            estimate, lower and upper by parameter.
+            estimate, lower and upper by parameter; ``attrs["notes"]`` says which limits are bounds.
 
         See Also
         --------
@@ -199,7 +214,15 @@ class AnswersQuestions(FittedMixedModel):
             level=level,
             ddf=ddf,
             rows=self._coefficient_rows,
+            problem=None if X is None else self._problem_of(X, y, groups, sample_weight),
         )
+
+    def _problem_of(self, X, y, groups, sample_weight):
+        """The rows of a generalised model once more; a linear one needs none."""
+        family = getattr(self.result_, "family", None)
+        if family is None:
+            return None
+        return copy(self)._problem(family, X, y, groups, sample_weight)[2]
 
     def variance_components(self, level=0.95, information="observed") -> pd.DataFrame:
         """Variances of the random effects and of the residual with standard errors.

@@ -211,6 +211,19 @@ def test_intervals_and_components_are_those_of_the_functions(model):
         model.confint(level=1.2)
 
 
+def test_profiles_of_a_generalised_model_need_its_rows(general, counts):
+    """R, glmmTMB: confint(m, "period2", method = "profile")."""
+    limits = general.confint("period[T.2]", method="profile", X=counts)[["lower", "upper"]]
+    np.testing.assert_allclose(limits.loc["period[T.2]"], [-1.616758, -0.407780], rtol=1e-4)
+    with pytest.raises(ValueError, match="rows"):
+        general.confint("period[T.2]", method="profile")
+    with pytest.raises(ValueError, match="not the rows that the model was fitted to"):
+        general.confint("period[T.2]", method="profile", X=counts[::-1])
+    table = general.confint(["period[T.2]", "sd_(Intercept)|herd"])
+    own = general.coefficients().loc["period[T.2]"]
+    np.testing.assert_allclose(table.iloc[0], own[["estimate", "lower", "upper"]], rtol=1e-8)
+
+
 def test_intervals_leave_out_what_the_fit_left_out(sleep):
     data = sleep.assign(Hours=24 * sleep["Days"])
     with pytest.warns(RankDeficiencyWarning):
