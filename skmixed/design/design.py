@@ -27,7 +27,7 @@ from skmixed.design.formula import (
     unknown_name,
 )
 from skmixed.design.levels import find_levels, level_kind
-from skmixed.design.parts import Materializer, Part, PartBuilder
+from skmixed.design.parts import Materializer, Part, PartBuilder, coded_columns
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
     RandomTerm,
@@ -36,6 +36,7 @@ from skmixed.design.random import (
     find_cells,
     radix_key,
 )
+from skmixed.design.reference import ReferenceValues
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 # name -> (codes of all rows, levels) of a grouping column
@@ -156,6 +157,8 @@ class DesignSpec:
         The kind and the categories of every covariate.
     fixed_columns, random_columns : tuple of str
         The covariates that X and the offsets, and the random-effects terms need.
+    reference : ReferenceValues
+        Levels, means and counts of the columns of X and the offsets.
     response : part or None
         The response where the formula names one column, with ``response_columns``.
     trusted : bool
@@ -170,6 +173,7 @@ class DesignSpec:
     columns: dict[str, ColumnSpec]
     fixed_columns: tuple[str, ...]
     random_columns: tuple[str, ...]
+    reference: ReferenceValues
     response: Part | None = None
     response_columns: tuple[str, ...] = ()
     trusted: bool = False
@@ -539,12 +543,20 @@ def _expressions(
         {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
         plan.fixed_columns,
         plan.random_columns,
+        _reference(plan, columns, counts),
         responses[0][0] if len(responses) == 1 else None,
         plan.response_columns,
         plan.trusted,
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
     return spec, _Blocks(X, [z for _, z in random], _sum(z for _, z in offsets), y)
+
+
+def _reference(
+    plan: Plan, columns: Mapping[str, Any], counts: np.ndarray | None
+) -> ReferenceValues:
+    own = {name: columns[name] for name in plan.fixed_columns}
+    return ReferenceValues.of(own, coded_columns((plan.fixed, *plan.offsets)), counts)
 
 
 def _one_array(columns: list[np.ndarray]) -> np.ndarray:
