@@ -35,7 +35,9 @@ LAYERS = {
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {
     f"skmixed.linalg.{name}"
-    for name in "cholesky core crossproducts effects leverages pattern row_norms selected".split()
+    for name in (
+        "cholesky core crossproducts effects leverages marginal pattern row_norms selected traces"
+    ).split()
 }
 # How the penalised system is eliminated and stored: names that no other package may say.
 PRIVATE = set(

@@ -299,8 +299,8 @@ class _Profile:
         _, s, Vt = np.linalg.svd(rows)
         free = Vt[int((s > 1e-12 * s[0]).sum()) :].T
         n = len(self.best.x)
-        basis = np.zeros((n, n - (at.stop - at.start) + free.shape[1]))
-        others = np.setdiff1d(np.arange(n), np.arange(at.start, at.stop))
+        basis = np.zeros((n, n - len(at) + free.shape[1]))
+        others = np.setdiff1d(np.arange(n), at)
         basis[others, np.arange(len(others))] = 1.0
         basis[at, len(others) :] = free
         start = self.f(basis @ (basis.T @ self.best.x))
@@ -309,7 +309,7 @@ class _Profile:
     def _at(self, value, near=None):
         """The least deviance at psi = value, from a point near by or from off the faces."""
         starts = [self.best if near is None else near]
-        if self.component is not None and self.component.M is not None:
+        if self.component is not None and self.component.term is not None:
             starts.append(self.f(self.component.moved_to(self.best.x, value)))
         for point in starts:
             for _ in range(3):

@@ -16,6 +16,7 @@ from scipy import stats
 
 from skmixed.models.components import Component, variance_parameters
 from skmixed.models.second_order import linear_parameters
+from skmixed.models.structures import triangle
 
 INFORMATION = ("observed", "expected")
 # A standard deviation below this share of sigma, or a correlation this near to 1, is at its bound.
@@ -128,7 +129,7 @@ def _entry_weights(layout, term, a, b):
     at = layout.terms[term]
     own = {(at.columns.start + i, at.columns.start + j): at.M[a, i] * at.M[b, j] +
            (at.M[a, j] * at.M[b, i] if i != j else 0.0)
-           for i, j in zip(*at.triangle, strict=True)}  # fmt: skip
+           for i, j in zip(*triangle(at.size), strict=True)}  # fmt: skip
     return np.array(
         [
             own.get((d.i, d.j), 0.0) if d.group == at.group else 0.0

@@ -20,15 +20,13 @@ from scipy.linalg import lu_factor, lu_solve
 from skmixed.linalg.batched import diagonal_add, product
 from skmixed.linalg.cholesky import BlockedFactor, eliminate, multiply
 from skmixed.linalg.core import solve_lower
+from skmixed.linalg.effects import from_parts, to_parts
+from skmixed.linalg.traces import covariance_traces
 
 
 @dataclass(frozen=True)
 class MarginalInverse:
-    """V0^-1 at the parameters of a BlockedFactor that still has its cross-products.
-
-    Vectors over the random effects are lists with one array (s, k, l) per grouping factor, in the
-    order in which the factors were given; the order of levels is that of the elimination.
-    """
+    """V0^-1 at the parameters of a BlockedFactor that still has its cross-products."""
 
     factor: BlockedFactor
 
@@ -52,16 +50,21 @@ class MarginalInverse:
 
     @cached_property
     def effects_fixed(self):
-        """Z' V0^-1 [X y] by grouping factor."""
+        """Z' V0^-1 [X y]: Effects of p + 1 columns, zeros for X."""
         f, plan = self.factor, self.factor.plan
         rhs = [blocks.border[:, -plan.n_tail :] for blocks in f.products.chain]
         tail = np.zeros((plan.q_core + plan.n_tail, plan.n_tail))
         tail[: plan.q_core] = f.products.core[plan.q_core :, : plan.q_core].T
-        return self._by_group(self._solve([*rhs, tail]))
+        return from_parts(plan, self._solve([*rhs, tail]))
 
     def times(self, effects):
-        """H R = Z' V0^-1 Z R by grouping factor, for R by grouping factor."""
-        return self._by_group(self._solve(multiply(self.factor.products, self._parts(effects))))
+        """H R = Z' V0^-1 Z R, and zeros for X, for Effects R whose fixed part is zero."""
+        f = self.factor
+        return from_parts(f.plan, self._solve(multiply(f.products, to_parts(f.plan, effects))))
+
+    def traces(self, directions):
+        """tr(V0^-1 G_r) (K,) and tr(V0^-1 G_r V0^-1 G_s) (K, K), G_r = Z D_r Z' by Direction."""
+        return covariance_traces(self, directions)
 
     def _solve(self, rhs):
         """Parts of (I + A_zz Gamma)^-1 rhs."""
@@ -139,25 +142,4 @@ class MarginalInverse:
         for (group, rows), T_g in zip(plan.core_groups, T, strict=True):
             stacked = A[rows].reshape(group.n_levels, len(T_g), -1)
             result[rows] = np.matmul(T_g @ T_g.T, stacked).reshape(-1, A.shape[1])
-        return result
-
-    def _parts(self, effects):
-        plan = self.factor.plan
-        ordered = [effects[g] for g in plan.order]
-        width = ordered[0].shape[1]
-        tail = np.zeros((plan.q_core + plan.n_tail, width), order="F")
-        for (_, rows), part in zip(plan.core_groups, ordered[plan.n_chain :], strict=True):
-            tail[rows] = part.transpose(2, 0, 1).reshape(-1, width)
-        return [*ordered[: plan.n_chain], tail]
-
-    def _by_group(self, parts):
-        plan = self.factor.plan
-        result = [None] * len(plan.order)
-        for place, g in enumerate(plan.order):
-            if place < plan.n_chain:
-                result[g] = parts[place]
-                continue
-            group, rows = plan.core_groups[place - plan.n_chain]
-            shape = group.n_levels, group.n_columns, -1
-            result[g] = parts[-1][rows].reshape(shape).transpose(1, 2, 0)
         return result

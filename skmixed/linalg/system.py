@@ -31,11 +31,22 @@ from skmixed.linalg.effects import (
 )
 from skmixed.linalg.groups import Group
 from skmixed.linalg.leverages import leverages
+from skmixed.linalg.marginal import MarginalInverse
 from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
+from skmixed.linalg.traces import Direction
 
-__all__ = ["Effects", "Factor", "Group", "NotPositiveDefinite", "Pattern", "Selected", "System"]
+__all__ = [
+    "Direction",
+    "Effects",
+    "Factor",
+    "Group",
+    "NotPositiveDefinite",
+    "Pattern",
+    "Selected",
+    "System",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +218,11 @@ class Factor:
         the residual of generalised least squares.
         """
         return self._as_given(information(self._blocked, fixed, response))
+
+    def marginal(self):
+        """V0^-1 between the columns of Z, X and y: ``fixed``, ``fixed_root``, ``coefficients``,
+        ``effects_fixed``, ``times(effects)`` and ``traces(directions)``."""
+        return MarginalInverse(self._blocked)
 
     def selected(self):
         """The inverse of the random effects' part of the system, on the pattern of Z'WZ."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skmixed.models.layout import CovarianceLayout
+
 
 @dataclass(frozen=True)
 class Sigma:
@@ -33,7 +35,7 @@ class StandardDeviation:
     """
 
     n_theta: int
-    place: slice
+    place: np.ndarray
     rows: np.ndarray
 
     def __call__(self, x):
@@ -49,7 +51,7 @@ class StandardDeviation:
             bend = (np.eye(len(a)) - np.outer(unit, unit)) / (length or 1.0)
         value = sigma * length
         gradient[at], gradient[n] = sigma * (unit @ self.rows), value
-        H[at, at] = sigma * self.rows.T @ bend @ self.rows
+        H[np.ix_(at, at)] = sigma * self.rows.T @ bend @ self.rows
         H[at, n] = H[n, at] = gradient[at]
         H[n, n] = value
         return value, gradient, H
@@ -59,7 +61,7 @@ class StandardDeviation:
 class Correlation:
     """Correlation of two effects of a term: the cosine between a_i and a_j."""
 
-    place: slice
+    place: np.ndarray
     rows: np.ndarray
     other: np.ndarray
 
@@ -75,9 +77,10 @@ class Correlation:
         eye, uv = np.eye(len(u)), np.outer(u, v)
         uu, vv = np.outer(u, u), np.outer(v, v)
         cross = self.rows.T @ (eye - uu - vv + c * uv) @ self.other / (length * size)
-        H[at, at] = cross + cross.T
+        block = cross + cross.T
         for B, own, s in ((self.rows, uu, length), (self.other, vv, size)):
-            H[at, at] += B.T @ (3 * c * own - uv - uv.T - c * eye) @ B / s**2
+            block += B.T @ (3 * c * own - uv - uv.T - c * eye) @ B / s**2
+        H[np.ix_(at, at)] = block
         return c, gradient, H
 
 
@@ -88,27 +91,24 @@ def _length_and_unit(a):
 
 @dataclass(frozen=True)
 class Component:
-    """One variance parameter of a model: ``kind`` sd, cor or sigma, and where it is from.
-
-    M (s, s) of its term, which is at ``place`` in theta: the covariance is M T T' M'.
-    """
+    """One variance parameter of a model: ``kind`` sd, cor or sigma, its term and effects there."""
 
     kind: str
     term: int | None
     effects: tuple[int, ...]
     function: Sigma | StandardDeviation | Correlation
-    M: np.ndarray | None = None
+    layout: CovarianceLayout
 
     def moved_to(self, x, value):
         """x with this standard deviation or correlation at about ``value``, all else about kept.
 
         A start off the faces: no variance is zero there and no correlation 1 or -1.
         """
-        i, k = _triangle(len(self.M))
-        T = np.zeros(self.M.shape)
-        T[i, k] = x[self.function.place]
-        A = self.M @ T
-        floor = 0.1 * np.linalg.norm(self.M, axis=1)
+        at, k = self.layout.terms[self.term], self.layout.n_theta
+        factors = self.layout.factors(x[:k])
+        T = factors[at.group][at.columns, at.columns]
+        A = at.M @ T
+        floor = 0.1 * np.linalg.norm(at.M, axis=1)
         sd = np.maximum(np.linalg.norm(A, axis=1), floor)
         R = A @ A.T / np.outer(sd, sd)
         np.fill_diagonal(R, 1.0)
@@ -118,36 +118,26 @@ class Component:
             R[self.effects] = R[self.effects[::-1]] = value
         spread, V = np.linalg.eigh(R)
         R = V * np.maximum(spread, 0.01) @ V.T
-        root = np.linalg.solve(self.M, np.linalg.cholesky(R) * sd[:, None])
-        L = np.linalg.qr(root.T, mode="r").T
-        moved = x.copy()
-        moved[self.function.place] = (L * np.where(L.diagonal() < 0, -1.0, 1.0))[i, k]
-        return moved
+        T[:] = np.linalg.solve(at.M, np.linalg.cholesky(R) * sd[:, None])
+        return np.append(self.layout.from_factors(factors), x[k:])
 
 
 def variance_parameters(layout) -> list[Component]:
     """Standard deviations and correlations of all terms by column of the triangle, then sigma."""
     found, n = [], layout.n_theta
     for t, term in enumerate(layout.terms):
-        B, at = _row_maps(term), term.theta
+        at = layout.parameters_of(t)
+        B = _row_maps(layout, term, at)
         for j in range(term.size):
             own = StandardDeviation(n, at, B[j])
-            found.append(Component("sd", t, (j,), own, term.M))
+            found.append(Component("sd", t, (j,), own, layout))
             for i in range(j + 1, term.size):
                 both = Correlation(at, B[i], B[j])
-                found.append(Component("cor", t, (i, j), both, term.M))
-    return [*found, Component("sigma", None, (), Sigma(n))]
+                found.append(Component("cor", t, (i, j), both, layout))
+    return [*found, Component("sigma", None, (), Sigma(n), layout)]
 
 
-def _row_maps(term):
-    """B (s, s, k) with row i of M T = B[i] @ theta of the term."""
-    i, k = term.triangle
-    B = np.zeros((term.size, term.size, len(i)))
-    B[:, k, np.arange(len(i))] = term.M[:, i]
-    return B
-
-
-def _triangle(s):
-    """Rows and columns of a lower triangle, by column."""
-    k, i = np.triu_indices(s)
-    return i, k
+def _row_maps(layout, term, at):
+    """B (s, s, k) with row i of M T = B[i] @ theta[at]: T is linear in theta."""
+    T = [layout.factors(unit)[term.group] for unit in np.eye(layout.n_theta)[at]]
+    return np.stack([term.M @ T_j[term.columns, term.columns] for T_j in T], axis=-1)

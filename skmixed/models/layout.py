@@ -138,8 +138,18 @@ class CovarianceLayout:
 
     def diagonal(self, spreads):
         """theta of independent effects with these standard deviations (s,), by group."""
-        pairs = zip(self.structures, spreads, strict=True)
-        return self._joined([own.from_factor(np.diag(spread)) for own, spread in pairs])
+        return self.from_factors([np.diag(spread) for spread in spreads])
+
+    def from_factors(self, T):
+        """theta of the covariances T T', T (s, s) by group."""
+        pairs = zip(self.structures, T, strict=True)
+        return self._joined([own.from_factor(T_g) for own, T_g in pairs])
+
+    def parameters_of(self, t):
+        """Indices in theta of the parameters of term t."""
+        term = self.terms[t]
+        own = self.structures[term.group].parameters_of(term.columns)
+        return np.arange(self.n_theta)[self.places[term.group]][own]
 
     def factors(self, theta):
         """T (s, s) of every group."""
@@ -241,8 +251,7 @@ class CovarianceLayout:
             T[own] = user_theta[begin:end]
             factors[term.group][term.columns, term.columns] = np.linalg.solve(term.M, T)
             begin = end
-        pairs = zip(self.structures, factors, strict=True)
-        return self._joined([own.from_factor(T) for own, T in pairs])
+        return self.from_factors(factors)
 
     @property
     def names(self):

@@ -21,8 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.marginal import MarginalInverse
-from skmixed.linalg.traces import Direction, covariance_traces
+from skmixed.linalg.system import Direction, Effects
+from skmixed.models.structures import triangle
 
 # Eigenvalues of a scaled information below this share of the largest are null directions.
 _NULL = 1e-9
@@ -90,8 +90,8 @@ class SecondOrder:
         Parameters
         ----------
         objective : ProfiledDeviance
-        factor : BlockedFactor
-            Of the objective's cross-products at theta.
+        factor : Factor
+            Of the objective's system at theta.
         theta : (k,)
         sigma : float, optional
             In units of the response.
@@ -99,11 +99,11 @@ class SecondOrder:
         scale = np.sqrt(factor.pwrss / objective.dof)  # of the engine's response
         if sigma is not None:
             scale = sigma / objective.y_scale
-        inverse = MarginalInverse(factor)
+        inverse = factor.marginal()
         directions = linear_parameters(objective.layout)
         gamma, jacobian, bends = _derivatives(objective.layout, directions, theta)
         Phi, whole, one, two = _forms_of(inverse, directions, scale)
-        t, tt = covariance_traces(inverse, directions)
+        t, tt = inverse.traces(directions)
         return cls(
             theta,
             scale * objective.y_scale,
@@ -302,7 +302,7 @@ def linear_parameters(layout):
     directions = []
     for term in layout.terms:
         first = term.columns.start
-        for i, j in zip(*(x.tolist() for x in term.triangle), strict=True):
+        for i, j in zip(*(x.tolist() for x in triangle(term.size)), strict=True):
             directions.append(Direction(term.group, first + i, first + j))
     return directions
 
@@ -310,17 +310,14 @@ def linear_parameters(layout):
 def _derivatives(layout, directions, theta):
     """gamma (K,) without the residual variance, its first and its second derivatives by theta."""
     K, k, factors = len(directions), layout.n_theta, layout.factors(theta)
-    gamma, J, bends = np.empty(K), np.zeros((K, k)), np.zeros((K, k, k))
+    gamma, J, bends = np.empty(K), np.empty((K, k)), np.empty((K, k, k))
     for r, d in enumerate(directions):
         T = factors[d.group]
-        at, rows, columns = layout.entries[d.group]
         gamma[r] = T[d.i] @ T[d.j]
-        # row i of T times row j of T
-        left, right = rows == d.i, rows == d.j
-        J[r, at] = left * T[d.j, columns] + right * T[d.i, columns]
-        a, b = np.nonzero(left[:, None] & right & (columns[:, None] == columns))
-        np.add.at(bends[r], (at[a], at[b]), 1.0)
-        np.add.at(bends[r], (at[b], at[a]), 1.0)
+        G = [np.zeros((len(T), len(T))) for T in factors]
+        G[d.group][d.i, d.j] += 0.5
+        G[d.group][d.j, d.i] += 0.5
+        J[r], bends[r] = layout.gradient(theta, G), layout.curvature(theta, G)
     return gamma, J, bends
 
 
@@ -343,7 +340,8 @@ def _forms_of(inverse, directions, scale):
     half = np.linalg.inv(root[:p, :p])
     whole = np.zeros((p + 1, p + 1))
     whole[:p, :p], whole[p, p] = inverse.fixed[:p, :p], (root[p, p] / scale) ** 2
-    M = [_with_scores(m, inverse.coefficients, scale) for m in inverse.effects_fixed]
+    seen = inverse.effects_fixed
+    M = Effects([_with_scores(m, inverse.coefficients, scale) for m in seen.random], seen.fixed)
     return (
         half.T @ half,
         whole,
@@ -362,7 +360,7 @@ def _with_scores(m, beta, scale):
 
 def _forms(directions, left, right, v, w):
     """left' D_r right (K, v, w), for effects (s, v, l) and (s, w, l) by group."""
-    tables = [_table(a, b) for a, b in zip(left, right, strict=True)]
+    tables = [_table(a, b) for a, b in zip(left.random, right.random, strict=True)]
     result = np.empty((len(directions), v, w))
     for r, d in enumerate(directions):
         result[r] = tables[d.group][d.i, :, d.j]
@@ -381,7 +379,7 @@ def _second_forms(inverse, directions, M, v):
     """M' D_r H D_s M (K, K, v, v), some of the right-hand sides at a time."""
     K = len(directions)
     two = np.empty((K, K, v, v))
-    step = max(1, _CHUNK // max(1, v * sum(m.shape[0] * m.shape[2] for m in M)))
+    step = max(1, _CHUNK // max(1, v * sum(m.shape[0] * m.shape[2] for m in M.random)))
     for lo in range(0, K, step):
         some = directions[lo : lo + step]
         seen = inverse.times(_applied(some, M, v))
@@ -391,10 +389,10 @@ def _second_forms(inverse, directions, M, v):
 
 
 def _applied(directions, M, v):
-    """D_r M of several parameters beside each other: (s, K v, l) by group."""
-    result = [np.zeros((len(m), len(directions) * v, m.shape[2])) for m in M]
+    """D_r M of several parameters beside each other: Effects of K v columns."""
+    result = [np.zeros((len(m), len(directions) * v, m.shape[2])) for m in M.random]
     for r, d in enumerate(directions):
         columns = slice(r * v, (r + 1) * v)
         result[d.group][d.i, columns] = M[d.group][d.j]
         result[d.group][d.j, columns] = M[d.group][d.i]
-    return result
+    return Effects(result, np.zeros((len(M.fixed), len(directions) * v)))

@@ -46,6 +46,10 @@ class Structure(ABC):
     def from_factor(self, T):
         """phi of the covariance T T'."""
 
+    def parameters_of(self, effects):
+        """Indices of the parameters that the covariance of a term's effects (a slice) has."""
+        return np.arange(self.n_params)
+
     def gradient(self, phi, G):
         """<G, dSigma> (p,)."""
         return np.einsum("pst,st->p", self.tangents(phi), G)
@@ -140,6 +144,10 @@ class Unstructured(Structure):
                 block = self.chart[effects, effects].T @ block
             phi[params] = canonical_factor(block)[i, k]
         return phi
+
+    def parameters_of(self, effects):
+        i, _ = self._entries
+        return np.flatnonzero((i >= effects.start) & (i < effects.stop))
 
     def tangents(self, phi):
         eye = np.eye(sum(self.sizes))

@@ -68,8 +68,7 @@ class Reference:
     def beta(self):
         """Generalised least squares at the record's theta, on the basis of X."""
         factor = self.objective.evaluate(self.record.theta).factor
-        tail = factor.mode[-1][factor.plan.q_core : -1, 0]
-        return self.objective.gamma + self.objective.y_scale * tail
+        return self.objective.gamma + self.objective.y_scale * factor.mode.fixed[:, 0]
 
     def rows(self, L):
         """Rows on the reference's coefficients, on the basis of X."""

@@ -14,6 +14,7 @@ from skmixed.inference.variances import (
     variance_shares,
 )
 from skmixed.models.second_order import SecondOrder
+from skmixed.models.structures import triangle
 
 
 def _user_order(layout):
@@ -26,7 +27,7 @@ def _as_functions(layout):
     begin, functions = 0, {}
     n_theta = sum(t.size * (t.size + 1) // 2 for t in layout.terms)
     for t in _user_order(layout):
-        i, k = layout.terms[t].triangle
+        i, k = triangle(layout.terms[t].size)
         at = slice(begin, begin + len(i))
         begin = at.stop
 
@@ -71,7 +72,7 @@ def test_standard_errors_from_the_expected_information(reference):
              component_estimates(reference.record, layout, information="expected")}  # fmt: skip
     at = 0
     for t in _user_order(layout):
-        i, j = layout.terms[t].triangle
+        i, j = triangle(layout.terms[t].size)
         for n, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
             if a == b:  # sd = sqrt(gamma)
                 expected = np.sqrt(W[at + n, at + n]) / (2 * np.sqrt(gamma[at + n]))

@@ -45,5 +45,5 @@ def test_derivatives_are_those_of_differences(parameters, theta):
 
 
 def test_a_correlation_with_an_effect_of_no_variance_is_undefined():
-    function = Correlation(slice(0, 2), np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+    function = Correlation(np.arange(2), np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     assert np.isnan(function(np.array([0.0, 1.0]))[0])
