@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.inference.hypotheses import combination_text
+from skmixed.inference.fixed_effects import combination_text
 
 MOST, LENGTH = 3, 200
 

@@ -11,12 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design.glm import GLMDesign, row_product
 from skmixed.estimators._dependencies import shortened, shortlist
-from skmixed.inference.hypotheses import (
-    Hypothesis,
-    combination_text,
-    hypothesis_test,
-    type_3_functions,
-)
+from skmixed.inference.fixed_effects import combination_text
+from skmixed.inference.hypotheses import Hypothesis, hypothesis_test, type_3_functions
 from skmixed.inference.numbers import count, number
 from skmixed.inference.tables import (
     B_NOTE,
@@ -38,11 +34,11 @@ _METHOD_TEXT = {
 class EstimableFunctionsMixin:
     """Contrasts, least-squares means, tests by term and the summary of a linear model.
 
-    Expects ``_fit`` (LinearFit), ``_design`` (GLMDesign or None), ``_names`` and the published
+    Expects ``result_`` (LinearFit), ``_design`` (GLMDesign or None), ``_names`` and the published
     attributes of the estimator.
     """
 
-    _fit: LinearFit
+    result_: LinearFit
     _design: GLMDesign | None
     _names: list[str]
     _method: str
@@ -95,7 +91,7 @@ class EstimableFunctionsMixin:
         """
         check_is_fitted(self)
         rows, single = self._contrast_rows(K)
-        estimable = self._fit.is_estimable(rows)
+        estimable = self.result_.is_estimable(rows)
         return bool(estimable[0]) if single else estimable
 
     def contrast(self, K, *, output=None) -> Hypothesis:
@@ -190,17 +186,17 @@ class EstimableFunctionsMixin:
             Orthonormal rows of coefficients by parameter.
         """
         check_is_fitted(self)
-        terms = {known.name: known for known in self._fit.terms}
+        terms = {known.name: known for known in self.result_.terms}
         if term not in terms:
             raise ValueError(f"{term!r} is no term of the model; the terms are {list(terms)}")
-        K = type_3_functions(self._fit, terms[term])
+        K = type_3_functions(self.result_, terms[term])
         return pd.DataFrame(K, columns=self._names)
 
     def summary(self, *, output=None) -> LinearSummary:
         """The parameter table with fit statistics; non-estimable coefficients are marked B."""
         check_is_fitted(self)
         k = self._one_output(output)
-        fit = self._fit
+        fit = self.result_
         aliased = self.aliased_.to_numpy() & (self._method != "moore_penrose")
         coef = self._full_coef[:, k]
         if self._method == "qr":
@@ -237,7 +233,7 @@ class EstimableFunctionsMixin:
 
     def _asked(self, output) -> LinearFit:
         """The fit of one response."""
-        return self._fit.of_response(self._one_output(output))
+        return self.result_.of_response(self._one_output(output))
 
     def _one_output(self, output) -> int:
         q = self._full_coef.shape[1]

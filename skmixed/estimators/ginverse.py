@@ -99,6 +99,8 @@ class GeneralizedInverseRegressor(
     sigma_, r_squared_ : float or (q,) array
     df_resid_ : float
         Sum of sample weights minus rank.
+    result_ : LinearFit
+        The fit, without labels.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
@@ -208,9 +210,9 @@ class GeneralizedInverseRegressor(
         """
         check_is_fitted(self)
         matrix = self._new_matrix(X)
-        gap = self._fit.outside(matrix)
+        gap = self.result_.outside(matrix)
         outside = gap.any(axis=1)
-        mean = self._fit.predict(matrix, gap, self._full_coef[self._fit.basis.aliased])
+        mean = self.result_.predict(matrix, gap, self._full_coef[self.result_.basis.aliased])
         if outside.any():
             self._tell_outside(X, matrix, gap)
             if self.non_estimable == "nan":
@@ -294,7 +296,7 @@ class GeneralizedInverseRegressor(
         self._single = y_ndim == 1
         self._names = self._parameter_names()
         fit = replace(fit, names=tuple(self._names), terms=self._terms())
-        self._fit = fit
+        self.result_ = fit
         self._index = pd.Index(self._names)
         solution = fit.solution(self.method)
         self._full_coef, self._unscaled_errors = solution.coef, solution.unscaled_errors
@@ -315,7 +317,7 @@ class GeneralizedInverseRegressor(
         return self
 
     def _publish_errors(self):
-        fit = self._fit
+        fit = self.result_
         sigma = fit.sigma
         errors = np.multiply.outer(sigma, self._unscaled_errors)
         if self.method == "qr":
@@ -350,7 +352,7 @@ class GeneralizedInverseRegressor(
         return ["Intercept", *names] if self._fit_has_intercept else names
 
     def _tell_lost_digits(self):
-        lost = [self._names[j] for j in np.flatnonzero(self._fit.basis.lost_digits)]
+        lost = [self._names[j] for j in np.flatnonzero(self.result_.basis.lost_digits)]
         if lost:
             warn(
                 f"{type(self).__name__}: {shortlist(lost, separator=', ')}: the values are so "
@@ -361,7 +363,7 @@ class GeneralizedInverseRegressor(
             )
 
     def _tell_near_dependence(self):
-        basis = self._fit.basis
+        basis = self.result_.basis
         left = basis.factor.diagonal() / np.where(basis.size > 0, basis.size, 1.0)[basis.kept]
         near = [f"{self._names[basis.kept[k]]} ({left[k]:.1e})" for k in
                 np.flatnonzero(np.abs(left) < NEAR_DEPENDENCE)]  # fmt: skip
@@ -383,9 +385,9 @@ class GeneralizedInverseRegressor(
         )
 
     def _std(self, matrix, outside):
-        root = np.sqrt(self._fit.leverage(matrix))
+        root = np.sqrt(self.result_.leverage(matrix))
         root[outside] = np.nan
-        std = np.multiply.outer(root, self._fit.sigma)
+        std = np.multiply.outer(root, self.result_.sigma)
         return std[:, 0] if self._single else std
 
     def _tell_outside(self, X, matrix, gap):
@@ -409,7 +411,7 @@ class GeneralizedInverseRegressor(
         if self._design is not None:
             for row, column, value in self._design.unseen(as_text_columns(as_columns(X))):
                 unseen.setdefault(row, f"{column} is {value!r}, a level the fit has not seen")
-        basis = self._fit.basis
+        basis = self.result_.basis
         aliased = np.flatnonzero(basis.aliased)
         for i in rows:
             if i in unseen:

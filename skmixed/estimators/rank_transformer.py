@@ -33,7 +33,7 @@ from skmixed.estimators._table import (
     remember_features,
 )
 from skmixed.exceptions import RankDeficiencyWarning
-from skmixed.inference.hypotheses import combination_text
+from skmixed.inference.fixed_effects import combination_text
 from skmixed.linalg.rank import independent_columns
 
 # The other columns leave less than 1e-8 of the spread: half of the digits are gone.

@@ -17,6 +17,7 @@ likelihood, Biometrics 53, 983-997; Halekoh and Hojsgaard (2014), Journal of Sta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from scipy import stats
@@ -30,20 +31,36 @@ _EQUAL = 1e-8
 
 @dataclass(frozen=True)
 class RowTests:
-    """t tests of single rows: estimate, std_error, df, t and p_value, each (d,)."""
+    """t tests of single rows: estimate, std_error, df, rhs, t and p_value, each (d,).
+
+    Infinite degrees of freedom make t a z; an estimate without bound has no t.
+    """
 
     estimate: np.ndarray
     std_error: np.ndarray
     df: np.ndarray
+    rhs: np.ndarray | float = 0.0
 
     @property
     def t(self):
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.estimate / self.std_error
+            t = (self.estimate - self.rhs) / self.std_error
+        return np.where(np.isinf(self.std_error), np.nan, t)
 
     @property
     def p_value(self):
         return 2.0 * stats.t.sf(np.abs(self.t), self.df)
+
+    def limits(self, level):
+        """Limits (lower, upper), each (d,), of intervals of one level."""
+        with np.errstate(invalid="ignore"):
+            reach = stats.t.isf((1.0 - level) / 2.0, self.df) * self.std_error
+        return self.estimate - reach, self.estimate + reach
+
+    def where(self, known):
+        """NaN in the place of all numbers but those known."""
+        own = (np.where(known, x, np.nan) for x in (self.estimate, self.std_error, self.df))
+        return RowTests(*own, self.rhs)
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ def row_tests(record, beta, L, method="satterthwaite") -> RowTests:
     ValueError
         For an unknown method, and for Kenward-Roger on a fit by maximum likelihood.
     """
-    _check(record, method)
+    check_method(method, record.reml)
     L = np.asarray(L, dtype=float)
     if method == "kenward_roger":
         covariance = kenward_roger_covariance(record)
@@ -95,7 +112,7 @@ def joint_test(record, beta, L, method="satterthwaite") -> JointTest:
     ValueError
         For an unknown method, and for Kenward-Roger on a fit by maximum likelihood.
     """
-    _check(record, method)
+    check_method(method, record.reml)
     rows = _independent(record, np.asarray(L, dtype=float))
     q = len(rows)
     if not q:
@@ -127,10 +144,13 @@ def kenward_roger_covariance(record) -> np.ndarray:
     return Phi + 2.0 * Phi @ middle @ Phi
 
 
-def _check(record, method):
+def check_method(method, reml):
+    """An error for an unknown method, and for Kenward-Roger on a fit by maximum likelihood."""
     if method not in METHODS:
-        raise ValueError(f"ddf must be one of {', '.join(METHODS)}, got {method!r}")
-    if method == "kenward_roger" and not record.reml:
+        near = get_close_matches(str(method), METHODS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"ddf must be one of {', '.join(METHODS)}, got {method!r}{hint}")
+    if method == "kenward_roger" and not reml:
         raise ValueError(
             "Kenward and Roger's degrees of freedom are defined for fits by restricted maximum "
             "likelihood, and this model was fitted by maximum likelihood: fit it with reml=True"

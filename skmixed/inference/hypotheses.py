@@ -13,18 +13,15 @@ import numpy as np
 from scipy import stats
 from scipy.linalg import qr
 
-from skmixed.exceptions import NotEstimableError
+from skmixed.inference.fixed_effects import RANK_TOLERANCE, FixedEffects, orthonormal_rows
 from skmixed.inference.numbers import count, number
 from skmixed.linalg.threads import one_thread
 from skmixed.models.questions import column_rms
 
-# Directions of scaled integer-like matrices count as present above this singular value.
-RANK_TOLERANCE = 1e-9
-
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A test of ``K beta = 0``.
+    """A test of ``K beta = rhs``.
 
     Attributes
     ----------
@@ -39,6 +36,7 @@ class Hypothesis:
         F, or t for a single row.
     df_num, df_den : float
     p_value : float
+    rhs : float or (d,)
     """
 
     K: np.ndarray
@@ -50,6 +48,7 @@ class Hypothesis:
     df_num: float
     df_den: float
     p_value: float
+    rhs: np.ndarray | float = 0.0
 
     def scalar(self) -> Hypothesis:
         """The same with numbers instead of arrays of length 1."""
@@ -68,16 +67,18 @@ class Hypothesis:
         )
 
 
-def hypothesis_test(fit, K, *, ddf=None, name="", strict=True) -> Hypothesis:
-    """The test of K beta = 0 for any fit that answers questions (:class:`Questions`).
+def hypothesis_test(fit, K, *, rhs=0.0, ddf=None, name="", strict=True) -> Hypothesis:
+    """The test of K beta = rhs for any fit that answers questions (:class:`Questions`).
 
     Parameters
     ----------
     fit : LinearFit (of one response), LMMFit or GLMMFit
     K : (d, p) array
+        One row is tested by t, several by F.
+    rhs : float or (d,)
     ddf : str, optional
-        How the denominator degrees of freedom are found, see ``fit.df``. An infinite number makes
-        t a z and F a chi-square over its degrees of freedom.
+        How the denominator degrees of freedom are found, see ``FixedEffects.method``. An infinite
+        number makes t a z and F a chi-square over its degrees of freedom.
     strict : bool
         A non-estimable K is an error; otherwise its numbers are NaN.
 
@@ -85,33 +86,19 @@ def hypothesis_test(fit, K, *, ddf=None, name="", strict=True) -> Hypothesis:
     ------
     NotEstimableError
     """
-    estimable = fit.is_estimable(K)
-    if not estimable.all():
-        if strict:
-            raise NotEstimableError(why_not_estimable(fit, K, np.flatnonzero(~estimable)[0], name))
+    effects = FixedEffects.of(fit)
+    if strict:
+        effects.check_estimable(K, name)
+    elif not effects.is_estimable(K).all():
         nothing = np.full(len(K), np.nan)
         return Hypothesis(K, name, False, nothing, nothing, np.nan, np.nan, np.nan, np.nan)
-    half = fit.unscaled(K)
-    estimate = fit.estimate(K)
-    error = fit.scale * np.linalg.norm(half, axis=1)
-    df = float(fit.df(K, ddf).min(initial=np.inf))
-    if np.isinf(half).any():  # an estimate without bound has no statistic
-        return Hypothesis(K, name, True, estimate, error, np.nan, len(K), df, np.nan)
+    rows = effects.row_tests(K, ddf, rhs=rhs)
+    shown = rows.estimate, rows.std_error
     if len(K) == 1:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = float(np.divide(estimate, error)[0])
-        return Hypothesis(K, name, True, estimate, error, t, 1, df, _t_test(t, df))
-    directions = _orthonormal_rows(half)
-    ss = float(((directions @ fit.whitened) ** 2).sum())
-    F, p = f_test(ss, len(directions), fit.scale**2, df)
-    return Hypothesis(K, name, True, estimate, error, F, len(directions), df, p)
-
-
-def _t_test(t, df) -> float:
-    """Two-sided p-value; NaN without degrees of freedom."""
-    if not df > 0:
-        return np.nan
-    return float(2 * (stats.norm.sf(abs(t)) if np.isinf(df) else stats.t.sf(abs(t), df)))
+        t, df, p = (float(x[0]) for x in (rows.t, rows.df, rows.p_value))
+        return Hypothesis(K, name, True, *shown, t, 1, df, p, rhs)
+    test = effects.joint_test(K, ddf, rhs=rhs, name=name)
+    return Hypothesis(K, name, True, *shown, test.F, test.df_num, test.df_den, test.p_value, rhs)
 
 
 def _short(values) -> str:
@@ -129,52 +116,6 @@ def f_test(ss, df_num, variance, df_den):
     if np.isinf(df_den):
         return F, float(stats.chi2.sf(df_num * F, df_num))
     return F, float(stats.f.sf(F, df_num, df_den))
-
-
-def why_not_estimable(fit, K, row, name="") -> str:
-    """The message that says which dependency makes row ``row`` of K undetermined."""
-    null = fit.basis.combinations[fit.basis.aliased]
-    aliased = np.flatnonzero(fit.basis.aliased)
-    k = np.asarray(K, dtype=float)[row]
-    gap = k[aliased] - null @ k[fit.basis.kept]
-    worst = int(np.argmax(np.abs(gap)))
-    names = fit.names or tuple(f"column {j}" for j in range(k.size))
-    combination = combination_text(null[worst], [names[j] for j in fit.basis.kept])
-    where = f"row {row} of K" if len(K) > 1 else "the contrast"
-    title = f"{name}: " if name else ""
-    needed = null[worst] @ k[fit.basis.kept]
-    return (
-        f"{title}{where} is not estimable: in the data {names[aliased[worst]]} = {combination}, so "
-        f"beside its other coefficients that of {names[aliased[worst]]} must be {number(needed)}, "
-        f"got {number(k[aliased[worst]])}"
-    )
-
-
-def combination_text(coefficients, names) -> str:
-    """``2 c - 1`` for coefficients (2, -1) of (c, Intercept)."""
-    parts = []
-    for value, name in zip(coefficients, names, strict=True):
-        if value == 0:
-            continue
-        size = f"{abs(value):.10g}"
-        body = size if name == "Intercept" else name if size == "1" else f"{size} {name}"
-        sign = "-" if value < 0 else "+"
-        parts.append((name == "Intercept", sign, body))
-    parts.sort(key=lambda part: part[0])  # the constant last
-    if not parts:
-        return "0"
-    text = " ".join(f"{sign} {body}" for _, sign, body in parts)
-    return text[2:] if text.startswith("+") else "-" + text[2:]
-
-
-def _orthonormal_rows(L):
-    """Orthonormal basis of the row space of L, rows compared at their own sizes."""
-    size = np.linalg.norm(L, axis=1)
-    L = L[size > 0] / size[size > 0, None]
-    if not len(L):
-        return np.zeros((0, L.shape[1]))
-    _, s, Vt = np.linalg.svd(L, full_matrices=False)
-    return Vt[s > RANK_TOLERANCE * s[0]]
 
 
 def anova_sums(fit, type):
@@ -295,4 +236,4 @@ def _type_2(fit):
 
 def _type_3(fit):
     """Directions of the estimates that the type III functions of each term test."""
-    return [_orthonormal_rows(fit.in_basis(type_3_functions(fit, term))) for term in fit.terms]
+    return [orthonormal_rows(fit.in_basis(type_3_functions(fit, term))) for term in fit.terms]

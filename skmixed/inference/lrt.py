@@ -147,7 +147,7 @@ class _Entry:
 
     @classmethod
     def of(cls, model, at):
-        if not hasattr(model, "result_"):
+        if not hasattr(model, "labels_"):
             raise ValueError(
                 f"model {at} of likelihood_ratio_test is not a fitted mixed model: {model!r}"
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -50,8 +49,6 @@ class MixedFit(Questions):
         Names, terms and fingerprints of what it was fitted to.
     """
 
-    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none", "residual": "_df_residual"}
-
     layout: CovarianceLayout
     basis: ColumnBasis
     optimum: Optimum
@@ -91,6 +88,11 @@ class MixedFit(Questions):
         return np.linalg.inv(self.fixed_root.T)
 
     # Answers to questions about the fixed effects
+
+    @property
+    def is_mixed(self):
+        """Whether there are random effects."""
+        return bool(self.layout.terms)
 
     @property
     def names(self):

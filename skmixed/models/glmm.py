@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -129,10 +128,10 @@ class GLMMFit(MixedFit):
     log_dispersion: float = 0.0
     n_steps: int = 0
     n_agq: int = 1
-    df_methods: ClassVar[dict[str, str]] = {"asymptotic": "_df_none"}
-    no_other_df: ClassVar[str] = (
-        ": without a residual variance that is estimated beside the others, z tests are what the "
-        "likelihood gives"
+    df_methods = ("asymptotic",)
+    no_other_df = (
+        "without a residual variance that is estimated beside the others, z tests are what the "
+        "likelihood of a generalised model gives"
     )
 
     @classmethod

@@ -141,6 +141,11 @@ class LinearFit(Questions):
     # Answers to questions about one response
 
     @property
+    def reml(self) -> bool:
+        """True: sigma is that of residuals over their degrees of freedom."""
+        return True
+
+    @property
     def n_obs(self) -> float:
         return self.total
 

@@ -13,6 +13,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
 from skmixed.models.structures import NEGLIGIBLE
 
@@ -299,6 +300,18 @@ class LMMFit(MixedFit):
             source=objective.source,
             objective=objective,
         )
+
+    @property
+    def df_methods(self):
+        """Kinds of degrees of freedom, the default first."""
+        if not self.is_mixed:
+            return super().df_methods
+        return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
+
+    @cached_property
+    def second_order(self):
+        """The SecondOrder record, computed once; pickles keep it."""
+        return SecondOrder.of(self)
 
     def refit(self, *, reml):
         """The same model under the other criterion, from the cross-products in memory."""

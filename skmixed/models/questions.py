@@ -8,7 +8,6 @@ and covariances are NaN.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import numpy as np
 
@@ -24,14 +23,16 @@ class Questions:
     """Answers about K beta from a basis of the columns of X and the estimates on it.
 
     A fit has ``basis`` (ColumnBasis), ``n_obs``, ``names`` (of the p columns of X), ``terms``
-    (their FixedTerms) and what is abstract below. ``df_methods`` names the degrees of freedom
-    it knows, each by the method that counts them for the rows of K, and the default first: another
-    kind is one more entry.
+    (their FixedTerms) and what is abstract below. ``df_methods`` names the kinds of degrees of
+    freedom that tests of it can have, the default first; without random effects those of
+    Satterthwaite and of Kenward and Roger are the residual ones. ``no_other_df`` says why there
+    are no others; ``reml`` whether sigma allows for the estimated coefficients.
     """
 
     basis: ColumnBasis
-    df_methods: ClassVar[dict[str, str]] = {"residual": "_df_residual", "asymptotic": "_df_none"}
-    no_other_df: ClassVar[str] = ""
+    df_methods: tuple[str, ...] = ("residual", "satterthwaite", "kenward_roger", "asymptotic")
+    no_other_df: str = ""
+    is_mixed: bool = False
 
     @property
     @abstractmethod
@@ -74,31 +75,6 @@ class Questions:
         half = np.where(self.is_estimable(K)[:, None], self.unscaled(K), np.nan)
         with np.errstate(invalid="ignore"):
             return np.square(self.scale) * (half @ half.T)
-
-    def df(self, K, method=None) -> np.ndarray:
-        """Degrees of freedom (d,) of the t test of every row of K; infinite for a z test.
-
-        Parameters
-        ----------
-        K : (d, p) array
-        method : str, optional
-            One of ``df_methods``; the first of them by default.
-        """
-        methods = self.df_methods
-        method = next(iter(methods)) if method is None else method
-        if method not in methods:
-            known = " or ".join(map(repr, methods))
-            raise ValueError(
-                f"the degrees of freedom of a {type(self).__name__} are {known}, got {method!r}"
-                f"{self.no_other_df}"
-            )
-        return getattr(self, methods[method])(np.asarray(K, dtype=float))
-
-    def _df_residual(self, K):
-        return np.full(len(K), self.n_obs - self.basis.rank)
-
-    def _df_none(self, K):
-        return np.full(len(K), np.inf)
 
 
 def column_rms(basis) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from skmixed import GeneralizedInverseRegressor
-from skmixed.inference.hypotheses import combination_text
+from skmixed.inference.fixed_effects import combination_text
 
 DATA = Path(__file__).parents[1] / "data" / "rank"
 ANOVA = sorted(path.stem for path in DATA.glob("anova_*.json"))

@@ -1,0 +1,297 @@
+"""One door to what a fit says of its fixed effects, whatever kind of model it is of.
+
+Tests and tables ask a :class:`FixedEffects` record. It finds the degrees of freedom that suit the
+fit, refuses what the data do not determine, and hides where the numbers come from: linear mixed
+models have a second-order record, least squares and generalised models need none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skmixed.exceptions import NotEstimableError
+from skmixed.inference.degrees_of_freedom import (
+    METHODS,
+    JointTest,
+    RowTests,
+    check_method,
+    joint_test,
+    kenward_roger_covariance,
+    row_tests,
+)
+from skmixed.inference.numbers import number
+from skmixed.models.questions import Questions
+
+# Methods that read the second-order record of a linear mixed model.
+_FROM_RECORD = ("satterthwaite", "kenward_roger")
+# Directions of rows scaled to one length count as present above this singular value.
+RANK_TOLERANCE = 1e-9
+SINGULAR_NOTE = (
+    "A variance is estimated as zero, or a correlation as 1 or -1: Satterthwaite's degrees of "
+    "freedom treat it as known, Kenward and Roger's as uncertain."
+)
+
+
+@dataclass(frozen=True)
+class FixedEffects:
+    """Estimates, covariances and tests of functions K beta of the coefficients of one fit.
+
+    K (d, p) has a coefficient for every column of X, the intercept and columns that were left out
+    included, in the order of ``names``.
+
+    Attributes
+    ----------
+    fit : LinearFit (of one response), LMMFit or GLMMFit
+    """
+
+    fit: Any
+
+    @classmethod
+    def of(cls, model, *, output=None):
+        """The fixed effects of a fitted estimator, or of a fit.
+
+        Parameters
+        ----------
+        model : estimator or fit
+        output : int, optional
+            Which response of a model with several.
+
+        Raises
+        ------
+        ValueError
+            For a model that is not fitted.
+        """
+        fit = model if isinstance(model, Questions) else getattr(model, "result_", None)
+        if not isinstance(fit, Questions):
+            raise ValueError(f"{type(model).__name__} is not a fitted model: call fit first")
+        return cls(fit if output is None else fit.of_response(output))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names (p,) of the coefficients, those of columns that were left out included."""
+        return tuple(self.fit.names)
+
+    @property
+    def aliased(self) -> np.ndarray:
+        """(p,) bool: columns that were left out."""
+        return self.fit.basis.aliased
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Coefficients (p,), NaN where a column was left out."""
+        basis = self.fit.basis
+        beta = np.full(basis.aliased.size, np.nan)
+        beta[basis.kept] = basis.to_coef @ self.fit.estimates
+        return beta
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """Covariance (p, p) of :attr:`beta`, NaN where a column was left out."""
+        return self.coefficient_vcov("asymptotic")
+
+    def coefficient_vcov(self, ddf=None) -> np.ndarray:
+        """Covariance (p, p) of the coefficients that goes with a kind of degrees of freedom."""
+        vcov = self.covariance(self.coefficient_rows, ddf)
+        vcov[self.aliased] = vcov[:, self.aliased] = np.nan
+        return vcov
+
+    @property
+    def coefficient_rows(self) -> np.ndarray:
+        """Rows K (p, p): coefficients when the columns that were left out have none.
+
+        Every row is estimable; those of columns that were left out are zeros.
+        """
+        basis = self.fit.basis
+        rows = np.zeros((basis.aliased.size, basis.aliased.size))
+        rows[basis.kept] = basis.combinations.T
+        return rows
+
+    # Degrees of freedom
+
+    @property
+    def default_ddf(self) -> str:
+        """How the degrees of freedom of this fit are found unless asked otherwise."""
+        return self.fit.df_methods[0]
+
+    def method(self, ddf=None) -> str:
+        """The method that ``ddf`` names, the default for None.
+
+        Raises
+        ------
+        ValueError
+            For a name that is none, and a method that this fit has not; the message says why.
+        """
+        if ddf is None:
+            return self.default_ddf
+        if ddf in METHODS and ddf not in self.fit.df_methods:
+            known = " or ".join(map(repr, self.fit.df_methods))
+            raise ValueError(f"ddf must be {known} here, got {ddf!r}: {self.fit.no_other_df}")
+        check_method(ddf, self.fit.reml)
+        return ddf
+
+    def _record(self, method):
+        """The second-order record, or None where the method does not need it."""
+        return self.fit.second_order if self.fit.is_mixed and method in _FROM_RECORD else None
+
+    def _plain_df(self, method):
+        return np.inf if method == "asymptotic" else self.fit.n_obs - self.fit.basis.rank
+
+    # Functions of the coefficients
+
+    def is_estimable(self, K) -> np.ndarray:
+        """(d,) bool: rows of K whose value is the same for all solutions."""
+        return self.fit.is_estimable(K)
+
+    def check_estimable(self, K, name="") -> None:
+        """An error for rows that the data do not determine.
+
+        Raises
+        ------
+        NotEstimableError
+            Naming the first such row and the combination of columns that makes it so.
+        """
+        bad = np.flatnonzero(~self.is_estimable(K))
+        if len(bad):
+            raise NotEstimableError(why_not_estimable(self.fit, K, bad[0], name))
+
+    def estimate(self, K, ddf=None) -> np.ndarray:
+        """K beta (d,), NaN for rows that are not estimable."""
+        return self.row_tests(K, ddf).estimate
+
+    def covariance(self, K, ddf=None) -> np.ndarray:
+        """Covariance (d, d) of K beta, Kenward and Roger's for theirs; NaN where not estimable."""
+        method = self.method(ddf)
+        record = self._record(method)
+        if record is None:
+            return self.fit.cov(K)
+        adjusted = method == "kenward_roger"
+        core = kenward_roger_covariance(record) if adjusted else record.Phi
+        L = np.where(self.is_estimable(K)[:, None], self.fit.in_basis(K), np.nan)
+        return np.square(record.sigma) * (L @ core @ L.T)
+
+    def row_tests(self, K, ddf=None, *, rhs=0.0) -> RowTests:
+        """t (or z) tests of every row of ``K beta = rhs``; NaN for rows that are not estimable.
+
+        Parameters
+        ----------
+        K : (d, p) array
+        ddf : str, optional
+            See :meth:`method`.
+        rhs : float or (d,)
+        """
+        K = np.asarray(K, dtype=float)
+        method = self.method(ddf)
+        record = self._record(method)
+        L = self.fit.in_basis(K)
+        if record is not None:
+            tests = row_tests(record, record.beta, L, method)
+        else:
+            error = self.fit.scale * np.linalg.norm(self.fit.unscaled(K), axis=1)
+            df = np.full(len(K), self._plain_df(method), dtype=float)
+            tests = RowTests(L @ self.fit.estimates, error, df)
+        return replace(tests, rhs=np.broadcast_to(rhs, len(K))).where(self.is_estimable(K))
+
+    def joint_test(self, K, ddf=None, *, rhs=0.0, name="") -> JointTest:
+        """F (or chi-square) test of ``K beta = rhs``; rows that depend on others count once.
+
+        Parameters
+        ----------
+        K : (d, p) array
+        ddf : str, optional
+            See :meth:`method`.
+        rhs : float or (d,)
+        name : str
+            For messages.
+
+        Raises
+        ------
+        NotEstimableError
+            For rows that the data do not determine.
+        ValueError
+            For dependent rows whose right-hand sides contradict each other.
+        """
+        K = np.asarray(K, dtype=float)
+        self.check_estimable(K, name)
+        method = self.method(ddf)
+        record = self._record(method)
+        rhs = np.broadcast_to(rhs, len(K))
+        if record is not None:
+            L = self.fit.in_basis(K)
+            return joint_test(record, record.beta - _solution(L, rhs), L, method)
+        half, df = self.fit.unscaled(K), float(self._plain_df(method))
+        if np.isinf(half).any():  # an estimate without bound has no statistic
+            return JointTest(len(K), df, np.nan)
+        directions = orthonormal_rows(half)
+        distance = directions @ (self.fit.whitened - _solution(half, rhs))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            F = np.divide(distance @ distance / max(len(directions), 1), self.fit.scale**2)
+        return JointTest(len(directions), df, float(F) if len(directions) else np.nan)
+
+    def notes(self, ddf=None) -> tuple[str, ...]:
+        """What a table of tests has to say of this fit."""
+        counted = self.fit.is_mixed and self.method(ddf) in _FROM_RECORD
+        return (SINGULAR_NOTE,) if counted and self.fit.is_singular else ()
+
+
+def why_not_estimable(fit, K, row, name="") -> str:
+    """The message that says which dependency makes row ``row`` of K undetermined."""
+    null = fit.basis.combinations[fit.basis.aliased]
+    aliased = np.flatnonzero(fit.basis.aliased)
+    k = np.asarray(K, dtype=float)[row]
+    gap = k[aliased] - null @ k[fit.basis.kept]
+    worst = int(np.argmax(np.abs(gap)))
+    names = fit.names or tuple(f"column {j}" for j in range(k.size))
+    combination = combination_text(null[worst], [names[j] for j in fit.basis.kept])
+    where = f"row {row} of K" if len(K) > 1 else "the contrast"
+    title = f"{name}: " if name else ""
+    needed = null[worst] @ k[fit.basis.kept]
+    return (
+        f"{title}{where} is not estimable: in the data {names[aliased[worst]]} = {combination}, so "
+        f"beside its other coefficients that of {names[aliased[worst]]} must be {number(needed)}, "
+        f"got {number(k[aliased[worst]])}"
+    )
+
+
+def combination_text(coefficients, names) -> str:
+    """``2 c - 1`` for coefficients (2, -1) of (c, Intercept)."""
+    parts = []
+    for value, name in zip(coefficients, names, strict=True):
+        if value == 0:
+            continue
+        size = f"{abs(value):.10g}"
+        body = size if name == "Intercept" else name if size == "1" else f"{size} {name}"
+        sign = "-" if value < 0 else "+"
+        parts.append((name == "Intercept", sign, body))
+    parts.sort(key=lambda part: part[0])  # the constant last
+    if not parts:
+        return "0"
+    text = " ".join(f"{sign} {body}" for _, sign, body in parts)
+    return text[2:] if text.startswith("+") else "-" + text[2:]
+
+
+def orthonormal_rows(L):
+    """Orthonormal basis of the row space of L, rows compared at their own sizes."""
+    size = np.linalg.norm(L, axis=1)
+    L = L[size > 0] / size[size > 0, None]
+    if not len(L):
+        return np.zeros((0, L.shape[1]))
+    _, s, Vt = np.linalg.svd(L, full_matrices=False)
+    return Vt[s > RANK_TOLERANCE * s[0]]
+
+
+def _solution(L, rhs):
+    """Some x with L x = rhs."""
+    if not np.any(rhs):
+        return np.zeros(L.shape[1])
+    size = np.linalg.norm(L, axis=1)
+    size[size == 0] = 1.0
+    x = np.linalg.lstsq(L / size[:, None], rhs / size, rcond=RANK_TOLERANCE)[0]
+    if not np.allclose(L @ x, rhs, rtol=1e-6, atol=1e-8 * np.abs(rhs).max()):
+        raise ValueError(
+            "rows of K depend on each other and their right-hand sides contradict each other: "
+            f"no coefficients have K beta = {rhs.tolist()}"
+        )
+    return x
