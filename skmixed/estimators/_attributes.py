@@ -185,13 +185,7 @@ class FittedMixedModel:
     @property
     def random_effects_std_(self) -> dict[str, pd.DataFrame]:
         """Conditional standard deviations, given theta and the fixed effects."""
-        fit = self.result_
-        return self._by_group(
-            [
-                fit.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0))
-                for v in fit.relative_effects_variance
-            ]
-        )
+        return self._by_group(self.result_.effects_std())
 
     @property
     def covariances_(self) -> dict[str, pd.DataFrame]:

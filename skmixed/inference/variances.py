@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from skmixed.models.components import Component, variance_parameters
-from skmixed.models.second_order import linear_parameters
+from skmixed.models.linear_parameters import linear_parameters
 from skmixed.models.structures import triangle
 
 INFORMATION = ("observed", "expected")

@@ -21,7 +21,11 @@ from skmixed.linalg.batched import diagonal_add, product
 from skmixed.linalg.cholesky import BlockedFactor, eliminate, multiply
 from skmixed.linalg.core import solve_lower
 from skmixed.linalg.effects import from_parts, to_parts
+from skmixed.linalg.pattern import machine_memory
 from skmixed.linalg.traces import covariance_traces
+
+# Matrices of the core's size that traces take, and those for every parameter of the chain.
+_COPIES, _COPIES_OF_A_PARAMETER = 9, 2
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class MarginalInverse:
     def traces(self, directions):
         """tr(V0^-1 G_r) (K,) and tr(V0^-1 G_r V0^-1 G_s) (K, K), G_r = Z D_r Z' by Direction."""
         return covariance_traces(self, directions)
+
+    def has_room_for_traces(self, directions):
+        """Whether the machine's memory holds what the traces need."""
+        plan = self.factor.plan
+        chain = sum(plan.order.index(d.group) < plan.n_chain for d in directions)
+        copies = _COPIES + _COPIES_OF_A_PARAMETER * chain
+        return copies * 8.0 * plan.q_core**2 <= machine_memory()
 
     def _solve(self, rhs):
         """Parts of (I + A_zz Gamma)^-1 rhs."""

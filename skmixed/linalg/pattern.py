@@ -8,6 +8,7 @@ the columns of X and y form one dense symmetric matrix, the *core*.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -128,17 +129,21 @@ class GramPlan:
 
 def _check_memory(d):
     """Raise MemoryError where the copies of a core of d rows that a fit makes have no room."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # a system that does not tell
-        return
-    needed = COPIES * 8 * d**2
+    memory, needed = machine_memory(), COPIES * 8 * d**2
     if needed > memory:
         raise MemoryError(
             f"crossed grouping factors leave a dense matrix of {d:,} rows once the largest is "
             f"eliminated: a fit needs {needed / 2**30:.0f} GiB and the machine has "
             f"{memory / 2**30:.0f}. Merge rare levels, or leave a factor out"
         )
+
+
+def machine_memory():
+    """Bytes of memory that the machine has; inf where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _elimination_order(groups, chain_from):

@@ -159,6 +159,11 @@ class Factor:
         return System(self._blocked.products)
 
     @property
+    def has_system(self):
+        """Whether :attr:`system` is still there, as it is not in a :meth:`compact` factor."""
+        return len(self._blocked.products.core) == _dense_rows(self._plan)
+
+    @property
     def log_det_u(self):
         """log |Lambda'Z'WZ Lambda + I|."""
         return self._blocked.log_det_u
@@ -221,7 +226,7 @@ class Factor:
 
     def marginal(self):
         """V0^-1 between the columns of Z, X and y: ``fixed``, ``fixed_root``, ``coefficients``,
-        ``effects_fixed``, ``times(effects)`` and ``traces(directions)``."""
+        ``effects_fixed``, ``times(effects)``, ``traces(directions)`` if they have room."""
         return MarginalInverse(self._blocked)
 
     def selected(self):

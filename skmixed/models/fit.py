@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis
-from skmixed.linalg.system import Factor
+from skmixed.linalg.system import Effects, Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
@@ -16,6 +16,13 @@ from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
+# Numbers held at a time in right-hand sides.
+_NUMBERS = 1 << 23
+# Kinds of standard deviations of random effects, and where their variances are.
+EFFECTS_STD = {
+    "conditional": "relative_effects_variance",
+    "prediction": "relative_prediction_variance",
+}
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,59 @@ class MixedFit(Questions):
         return tuple(
             np.einsum("ai,ijl,bj->lab", t.M, blocks[t.group][t.columns, t.columns], t.M)
             for t in self.layout.terms
+        )
+
+    def effects_std(self, kind="conditional"):
+        """Standard deviations (l, s) of every term's effects.
+
+        Parameters
+        ----------
+        kind : {"conditional", "prediction"}
+            Of b given the response, theta and beta; or of b-hat - b, where beta is estimated too.
+
+        Raises
+        ------
+        ValueError
+            For other kinds, and for "prediction" on a copy without cross-products that was never
+            asked for it before.
+        """
+        if kind not in EFFECTS_STD:
+            known = " or ".join(map(repr, EFFECTS_STD))
+            raise ValueError(f"std must be {known}, got {kind!r}")
+        variances = getattr(self, EFFECTS_STD[kind])
+        return tuple(
+            self.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)) for v in variances
+        )
+
+    @cached_property
+    def relative_prediction_variance(self):
+        """Covariances (l, s, s) of b-hat - b of every term in units of sigma^2.
+
+        The conditional ones and E Phi E', E = Z'V0^-1 X times the covariance of the effects: what
+        the estimation of the fixed effects adds (Henderson 1975, Biometrics 31, 423-447).
+        """
+        if not self.layout.terms:
+            return ()
+        what = "standard deviations of predicted random effects"
+        factor = self._factor(what)
+        if not factor.has_system:
+            raise ValueError(
+                f"{what} need the cross-products of the data, which are not pickled: ask for them "
+                "before pickling, or fit the model again in this process"
+            )
+        groups, half = self.layout.groups, self._inverse_root
+        added = [np.zeros((g.n_columns, g.n_columns, g.n_levels)) for g in groups]
+        width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))
+        for lo in range(0, self.rank, width):
+            fixed = half[:, lo : lo + width]
+            none = [np.zeros((g.n_columns, fixed.shape[1], g.n_levels)) for g in groups]
+            moved, _ = factor.solve(factor.system.times(Effects(none, fixed)), fixed=False)
+            for total, x in zip(added, moved.random, strict=True):
+                total += np.einsum("ikl,jkl->ijl", x, x)
+        pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
+        return tuple(
+            own + np.einsum("ai,ijl,bj->lab", t.M, added[t.group][t.columns, t.columns], t.M)
+            for t, own in pairs
         )
 
     @cached_property

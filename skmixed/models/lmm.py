@@ -324,6 +324,19 @@ class LMMFit(MixedFit):
             )
         return fit_lmm(self.objective.with_reml(reml), start=self.optimum.theta)
 
+    @cached_property
+    def second_order(self):
+        """SecondOrder at the optimum: what degrees of freedom read.
+
+        Once asked for it stays with the fit, in copies and pickles too.
+
+        Raises
+        ------
+        ValueError
+            For a copy without cross-products, and a fit without a residual variance.
+        """
+        return SecondOrder.of(self)
+
     @property
     def other_criterion(self):
         """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""

@@ -16,20 +16,26 @@ Kuznetsova, Brockhoff and Christensen (2017), lmerTest package, Journal of Stati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.system import Direction, Effects
-from skmixed.models.structures import triangle
+from skmixed.models.linear_parameters import (
+    completed,
+    derivatives_of_gamma,
+    first_traces,
+    forms_in,
+    linear_parameters,
+)
 
 # Eigenvalues of a scaled information below this share of the largest are null directions.
 _NULL = 1e-9
-# Deviance that may be left undone: degrees of freedom are then exact to some 1e-7.
-_POLISHED = 1e-13
-# Numbers held at a time in right-hand sides.
-_CHUNK = 1 << 23
+# Deviance that may be left undone: degrees of freedom are then exact to some 1e-7. Steps that are
+# taken for it at most, and share of the criterion that is rounding.
+_POLISHED, _STEPS, _NOISE = 1e-13, 8, 1e-12
+# Differences are taken over this share of a standard error of theta.
+_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,13 @@ class SecondOrder:
     two : (K + 1, K + 1, p + 1, p + 1)
         [X e]' V0^-1 G_r V0^-1 G_s V0^-1 [X e].
     t, tt : (K + 1,), (K + 1, K + 1)
-        tr(V0^-1 G_r) and tr(V0^-1 G_r V0^-1 G_s).
+        tr(V0^-1 G_r) and tr(V0^-1 G_r V0^-1 G_s). Where the memory has no room for the latter,
+        what makes the expected information the average one.
     n_obs : float
         Number of rows.
     reml : bool
+    curvature : (k, k) or None
+        Second derivatives by theta where they are not those of the traces.
     """
 
     theta: np.ndarray
@@ -82,6 +91,7 @@ class SecondOrder:
     tt: np.ndarray
     n_obs: float
     reml: bool
+    curvature: np.ndarray | None = None
 
     @classmethod
     def at(cls, objective, factor, theta, sigma=None):
@@ -101,9 +111,14 @@ class SecondOrder:
             scale = sigma / objective.y_scale
         inverse = factor.marginal()
         directions = linear_parameters(objective.layout)
-        gamma, jacobian, bends = _derivatives(objective.layout, directions, theta)
-        Phi, whole, one, two = _forms_of(inverse, directions, scale)
-        t, tt = inverse.traces(directions)
+        gamma, jacobian, bends = derivatives_of_gamma(objective.layout, directions, theta)
+        Phi, whole, one, two = forms_in(inverse, directions, scale)
+        one, two = completed(whole, one, two, gamma)
+        if inverse.has_room_for_traces(directions):
+            t, tt = completed(objective.n_obs, *inverse.traces(directions), gamma)
+        else:
+            t = first_traces(factor, directions, objective.n_obs, gamma)
+            tt = _average_traces(Phi, one, two)
         return cls(
             theta,
             scale * objective.y_scale,
@@ -113,8 +128,10 @@ class SecondOrder:
             objective.gamma + objective.y_scale * inverse.coefficients,
             Phi,
             whole,
-            *_completed(whole, one, two, gamma),
-            *_completed(objective.n_obs, t, tt, gamma),
+            one,
+            two,
+            t,
+            tt,
             objective.n_obs,
             objective.reml,
         )
@@ -124,7 +141,7 @@ class SecondOrder:
         """The record of an LMMFit, at the minimum that its optimum is near.
 
         Degrees of freedom move to first order with theta while the criterion moves to second
-        order: where the search left more than _POLISHED of it undone one Newton step is taken.
+        order: where the search left more than _POLISHED of it undone Newton steps are taken.
 
         Raises
         ------
@@ -141,14 +158,18 @@ class SecondOrder:
                 "degrees of freedom need a residual variance, and this model leaves none: it has "
                 "as many parameters as the rows can tell apart"
             )
-        objective, theta = fit.objective, fit.optimum.theta
-        record = cls.at(objective, fit.factor, theta)
-        step, decrease = record.step
-        if decrease > _POLISHED:
-            evaluation = objective.evaluate(theta + step)
-            if evaluation.value <= fit.deviance + 1e-12 * abs(fit.deviance):
-                record = cls.at(objective, evaluation.factor, theta + step)
-        return record
+        objective, theta, value = fit.objective, fit.optimum.theta, fit.deviance
+        record, exact = cls.at(objective, fit.factor, theta), _has_traces(fit)
+        for _ in range(_STEPS):
+            step, decrease = record.step
+            evaluation = objective.evaluate(theta + step) if decrease > _POLISHED else None
+            if evaluation is None or evaluation.value > value + _NOISE * abs(value):
+                break
+            theta, value = theta + step, min(value, evaluation.value)
+            record = cls.at(objective, evaluation.factor, theta)
+        if exact or not len(theta):
+            return record
+        return replace(record, curvature=_curvature_by_differences(objective, record))
 
     @property
     def step(self):
@@ -199,7 +220,11 @@ class SecondOrder:
         if self.reml:
             trace = trace + np.einsum("ij,rji->r", self.Phi, self.P)
             pairs = self.information
-        return self._chain(trace - self.h, 2.0 * self.a - pairs, self.h, self.quadratic)
+        gradient, H = self._chain(trace - self.h, 2.0 * self.a - pairs, self.h, self.quadratic)
+        if self.curvature is not None:
+            k = len(self.theta)
+            H[:k, :k] = self.curvature
+        return gradient, H
 
     def constrained_derivatives(self, row, shift):
         """The ML criterion where a linear function of beta is held off its estimate.
@@ -279,8 +304,44 @@ class SecondOrder:
 
     @cached_property
     def expected_covariance(self):
-        """Covariance W (K + 1, K + 1) of gamma from its expected information."""
-        return 2.0 * scaled_inverse(self.information)
+        """Covariance W (K + 1, K + 1) of gamma from its expected information.
+
+        Where the structure of a covariance has fewer parameters than entries it moves along these
+        alone.
+        """
+        K, k = self.jacobian.shape
+        if k >= K:
+            return 2.0 * scaled_inverse(self.information)
+        along = np.zeros((K + 1, k + 1))
+        along[:K, :k], along[:, k] = self.jacobian, self.gamma
+        return 2.0 * along @ scaled_inverse(along.T @ self.information @ along) @ along.T
+
+
+def _has_traces(fit):
+    return fit.factor.marginal().has_room_for_traces(linear_parameters(fit.layout))
+
+
+def _average_traces(Phi, one, two):
+    """tr(V0^-1 G_r V0^-1 G_s) that makes the expected information y'P0 G_r P0 G_s P0 y."""
+    Q, P, w = two[..., :-1, :-1], Phi @ one[:, :-1, :-1], one[:, :-1, -1]
+    average = two[..., -1, -1] - w @ Phi @ w.T
+    fixed = 2.0 * np.einsum("ij,rsji->rs", Phi, Q) - np.einsum("rij,sji->rs", P, P)
+    return average + (fixed + fixed.T) / 2
+
+
+def _curvature_by_differences(objective, record):
+    """Second derivatives (k, k) by theta at fixed sigma, by differences of the exact gradient.
+
+    That one has sigma at its best: its derivative lacks what sigma gives way.
+    """
+    k, H = len(record.theta), record.hessian
+    sizes = 1.0 / np.sqrt(np.maximum(H.diagonal()[:k], 1.0))
+    columns = []
+    for e in np.diag(_DIFFERENCE * sizes):
+        ends = [objective.evaluate(record.theta + sign * e).gradient for sign in (1.0, -1.0)]
+        columns.append((ends[0] - ends[1]) / (2.0 * e.sum()))
+    profiled = (np.array(columns) + np.array(columns).T) / 2
+    return profiled + np.outer(H[:k, k], H[k, :k]) / H[k, k]
 
 
 def scaled_inverse(H):
@@ -295,104 +356,3 @@ def scaled_inverse(H):
     kept = values > _NULL * max(values[-1], 0.0) if len(values) else values > 0
     half = vectors[:, kept] / np.sqrt(values[kept]) * scale[:, None]
     return half @ half.T
-
-
-def linear_parameters(layout):
-    """Directions of the covariance entries of all terms, by column of the lower triangle."""
-    directions = []
-    for term in layout.terms:
-        first = term.columns.start
-        for i, j in zip(*(x.tolist() for x in triangle(term.size)), strict=True):
-            directions.append(Direction(term.group, first + i, first + j))
-    return directions
-
-
-def _derivatives(layout, directions, theta):
-    """gamma (K,) without the residual variance, its first and its second derivatives by theta."""
-    K, k, factors = len(directions), layout.n_theta, layout.factors(theta)
-    gamma, J, bends = np.empty(K), np.empty((K, k)), np.empty((K, k, k))
-    for r, d in enumerate(directions):
-        T = factors[d.group]
-        gamma[r] = T[d.i] @ T[d.j]
-        G = [np.zeros((len(T), len(T))) for T in factors]
-        G[d.group][d.i, d.j] += 0.5
-        G[d.group][d.j, d.i] += 0.5
-        J[r], bends[r] = layout.gradient(theta, G), layout.curvature(theta, G)
-    return gamma, J, bends
-
-
-def _completed(whole, one, two, gamma):
-    """First- and second-order forms with those of the residual variance: sum gamma_r G_r = V0."""
-    K = len(gamma)
-    last = whole - np.tensordot(gamma, one, 1)
-    rest = one - np.tensordot(gamma, two, (0, 1))
-    full = np.empty((K + 1, K + 1, *np.shape(last)))
-    full[:K, :K], full[:K, K] = two, rest
-    full[K, :K] = np.swapaxes(rest, -1, -2) if np.ndim(last) else rest
-    full[K, K] = last - np.tensordot(gamma, rest, 1)
-    return np.concatenate([one, np.asarray(last)[None]]), full
-
-
-def _forms_of(inverse, directions, scale):
-    """Phi, and [X e]' V0^-1 (G V0^-1)^k [X e] for k = 0, 1, 2, e in units of sigma."""
-    root = inverse.fixed_root
-    p = len(root) - 1
-    half = np.linalg.inv(root[:p, :p])
-    whole = np.zeros((p + 1, p + 1))
-    whole[:p, :p], whole[p, p] = inverse.fixed[:p, :p], (root[p, p] / scale) ** 2
-    seen = inverse.effects_fixed
-    M = Effects([_with_scores(m, inverse.coefficients, scale) for m in seen.random], seen.fixed)
-    return (
-        half.T @ half,
-        whole,
-        _forms(directions, M, M, p + 1, p + 1),
-        _second_forms(inverse, directions, M, p + 1),
-    )
-
-
-def _with_scores(m, beta, scale):
-    """Z' V0^-1 [X e] (s, p + 1, l) from Z' V0^-1 [X y]."""
-    result = m.copy()
-    result[:, -1] -= np.einsum("spl,p->sl", m[:, :-1], beta)
-    result[:, -1] /= scale
-    return result
-
-
-def _forms(directions, left, right, v, w):
-    """left' D_r right (K, v, w), for effects (s, v, l) and (s, w, l) by group."""
-    tables = [_table(a, b) for a, b in zip(left.random, right.random, strict=True)]
-    result = np.empty((len(directions), v, w))
-    for r, d in enumerate(directions):
-        result[r] = tables[d.group][d.i, :, d.j]
-        if d.i != d.j:
-            result[r] += tables[d.group][d.j, :, d.i]
-    return result
-
-
-def _table(a, b):
-    """Sum over levels of a[i, v] b[j, w]: (s, v, s, w)."""
-    flat = a.reshape(-1, a.shape[-1]) @ b.reshape(-1, b.shape[-1]).T
-    return flat.reshape(*a.shape[:2], *b.shape[:2])
-
-
-def _second_forms(inverse, directions, M, v):
-    """M' D_r H D_s M (K, K, v, v), some of the right-hand sides at a time."""
-    K = len(directions)
-    two = np.empty((K, K, v, v))
-    step = max(1, _CHUNK // max(1, v * sum(m.shape[0] * m.shape[2] for m in M.random)))
-    for lo in range(0, K, step):
-        some = directions[lo : lo + step]
-        seen = inverse.times(_applied(some, M, v))
-        moved = _forms(directions, M, seen, v, len(some) * v)
-        two[:, lo : lo + step] = moved.reshape(K, v, len(some), v).transpose(0, 2, 1, 3)
-    return two
-
-
-def _applied(directions, M, v):
-    """D_r M of several parameters beside each other: Effects of K v columns."""
-    result = [np.zeros((len(m), len(directions) * v, m.shape[2])) for m in M.random]
-    for r, d in enumerate(directions):
-        columns = slice(r * v, (r + 1) * v)
-        result[d.group][d.i, columns] = M[d.group][d.j]
-        result[d.group][d.j, columns] = M[d.group][d.i]
-    return Effects(result, np.zeros((len(M.fixed), len(directions) * v)))

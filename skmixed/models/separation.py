@@ -249,6 +249,10 @@ class SeparatedFit(GLMMFit):
         return vcov
 
     @property
+    def relative_prediction_variance(self):
+        return self.known.relative_prediction_variance
+
+    @property
     def whitened(self):
         return np.append(self.known.whitened, np.zeros(self.rank - self.known.rank))
 

@@ -66,6 +66,28 @@ def test_conditional_variances(marginal, theta, fit):
             np.testing.assert_allclose(block, dense[at, at], rtol=1e-5, atol=1e-8)
 
 
+def test_variances_of_predicted_effects(marginal, theta, fit, monkeypatch):
+    """Var(b-hat - b) = sigma^2 (G - G Z' P Z G), also from few right-hand sides at a time."""
+    monkeypatch.setattr(module, "_NUMBERS", 1)
+    P = marginal.P(theta)
+    for found, (Z, G) in zip(fit.effects_std("prediction"), _effects(marginal, theta), strict=True):
+        dense = fit.sigma**2 * (G - G @ Z.T @ P @ Z @ G)
+        np.testing.assert_allclose(found.ravel() ** 2, dense.diagonal(), rtol=1e-5, atol=1e-8)
+
+
+def test_variances_of_predicted_effects_stay_with_the_fit(data):
+    fit = fit_lmm(ProfiledDeviance.from_design(build_design("y ~ x + (x | g) + (1 | h)", data)))
+    before = pickle.loads(pickle.dumps(fit))
+    expected = fit.effects_std("prediction")
+    after = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(after.effects_std("prediction")[0], expected[0])
+    assert (expected[1] > fit.effects_std("conditional")[1]).all()
+    with pytest.raises(ValueError, match="not pickled: ask for them before pickling"):
+        before.effects_std("prediction")
+    with pytest.raises(ValueError, match="'conditional' or 'prediction', got 'both'"):
+        fit.effects_std("both")
+
+
 def _prediction_variance(marginal, theta, X, terms, sigma):
     """Var(x'(beta-hat - beta) + z'(b-hat - b)) from the joint covariance of b and y."""
     V = marginal.V(theta)

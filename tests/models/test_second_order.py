@@ -1,5 +1,6 @@
 """Second-order quantities against n x n matrices, finite differences and exact results."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,13 @@ import pandas as pd
 import pytest
 
 from skmixed import MixedLinearRegressor
-from skmixed.inference.degrees_of_freedom import joint_test, satterthwaite_df
+from skmixed.inference.degrees_of_freedom import joint_test, row_tests, satterthwaite_df
+from skmixed.linalg import marginal as marginal_inverse
 from skmixed.models import lmm
-from skmixed.models.lmm import ProfiledDeviance
-from skmixed.models.second_order import SecondOrder, linear_parameters, scaled_inverse
+from skmixed.models.linear_parameters import linear_parameters
+from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.second_order import SecondOrder, scaled_inverse
+from skmixed.models.structures import Structure
 
 SIGMA = 1.7
 
@@ -183,3 +187,107 @@ def test_scaled_inverse_leaves_out_null_directions_in_any_units():
     found, scaled = scaled_inverse(H), scaled_inverse(D @ H @ D)
     np.testing.assert_allclose(H @ found @ H, H, atol=1e-12)
     np.testing.assert_allclose(D @ scaled @ D, found, atol=1e-12)
+
+
+@pytest.fixture
+def fitted(formula, data):
+    return MixedLinearRegressor(formula).fit(data).result_
+
+
+FITS = ["y ~ x + (x | g)", "y ~ x + (1 | a / b)", "y ~ f + (f | g)", "y ~ x + (x | g) + (1 | h)"]
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+@pytest.mark.parametrize("formula", FITS)
+def test_the_gradient_of_the_record_of_a_fit_is_zero(fitted):
+    """In units of standard errors, far below what the search stops at."""
+    loose = replace(fitted.optimum, theta=fitted.optimum.theta * 1.01)
+    state = fitted.objective.evaluate(loose.theta)
+    off = replace(fitted, optimum=loose, factor=state.factor, deviance=state.value)
+    for record in (fitted.second_order, SecondOrder.of(off)):
+        size = np.sqrt(np.maximum(record.hessian.diagonal(), 1.0))
+        assert np.abs(record.gradient / size).max() < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+@pytest.mark.parametrize("formula", FITS)
+def test_without_room_for_traces(fitted, monkeypatch):
+    """Differences of the gradient give the same Hessian, average information stands for W."""
+    exact = SecondOrder.of(fitted)
+    monkeypatch.setattr(marginal_inverse, "machine_memory", lambda: -1.0)
+    found = SecondOrder.of(fitted)
+    np.testing.assert_allclose(found.t, exact.t, rtol=1e-6)
+    np.testing.assert_allclose(found.hessian, exact.hessian, rtol=1e-5,
+                               atol=1e-5 * np.abs(exact.hessian).max())  # fmt: skip
+    L = fitted.basis.to_coef
+    np.testing.assert_allclose(satterthwaite_df(found, L), satterthwaite_df(exact, L), rtol=1e-5)
+    np.testing.assert_allclose(found.information, found.a, rtol=1e-9,
+                               atol=1e-9 * np.abs(found.a).max())  # fmt: skip
+    assert np.isfinite(row_tests(found, fitted.gamma, L, "kenward_roger").std_error).all()
+
+
+def test_the_record_stays_with_the_fit(data):
+    fit = MixedLinearRegressor("y ~ x + (x | g)").fit(data).result_
+    before = pickle.loads(pickle.dumps(fit))
+    with pytest.raises(ValueError, match="ask for them before pickling, or fit the model again"):
+        _ = before.second_order
+    record = fit.second_order
+    assert fit.second_order is record
+    after = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(after.second_order.hessian, record.hessian)
+
+
+def test_a_fit_without_residual_variance_has_no_record():
+    data = pd.DataFrame({"x": np.arange(8.0), "g": np.arange(8) % 4})
+    fit = MixedLinearRegressor("y ~ x + (1 | g)")
+    with pytest.warns(UserWarning):
+        fit.fit(data.assign(y=2 + data["x"]))
+    with pytest.raises(ValueError, match="need a residual variance"):
+        _ = fit.result_.second_order
+
+
+class Exchangeable(Structure):
+    """One variance and one covariance: Sigma = a^2 11'/s + b^2 (I - 11'/s)."""
+
+    n_params = 2
+
+    def __init__(self, s):
+        self.parts = np.stack([np.full((s, s), 1.0 / s), np.eye(s) - 1.0 / s])
+
+    def factor(self, phi):
+        return np.tensordot(phi, self.parts, 1)
+
+    def tangents(self, phi):
+        return 2.0 * phi[:, None, None] * self.parts
+
+    def curvature(self, phi, G):
+        return np.diag(2.0 * np.tensordot(self.parts, G, 2))
+
+    def from_factor(self, T):
+        sizes = np.tensordot(self.parts, T @ T.T, 2)
+        return np.sqrt(sizes / np.trace(self.parts, axis1=1, axis2=2))
+
+
+def test_a_structure_of_few_parameters():
+    """Exchangeable effects of three treatments are two intercepts, also for degrees of freedom."""
+    rng = np.random.default_rng(6)
+    data = pd.DataFrame({"g": np.repeat(np.arange(9), 9), "f": np.tile(["p", "q", "r"], 27)})
+    cell = 3 * data["g"] + data["f"].map({"p": 0, "q": 1, "r": 2})
+    data["y"] = (1.5 * rng.normal(size=9)[data["g"]] + rng.normal(size=27)[cell]
+                 + rng.normal(size=81))  # fmt: skip
+    data = data.drop(index=[1, 5, 11, 40]).loc[lambda d: d.index < 78]
+    plain = MixedLinearRegressor("y ~ f + (1 | g) + (1 | g:f)").fit(data).result_
+    # indicators in the user's units: those of the engine have mean square 1
+    free = MixedLinearRegressor("y ~ f + (0 + f | g)").fit(data).result_.objective
+    (term,) = free.layout.terms
+    own = Exchangeable(3)
+    own.parts = np.array([np.linalg.solve(term.M, np.linalg.solve(term.M, p).T) for p in own.parts])
+    own.factor = lambda phi: np.linalg.cholesky(np.tensordot(phi**2, own.parts, 1))
+    layout = replace(free.layout, structures=(own,), places=(slice(0, 2),), n_theta=2)
+    fit = fit_lmm(replace(free, layout=layout), start=np.ones(2))
+    assert fit.deviance == pytest.approx(plain.deviance, abs=1e-6)
+    assert fit.second_order.jacobian.shape == (6, 2)
+    for method in ("satterthwaite", "kenward_roger"):
+        a, b = (row_tests(f.second_order, f.gamma, f.basis.to_coef, method) for f in (fit, plain))
+        np.testing.assert_allclose(a.df, b.df, rtol=1e-5)
+        np.testing.assert_allclose(a.std_error, b.std_error, rtol=1e-5)
