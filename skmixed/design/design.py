@@ -260,6 +260,26 @@ class DesignSpec:
                 codes[name] = spec.codes(kept)
         return self._design(table, blocks, codes, need, own)
 
+    def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        """X (n, p) and the offset (n,) of rows that need have no other columns."""
+        design = self.new(table, need=("fixed",))
+        return design.X, np.zeros(len(design.X)) if design.offset is None else design.offset
+
+    def reference_of(self, table: Any) -> ReferenceValues:
+        """Levels, means and counts of other rows, those with missing values left out."""
+        table = Table(table)
+        _check_present(table, self.fixed_columns)
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in self.fixed_columns
+        }
+        _drop_missing(table, cleaned, {}, "drop")
+        if not table.n_rows:
+            raise ValueError("the data have no complete row")
+        columns = {name: column.values_in(table) for name, column in cleaned.items()}
+        coded = [name for name in self.reference.factors if self.columns[name].kind == "number"]
+        return ReferenceValues.of(columns, coded)
+
     def response_of(self, table: Any) -> np.ndarray:
         """The response of new rows (n,), NaN where it is missing, of a formula that names one."""
         assert self.response is not None

@@ -159,12 +159,29 @@ class GLMDesign:
         else:
             out[:] = row_product([f.columns(columns, len(out)) for f in factors])
 
+    def fixed_rows(self, table) -> tuple[np.ndarray, np.ndarray]:
+        """Columns (n, p) without the intercept, and the offset (n,), which such a model has not."""
+        matrix = self.matrix(table)
+        return matrix, np.zeros(len(matrix))
+
+    def reference_of(self, data) -> ReferenceValues:
+        """Levels, means and counts of other rows."""
+        for _, name, value in self.unseen(data)[:1]:
+            raise ValueError(f"{value!r} is no level of {name!r} at the fit")
+        table = Table(data)
+        return _reference_values(self.read(table), self.labels, table)
+
+    @property
+    def labels(self) -> set[str]:
+        """Columns whose values are levels."""
+        return {f.variables[0] for f in self.factors.values() if f.levels is not None}
+
     def read(self, table) -> dict[str, Column]:
         """Clean columns without missing values."""
         absent = [name for name in self.variables if name not in table.names]
         if absent:
             raise ValueError(f"the data lack the columns {absent} that the model was fitted on")
-        labels = {f.variables[0] for f in self.factors.values() if f.levels is not None}
+        labels = self.labels
         return {name: complete(name, table, name in labels) for name in self.variables}
 
     def at_means(self, factor) -> np.ndarray:
@@ -252,7 +269,7 @@ def build_glm_design(
     return GLMDesign(factors, terms, intercept, response, tuple(variables), values)
 
 
-def _reference_values(variables, labels, table, weights):
+def _reference_values(variables, labels, table, weights=None):
     """Levels, means and counts of clean columns over the rows that count."""
     counted = Table(table)
     if weights is not None:

@@ -308,11 +308,6 @@ class LMMFit(MixedFit):
             return super().df_methods
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
 
-    @cached_property
-    def second_order(self):
-        """The SecondOrder record, computed once; pickles keep it."""
-        return SecondOrder.of(self)
-
     def refit(self, *, reml):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
