@@ -123,6 +123,7 @@ class Materializer(PandasMaterializer):
         trusted: bool = False,
     ) -> None:
         self._n, self._trusted = n, trusted
+        self.widths: dict[str, int] = {}
         self._numbers = Numbers(columns)
         self._evaluator = Evaluator(columns, self._numbers, counts, n)
         super().__init__(columns, context=_CONTEXT)
@@ -182,6 +183,8 @@ class Materializer(PandasMaterializer):
         factor = _with_bare_encoder(factor)
         columns = super()._encode_evaled_factor(factor, spec, drop_rows, reduced_rank)
         self._check(factor, spec)  # the fit: C(f, levels=...) may leave some out
+        if factor.metadata.kind.value == "numerical":
+            self.widths[factor.expr] = len(columns)
         return columns
 
     def _check(self, factor: Any, spec: ModelSpec) -> None:
@@ -323,13 +326,17 @@ class PlainPart:
 
 @dataclass(frozen=True)
 class FormulaPart:
-    """An expression that formulaic turned into columns, with the state to do so again."""
+    """An expression that formulaic turned into columns, with the state to do so again.
+
+    ``widths`` tells how many columns each of its numeric factors has.
+    """
 
     expr: str
     model_spec: ModelSpec
     names: tuple[str, ...]
     term_slices: dict[str, slice]
     intercept: int | None
+    widths: dict[str, int]
 
     def matrix(self, rows: Materializer) -> np.ndarray:
         """The (n, p) matrix."""
@@ -362,7 +369,7 @@ class PartBuilder:
             return part, part.matrix(self._rows)
         spec = ModelSpec(formulaic_formula(expr), na_action="ignore", output="numpy", **self._state)
         matrix, spec = _materialize(expr, self._rows, spec)
-        return _formula_part(expr, spec), matrix
+        return _formula_part(expr, spec, self._rows.widths), matrix
 
     def _is_plain(self, name: str) -> bool:
         if self._kinds[name] != "category":
@@ -429,7 +436,7 @@ def _materialize(
     return made.__wrapped__, made.model_spec
 
 
-def _formula_part(expr: str, spec: ModelSpec) -> FormulaPart:
+def _formula_part(expr: str, spec: ModelSpec, widths: Mapping[str, int]) -> FormulaPart:
     slices = {
         "Intercept" if str(term) == "1" else str(term): where
         for term, where in spec.term_slices.items()
@@ -447,4 +454,5 @@ def _formula_part(expr: str, spec: ModelSpec) -> FormulaPart:
         tuple(map(str, spec.column_names)),
         slices,
         None if place is None else place.start,
+        {name: widths[name] for name in widths if name in spec.encoder_state},
     )

@@ -1,8 +1,8 @@
 """Which rows types I, II and III test for a term, whatever coding the model was fitted with.
 
 The *full* design has a column for every level of every factor, and for every combination of
-levels in an interaction. Its Gram matrix decides everything: kept treatment-coded columns X are a
-subset of its columns, and X_full = X C. A term contains another when it has all of its factors,
+levels in an interaction. Its inner products decide everything: kept treatment-coded columns X are
+a subset of its columns, and X_full = X C. A term contains another when it has all of its factors,
 at least one more, and the same covariates.
 
 - Type I: reductions in the sum of squares as terms enter; the rows are those of R in X'X = R'DR.
@@ -23,39 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from skmixed.design.full import FullTerm
+
 # A column whose part outside earlier ones is below this share of its length depends on them.
-_DEPENDENT = 1e-9
-# A pivot of the scaled Gram matrix below this is rounding.
-_PIVOT = 1e-11
+_DEPENDENT = 1e-10
+# And one below this share of its length with what an intercept takes of it is rounding.
+_DIGITS = 1e-14
 # Entries of C below this are rounding: they are sums of a few integers.
 _ROUNDING = 1e-10
-
-
-@dataclass(frozen=True)
-class Term:
-    """A term of the fixed part.
-
-    Attributes
-    ----------
-    name : str
-    factors : frozenset
-    covariates : tuple
-        Sorted names.
-    columns : (c,) int
-        Its columns in the full design, the first factor's levels running fastest.
-    base : (c,) bool
-        Which of them belong to the first level of one of its factors.
-    """
-
-    name: str
-    factors: frozenset
-    covariates: tuple
-    columns: np.ndarray
-    base: np.ndarray
-
-    def contains(self, other) -> bool:
-        """More factors, the same covariates."""
-        return other.factors < self.factors and other.covariates == self.covariates
 
 
 @dataclass(frozen=True)
@@ -64,7 +39,7 @@ class TermStructure:
 
     Attributes
     ----------
-    terms : tuple of Term
+    terms : tuple of FullTerm
         In the order of the formula; the intercept, if any, is in none of them.
     kept : (p,)
         Columns of the full design that are the treatment-coded X.
@@ -74,22 +49,27 @@ class TermStructure:
         X_full = X C.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[FullTerm, ...]
     kept: np.ndarray
     gram: np.ndarray
     C: np.ndarray
 
     @classmethod
-    def build(cls, terms, gram):
-        """The structure for the Gram matrix (p_full, p_full) of the full design."""
+    def build(cls, terms, root):
+        """The structure for the full design (n, p_full), or for any root A of its A'A.
+
+        Rows count as often as their sample weights say, prior weights apart.
+        """
         inside = np.concatenate([t.columns for t in terms]) if terms else np.zeros(0, dtype=int)
-        order = np.setdiff1d(np.arange(len(gram)), inside).tolist()
+        first = np.setdiff1d(np.arange(root.shape[1]), inside).tolist()
+        order = list(first)
         for term in terms:
             order += [*term.columns[~term.base], *term.columns[term.base]]
-        kept, R = _independent_columns(gram, order)
-        C = solve_triangular(R[:, kept], R)
+        kept, R = _independent_columns(root, order, len(first))
+        own = R[:, kept]
+        C = solve_triangular(own, R)
         C[np.abs(C) < _ROUNDING] = 0.0
-        return cls(tuple(terms), np.array(kept, dtype=int), gram[np.ix_(kept, kept)], C)
+        return cls(tuple(terms), np.array(kept, dtype=int), own.T @ own, C)
 
     def own(self, term):
         """Positions of a term's columns among the kept ones."""
@@ -168,18 +148,27 @@ class TermStructure:
         return U[:, rank:].T * size
 
 
-def _independent_columns(gram, order):
-    """Columns that do not depend on earlier ones in ``order``, and R (r, p) with gram = R'R."""
-    size = np.sqrt(gram.diagonal())
-    scale = np.where(size > 0, 1.0 / np.where(size > 0, size, 1.0), 0.0)
-    left, kept, R = gram * np.outer(scale, scale), [], []
-    for j in order:
-        if left[j, j] > _PIVOT:
-            row = left[j] / np.sqrt(left[j, j])
-            left = left - np.outer(row, row)
+def _independent_columns(root, order, n_first):
+    """Columns that do not depend on earlier ones in ``order``, and R (r, p) with R'R = root'root.
+
+    The first columns, an intercept, are taken out before the others are compared with what is
+    left of them, so that their shift does not matter.
+    """
+    left, kept, R = np.array(root), [], []
+    raw = size = np.linalg.norm(left, axis=0)
+    for at, j in enumerate(order):
+        if at == n_first:
+            size = np.linalg.norm(left, axis=0)
+        length = np.linalg.norm(left[:, j])
+        if length > max(_DEPENDENT * size[j], _DIGITS * raw[j]):
+            q = left[:, j] / length
+            row = q @ left
+            left -= np.multiply.outer(q, row)
+            again = q @ left  # what rounding has left of the direction
+            left -= np.multiply.outer(q, again)
             kept.append(j)
-            R.append(row * size)
-    R = np.array(R).reshape(-1, len(gram))
+            R.append(row + again)
+    R = np.array(R).reshape(-1, root.shape[1])
     # what earlier pivots have left in the columns kept before is rounding
     for at, j in enumerate(kept):
         R[at + 1 :, j] = 0.0

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 
 from skmixed.design import build_design
+from skmixed.design.full import FullTerm
 from skmixed.inference.degrees_of_freedom import joint_test
-from skmixed.inference.term_rows import Term, TermStructure
+from skmixed.inference.term_rows import TermStructure
 
 KINDS = {"I": 1, "II": 2, "III": 3}
 
 
 def full_design(frame, terms):
-    """Full design (n, p_full) with its intercept, and the Terms, of tuples of column names."""
+    """Full design (n, p_full) with its intercept, and the FullTerms, of tuples of column names."""
     blocks, found, begin = [np.ones((len(frame), 1))], [], 1
     for names in terms:
         block, base = np.ones((len(frame), 1)), np.zeros(1, dtype=bool)
@@ -35,8 +36,8 @@ def full_design(frame, terms):
         columns = begin + np.arange(block.shape[1])
         begin += block.shape[1]
         blocks.append(block)
-        found.append(Term(":".join(names), frozenset(factors), tuple(sorted(covariates)),
-                          columns, base))  # fmt: skip
+        found.append(FullTerm(":".join(names), columns, frozenset(factors),
+                              tuple(sorted(covariates)), frozenset(names), base))  # fmt: skip
     return np.hstack(blocks), found
 
 
@@ -52,7 +53,7 @@ def fixed_terms(formula):
 
 def structure_of(frame, terms):
     X, found = full_design(frame, terms)
-    return X, TermStructure.build(found, X.T @ X)
+    return X, TermStructure.build(found, X)
 
 
 @pytest.fixture
