@@ -258,12 +258,9 @@ def _levels_at(name, wanted, levels):
 
 
 def _numbers_at(name, wanted):
-    """Values of a covariate."""
-    try:
-        values = np.array(_listed(wanted), dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"at: {name!r} needs different numbers, got {wanted!r}") from error
-    if not len(values) or not np.isfinite(values).all():
+    """Values of a covariate, whole numbers as they are."""
+    values = np.array(_listed(wanted))
+    if values.dtype.kind not in "iuf" or not len(values) or not np.isfinite(values).all():
         raise ValueError(f"at: {name!r} needs finite numbers, got {wanted!r}")
     return values
 

@@ -401,14 +401,13 @@ class MarginalMeans:
     def _text(self):
         """The table with numbers as text: estimates and their limits with the same decimals."""
         table = self._frame.copy()
-        decimals = common_decimals(table["std_error"], 4, beside=table["estimate"])
+        decimals = common_decimals(table["std_error"], 4)
         for name in table.columns:
             if name in ("estimate", "std_error", "lower", "upper"):
                 table[name] = column(table[name], 5, decimals, missing=".")
             elif name in ("df", "t", "z"):
-                values = table[name]
-                table[name] = ["inf" if np.isinf(v) else t for v, t in
-                               zip(values, column(values, decimals=2, missing="."), strict=True)]  # fmt: skip
+                text = column(table[name], decimals=2, missing=".")
+                table[name] = np.where(np.isinf(table[name]), "inf", text)
         return table
 
     @property
