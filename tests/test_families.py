@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from skmixed.families import FAMILIES, make_family
+from skmixed.families import FAMILIES, LINKS, make_family
 
 COMBINATIONS = [(name, link) for name, family in FAMILIES.items() for link in family.links]
 
@@ -148,3 +148,9 @@ def test_unknown_names_list_the_known_ones():
         make_family("tweedie")
     with pytest.raises(ValueError, match="'log', 'sqrt', 'identity'"):
         make_family("poisson", "logit")
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_slope_of_the_mean(name):
+    link, eta = LINKS[name], np.linspace(0.2, 2.0, 7)
+    assert_allclose(link.slope(eta), _central(link.mean, eta, 1e-3), rtol=1e-9)

@@ -246,9 +246,10 @@ class MarginalMeans:
         K = np.vstack([_combined(C, self.K[at]) for C, at in zip(rows, blocks, strict=True)])
         offset = np.concatenate([C @ self.offset[at] for C, at in zip(rows, blocks, strict=True)])
         kind = method if isinstance(method, str) else "custom"
+        name = "contrast" if "contrast" not in by else f"contrast{len(by)}"
         return replace(
             own,
-            index=named_index(names, (*by, "contrast")),
+            index=named_index(names, (*by, name)),
             K=K,
             offset=offset,
             title=f"Contrasts ({kind}) of {_lowered(self.title)}",
@@ -326,7 +327,7 @@ class MarginalMeans:
         found = np.full(len(self.index), "", dtype=object)
         if max(map(len, self._families)) < 2:
             return pd.Series("a", index=self.index, name="letters")
-        pairs = self.pairs(adjust=adjust)
+        pairs = self.contrast("pairwise", adjust=adjust)
         p, begin = pairs._frame["p_value"].to_numpy(), 0
         values = self._tests.estimate + self.offset
         for own in self._families:
