@@ -84,6 +84,13 @@ class Terms:
         return tuple(source(self.response, part) for part in _split(inside, ","))
 
 
+def formula_text(terms: Terms, fixed: str) -> str:
+    """The formula of ``terms`` with another part of fixed effects."""
+    left = "" if terms.response is None else f"{terms.response} ~ "
+    offsets = [f"offset({text})" for text in terms.offsets]
+    return left + " + ".join([fixed, *offsets, *map(str, terms.random)])
+
+
 @lru_cache(maxsize=256)
 def parse_formula(text: str) -> Terms:
     r"""Return the parts of a model formula in lme4's language.

@@ -113,6 +113,16 @@ class FittedMixedModel:
         return shortest
 
     @property
+    def _coefficient_rows(self):
+        """(p, r): coefficients from those of the kept columns, NaN where a column has none."""
+        if self._shortest:
+            return self._minimum_norm
+        basis = self.result_.basis
+        rows = np.full(basis.combinations.shape, np.nan)
+        rows[basis.kept] = np.eye(basis.rank)
+        return rows
+
+    @property
     def coef_(self) -> np.ndarray:
         """Coefficients without the intercept, 0 where a column was left out."""
         coef, at = self._coef(0.0), self.labels_.intercept

@@ -16,13 +16,14 @@ from skmixed.design.design import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
 from skmixed.estimators._dependencies import dependency_text, shortlist
+from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._prediction import PredictsNewRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.lmm import NO_RESIDUAL
 
 
-class MixedModelBase(PredictsNewRows, BaseEstimator):
+class MixedModelBase(AnswersQuestions, PredictsNewRows, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {

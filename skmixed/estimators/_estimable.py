@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations, product
 
 import numpy as np
@@ -11,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design.glm import GLMDesign, row_product
 from skmixed.estimators._dependencies import shortened, shortlist
-from skmixed.inference.fixed_effects import combination_text
-from skmixed.inference.hypotheses import Hypothesis, hypothesis_test, type_3_functions
+from skmixed.inference.fixed_effects import FixedEffects, combination_text
+from skmixed.inference.hypotheses import Hypothesis, contrast, type_3_functions
 from skmixed.inference.numbers import count, number
 from skmixed.inference.tables import (
     B_NOTE,
@@ -95,17 +94,19 @@ class EstimableFunctionsMixin:
         bool, or (d,) array of bool
         """
         check_is_fitted(self)
-        rows, single = self._contrast_rows(K)
+        rows, single, _ = FixedEffects.of(self).rows(K)
         estimable = self.result_.is_estimable(rows)
         return bool(estimable[0]) if single else estimable
 
-    def contrast(self, K, *, output=None) -> Hypothesis:
-        """Estimate and test of K'beta = 0.
+    def contrast(self, K, rhs=0.0, *, output=None) -> Hypothesis:
+        """Estimate and test of K'beta = rhs.
 
         Parameters
         ----------
-        K : (p,) or (d, p) array, dict of coefficients by parameter name, or a list of dicts
-            The intercept first. One row is tested by t, several by F.
+        K : (p,) or (d, p) array, dict of coefficients by parameter name, or several of these
+            The intercept first; several dicts as a list or by name, ``{"name": {...}}``. One row
+            is tested by t, several by F.
+        rhs : float or (d,)
         output : int, optional
             Which response, if there are several.
 
@@ -120,9 +121,7 @@ class EstimableFunctionsMixin:
             K'beta depends on the solution chosen; the message names the dependency.
         """
         check_is_fitted(self)
-        rows, single = self._contrast_rows(K)
-        test = hypothesis_test(self._asked(output), rows)
-        return test.scalar() if single else test
+        return contrast(FixedEffects.of(self._asked(output)), K, rhs)
 
     def least_squares_means(self, factor, *, pairs=False, level=0.95, output=None):
         """Means of the response by level of a factor, as if the design were balanced.
@@ -248,33 +247,6 @@ class EstimableFunctionsMixin:
         if not 0 <= k < q:
             raise ValueError(f"output must be 0 to {q - 1}, got {output}")
         return k
-
-    def _contrast_rows(self, K):
-        """(rows (d, p), whether K was one row)."""
-        if isinstance(K, Mapping):
-            return self._named_row(K)[None, :], True
-        if isinstance(K, list | tuple) and K and all(isinstance(k, Mapping) for k in K):
-            return np.array([self._named_row(k) for k in K]), False
-        rows = np.asarray(K, dtype=float)
-        p = len(self._names)
-        if rows.ndim not in (1, 2) or rows.shape[-1] != p:
-            raise ValueError(
-                f"K needs one coefficient for each of the {p} parameters "
-                f"({', '.join(self._names[:6])}{', ...' if p > 6 else ''}), got shape "
-                f"{rows.shape}; a dict of coefficients by name is accepted too"
-            )
-        if not np.isfinite(rows).all():
-            raise ValueError("K contains NaN or infinity")
-        return np.atleast_2d(rows), rows.ndim == 1
-
-    def _named_row(self, coefficients):
-        unknown = [name for name in coefficients if name not in self._names]
-        if unknown:
-            raise ValueError(f"{unknown} are no parameters; the parameters are {self._names}")
-        row = np.zeros(len(self._names))
-        for name, value in coefficients.items():
-            row[self._names.index(name)] = value
-        return row
 
     def _mean_functions(self, factor):
         """(names, rows of K) of the least-squares means of a factor or cells of several."""

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from skmixed.inference.fixed_effects import SINGULAR_NOTE
 from skmixed.inference.numbers import column, common_decimals, count
 
 # Fixed effects whose correlations are printed; the table itself has them all.
 MAX_CORRELATIONS = 12
+KNOWN_VARIANCES = "Degrees of freedom (Satterthwaite) treat what is zero there as known."
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class MixedSummary:
     counts : str
         Numbers of observations and of levels.
     fixed : DataFrame
-        Estimate, standard error and t (or z and p) of every fixed effect.
+        Estimate, standard error, df, t and p (or z and p) of every fixed effect.
     correlation : DataFrame or None
         Correlations of the fixed-effects estimates; None where an error is 0.
     notes : tuple of str
@@ -87,15 +89,16 @@ def linear_summary(model) -> MixedSummary:
     mixed = bool(model.random_terms_)
     how = "REML" if model.result_.reml else "maximum likelihood"
     name = "REML criterion" if model.result_.reml else "deviance"
+    fixed, more = _linear_fixed(model)
     return MixedSummary(
         title=f"Linear {'mixed ' if mixed else ''}model fit by {how}",
         formula=model.labels_.formula,
         criteria=_criteria(model, name),
         variances=_variances(model, residual=True),
         counts=_counts(model),
-        fixed=_fixed(model, "t value"),
+        fixed=fixed,
         correlation=_correlation(model),
-        notes=_notes(model),
+        notes=(*_notes(model), *more),
     )
 
 
@@ -157,6 +160,18 @@ def _fixed(model, statistic):
     known = np.isfinite(table["Std. Error"])
     table[statistic] = (table["Estimate"] / table["Std. Error"]).where(known)
     return table
+
+
+def _linear_fixed(model):
+    """(table of the fixed effects, notes): a fit that cannot have df shows t values alone."""
+    table = _fixed(model, "t value")
+    try:
+        tests = model.coefficients()
+    except ValueError as error:
+        return table, (f"No p-values: {error}.",)
+    table.insert(2, "df", tests["df"])
+    table["t value"], table["Pr(>|t|)"] = tests["t"], tests["p_value"]
+    return table, (KNOWN_VARIANCES,) * (SINGULAR_NOTE in tests.notes)
 
 
 def _correlation(model):

@@ -7,7 +7,9 @@ models have a second-order record, least squares and generalised models need non
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,51 @@ class FixedEffects:
         rows[basis.kept] = basis.combinations.T
         return rows
 
+    def rows(self, K):
+        """(K (d, p), whether it was one row, name) from what users write.
+
+        Parameters
+        ----------
+        K : (p,) or (d, p) array, dict of coefficients by name, ``{"name": {...}}`` or list of dicts
+            The intercept is a coefficient like others.
+
+        Raises
+        ------
+        ValueError
+            For an unknown coefficient, another number of columns, and numbers that are not finite.
+        """
+        if isinstance(K, Mapping) and K and all(isinstance(k, Mapping) for k in K.values()):
+            rows = np.array([self._named_row(row) for row in K.values()])
+            return rows, len(rows) == 1, ", ".join(map(str, K))
+        if isinstance(K, Mapping):
+            return self._named_row(K)[None, :], True, ""
+        if isinstance(K, list | tuple) and K and all(isinstance(k, Mapping) for k in K):
+            return np.array([self._named_row(k) for k in K]), False, ""
+        rows, p = np.asarray(K, dtype=float), len(self.names)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != p or not rows.size:
+            raise ValueError(
+                f"K needs one coefficient for each of the {p} parameters "
+                f"({', '.join(self.names[:6])}{', ...' if p > 6 else ''}), got shape "
+                f"{rows.shape}; a dict of coefficients by name is accepted too"
+            )
+        if not np.isfinite(rows).all():
+            raise ValueError("K contains NaN or infinity")
+        return np.atleast_2d(rows), rows.ndim == 1, ""
+
+    def _named_row(self, coefficients):
+        names = list(self.names)
+        unknown = [name for name in coefficients if name not in names]
+        if unknown:
+            near = get_close_matches(str(unknown[0]), names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{unknown} are no parameters; the parameters are {names}{hint}")
+        row = np.zeros(len(names))
+        for name, value in coefficients.items():
+            row[names.index(name)] = value
+        if not np.isfinite(row).all():
+            raise ValueError("K contains NaN or infinity")
+        return row
+
     # Degrees of freedom
 
     @property
@@ -138,6 +185,11 @@ class FixedEffects:
 
     def _plain_df(self, method):
         return np.inf if method == "asymptotic" else self.fit.n_obs - self.fit.basis.rank
+
+    def sigma(self, ddf=None) -> float:
+        """Residual standard deviation that goes with the tests of a method."""
+        record = self._record(self.method(ddf))
+        return self.fit.scale if record is None else record.sigma
 
     # Functions of the coefficients
 

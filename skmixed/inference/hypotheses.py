@@ -101,6 +101,18 @@ def hypothesis_test(fit, K, *, rhs=0.0, ddf=None, name="", strict=True) -> Hypot
     return Hypothesis(K, name, True, *shown, test.F, test.df_num, test.df_den, test.p_value, rhs)
 
 
+def contrast(effects, K, rhs=0.0, ddf=None) -> Hypothesis:
+    """The test of K beta = rhs, K as users write it (:meth:`FixedEffects.rows`)."""
+    rows, single, name = effects.rows(K)
+    rhs = np.asarray(rhs, dtype=float)
+    if rhs.shape not in ((), (len(rows),)) or not np.isfinite(rhs).all():
+        raise ValueError(
+            f"rhs must be a finite number, or one for each of the {len(rows)} rows of K, got {rhs}"
+        )
+    test = hypothesis_test(effects.fit, rows, rhs=rhs, ddf=ddf, name=name)
+    return test.scalar() if single else test
+
+
 def _short(values) -> str:
     if np.ndim(values) == 0:
         return number(values)

@@ -17,11 +17,12 @@ intervals, Applied Statistics 37, 87-94.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from skmixed.inference.deviances import LinearDeviance
 from skmixed.models.components import (
     Component,
     Correlation,
@@ -38,7 +39,6 @@ _SADDLE = -1e-6
 # Correlations beyond this are at their bound.
 _BOUND = 1.0 - 1e-7
 _EDGE = 1.0 - 1e-4
-_FARTHEST = 1e5
 # The level is met this closely where it is found by its root.
 _LEVEL = 1e-8
 
@@ -57,64 +57,18 @@ class Limits:
     n_evaluations: int
 
 
-@dataclass
-class Deviance:
-    """The deviance of maximum likelihood at x = (theta, log sigma), and beta_j with a ``row``.
-
-    sigma is relative to ``unit``, a coefficient is row'beta in that unit from ``origin``, so that
-    all entries of x are of moderate size.
-    """
-
-    objective: object
-    unit: float
-    row: np.ndarray | None = None
-    origin: float = 0.0
-    n_evaluations: int = field(default=0)
-
-    def __call__(self, x):
-        """Point, or None where there is no deviance."""
-        self.n_evaluations += 1
-        k = self.objective.layout.n_theta
-        if not np.isfinite(x).all() or np.abs(x).max() > _FARTHEST or abs(x[k]) > 300:
-            return None
-        theta, relative = x[:k], np.exp(x[k])
-        evaluation = self.objective.evaluate(theta)
-        value = evaluation.value
-        if not np.isfinite(value):
-            return None
-        factor = evaluation.factor
-        record = SecondOrder.at(self.objective, factor, theta, relative * self.unit)
-        # the criterion has sigma at its best; n (r - 1 - log r) is what another one costs
-        share = record.quadratic / record.n_obs
-        value += record.n_obs * (share - 1.0 - np.log(share))
-        if self.row is None:
-            gradient, H = record.derivatives
-        else:
-            estimate = float(self.row @ record.beta)
-            shift = (x[k + 1] - (estimate - self.origin) / self.unit) / relative
-            more, gradient, H = record.constrained_derivatives(self.row, shift)
-            value += more
-            gradient, H = gradient.copy(), H.copy()
-            gradient[k + 1] /= relative
-            H[k + 1] /= relative
-            H[:, k + 1] /= relative
-        H = H.copy()
-        H[k, k] += gradient[k]  # from sigma to its logarithm
-        return Point(x, value, gradient, H)
-
-
 @dataclass(frozen=True)
-class _Coordinate:
-    """The last entry of x as the parameter."""
+class Linear:
+    """A linear function of x as the parameter."""
+
+    slope: np.ndarray
 
     def __call__(self, x):
-        gradient = np.zeros(len(x))
-        gradient[-1] = 1.0
-        return float(x[-1]), gradient, np.zeros((len(x), len(x)))
+        return float(self.slope @ x), self.slope, np.zeros((len(x), len(x)))
 
 
-def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
-    """Limits of every parameter of :func:`variance_parameters`, in units of the response.
+def variance_limits(objective, theta, sigma, level=0.95, components=None) -> list[Limits]:
+    """Limits of standard deviations, correlations and sigma, in units of the response.
 
     Parameters
     ----------
@@ -124,29 +78,34 @@ def variance_limits(objective, theta, sigma, level=0.95) -> list[Limits]:
         Its minimum.
     sigma : float
     level : float
+    components : list of Component, optional
+        By default all of :func:`variance_parameters`.
     """
-    f = Deviance(objective, sigma)
+    if components is None:
+        components = variance_parameters(objective.layout)
+    f = LinearDeviance(objective, sigma)
     best = minimum(f, f(np.append(theta, 0.0)))
     found = []
-    for component in variance_parameters(objective.layout):
+    for component in components:
         scale = 1.0 if component.kind == "cor" else sigma
         before = f.n_evaluations
-        ends = _Profile(f, component.function, best, stats.chi2.ppf(level, 1), component).limits()
+        ends = Profile(f, component.function, best, stats.chi2.ppf(level, 1), component).limits()
         found.append(_limits(ends, 0.0, scale, f.n_evaluations - before, component.kind == "sd"))
     return found
 
 
 def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits]:
     """Limits of rows'beta, rows (d, p) on the basis of X."""
-    inner = Deviance(objective, sigma)
+    inner = LinearDeviance(objective, sigma)
     start = minimum(inner, inner(np.append(theta, 0.0)))
     factor = objective.evaluate(start.x[: len(theta)]).factor
     beta = SecondOrder.at(objective, factor, start.x[: len(theta)]).beta
     found = []
     for row in rows:
-        f = Deviance(objective, sigma, row, float(row @ beta))
+        f = LinearDeviance(objective, sigma, row, float(row @ beta))
         best = f(np.append(start.x, 0.0))
-        ends = _Profile(f, _Coordinate(), best, stats.chi2.ppf(level, 1)).limits()
+        own = Linear(np.eye(len(best.x))[-1])
+        ends = Profile(f, own, best, stats.chi2.ppf(level, 1)).limits()
         found.append(_limits(ends, f.origin, sigma, f.n_evaluations, False))
     return found
 
@@ -161,10 +120,10 @@ def _limits(ends, origin, scale, n_evaluations, positive):
 
 
 @dataclass(frozen=True)
-class _Profile:
+class Profile:
     """One parameter psi, the minimum of the deviance, and the rise c that limits allow."""
 
-    f: Deviance
+    f: object
     psi: object
     best: Point
     c: float

@@ -36,6 +36,11 @@ class ComponentEstimate:
     lower: float
     upper: float
 
+    def times(self, scale):
+        """The same in other units."""
+        own = (self.estimate, self.std_error, self.lower, self.upper)
+        return ComponentEstimate(self.component, *(value * scale for value in own))
+
 
 def component_estimates(record, layout, *, level=0.95, information="observed"):
     """Standard deviations, correlations and sigma with standard errors, in their own units.
@@ -61,34 +66,41 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
     """
     if information not in INFORMATION:
         raise ValueError(f"information must be 'observed' or 'expected', got {information!r}")
-    z = stats.norm.isf((1.0 - level) / 2.0)
     found = []
     x = np.append(record.theta, 0.0)
     for component in variance_parameters(layout):
-        value, gradient, _ = component.function(x)
-        if component.kind == "sd":  # a term with one effect carries the sign of theta
-            value, gradient = abs(value), gradient * np.sign(value)
-        if _is_at_bound(component, layout, value):
-            error = np.nan
-        elif information == "observed":
-            error = np.sqrt(gradient @ record.covariance @ gradient)
+        if information == "observed":
+            own = delta_estimate(component, x, record.covariance, level)
         else:
             slope = _slope_by_gamma(component, layout, record.gamma)
             error = np.sqrt(slope @ record.expected_covariance @ slope)
-        scale = 1.0 if component.kind == "cor" else record.sigma
-        limits = _wald(component.kind, value, z * error)
-        found.append(ComponentEstimate(component, value * scale, error * scale,
-                                       *(limit * scale for limit in limits)))  # fmt: skip
+            own = _estimate(component, component.function(x)[0], error, level)
+        found.append(own.times(1.0 if component.kind == "cor" else record.sigma))
     return found
 
 
-def _is_at_bound(component, layout, value):
+def delta_estimate(component, x, covariance, level) -> ComponentEstimate:
+    """The estimate at x where the covariance of x is known."""
+    value, gradient, _ = component.function(x)
+    return _estimate(component, value, np.sqrt(gradient @ covariance @ gradient), level)
+
+
+def _estimate(component, value, error, level):
+    if component.kind == "sd":  # a term with one effect carries the sign of theta
+        value = abs(value)
+    error = np.nan if _is_at_bound(component, value) else float(error)
+    reach = stats.norm.isf((1.0 - level) / 2.0) * error
+    return ComponentEstimate(component, value, error, *_wald(component.kind, value, reach))
+
+
+def _is_at_bound(component, value):
     if component.kind == "cor":
         return not abs(value) < 1.0 - _AT_BOUND
     if component.kind == "sigma":
         return False
     # in units of the effect's own covariate, which its row of M carries
-    return value <= _AT_BOUND * np.linalg.norm(layout.terms[component.term].M[component.effects[0]])
+    M = component.layout.terms[component.term].M
+    return value <= _AT_BOUND * np.linalg.norm(M[component.effects[0]])
 
 
 def _wald(kind, value, reach):

@@ -83,6 +83,15 @@ class ColumnBasis:
     def rank(self) -> int:
         return self.kept.size
 
+    @property
+    def rows(self) -> np.ndarray:
+        """(r, r) with ``X[:, kept] = Q @ rows``: the inverse of :attr:`to_coef`."""
+        rows = np.array(self.factor)
+        if self.intercept is not None:
+            at = np.searchsorted(self.kept, self.intercept)
+            rows[at] += rows[at, at] * (self.center + self.offset)
+        return rows
+
     def orthonormal(self, X) -> np.ndarray:
         """Q (n, r) with ``Q'WQ = sum(w) I`` on the rows that chose the basis.
 

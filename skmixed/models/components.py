@@ -1,7 +1,8 @@
 """Standard deviations, correlations and sigma as functions of (theta, log sigma).
 
 Each is read off the rows of A = M T, in the user's covariates: the covariance of a term's effects
-is sigma^2 A A'. Row i is linear in theta, a_i = B_i theta.
+is sigma^2 A A'. Row i is linear in theta, a_i = B_i theta. Where sigma is 1, as in generalised
+models, x has no entry for it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from skmixed.models.layout import CovarianceLayout
 class Sigma:
     """The residual standard deviation, in units of a fixed value of it."""
 
-    n_theta: int
+    at: int
 
     def __call__(self, x):
         """(value, gradient, hessian) at x = (theta, log sigma, ...)."""
         gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
-        value = float(np.exp(x[self.n_theta]))
-        gradient[self.n_theta] = H[self.n_theta, self.n_theta] = value
+        value = float(np.exp(x[self.at]))
+        gradient[self.at] = H[self.at, self.at] = value
         return value, gradient, H
 
 
@@ -34,14 +35,14 @@ class StandardDeviation:
     rows (s, k): a_i = rows @ theta[place].
     """
 
-    n_theta: int
+    sigma_at: int | None
     place: np.ndarray
     rows: np.ndarray
 
     def __call__(self, x):
-        """(value, gradient, hessian) at x = (theta, log sigma, ...)."""
-        at, n = self.place, self.n_theta
-        a, sigma = self.rows @ x[at], float(np.exp(x[n]))
+        """(value, gradient, hessian) at x = (theta, log sigma if ``sigma_at``, ...)."""
+        at, n = self.place, self.sigma_at
+        a, sigma = self.rows @ x[at], 1.0 if n is None else float(np.exp(x[n]))
         gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
         if len(a) == 1:
             length, unit, bend = float(a[0]), np.ones(1), np.zeros((1, 1))
@@ -50,10 +51,11 @@ class StandardDeviation:
             unit = a / length if length else a
             bend = (np.eye(len(a)) - np.outer(unit, unit)) / (length or 1.0)
         value = sigma * length
-        gradient[at], gradient[n] = sigma * (unit @ self.rows), value
+        gradient[at] = sigma * (unit @ self.rows)
         H[np.ix_(at, at)] = sigma * self.rows.T @ bend @ self.rows
-        H[at, n] = H[n, at] = gradient[at]
-        H[n, n] = value
+        if n is not None:
+            H[at, n] = H[n, at] = gradient[at]
+            gradient[n] = H[n, n] = value
         return value, gradient, H
 
 
@@ -122,9 +124,12 @@ class Component:
         return np.append(self.layout.from_factors(factors), x[k:])
 
 
-def variance_parameters(layout) -> list[Component]:
-    """Standard deviations and correlations of all terms by column of the triangle, then sigma."""
-    found, n = [], layout.n_theta
+def variance_parameters(layout, sigma=True) -> list[Component]:
+    """Standard deviations and correlations of all terms by column of the triangle, then sigma.
+
+    Without ``sigma`` that is 1, and x has no entry for it.
+    """
+    found, n = [], layout.n_theta if sigma else None
     for t, term in enumerate(layout.terms):
         at = layout.parameters_of(t)
         B = _row_maps(layout, term, at)
@@ -134,7 +139,7 @@ def variance_parameters(layout) -> list[Component]:
             for i in range(j + 1, term.size):
                 both = Correlation(at, B[i], B[j])
                 found.append(Component("cor", t, (i, j), both, layout))
-    return [*found, Component("sigma", None, (), Sigma(n), layout)]
+    return [*found, Component("sigma", None, (), Sigma(n), layout)] if sigma else found
 
 
 def _row_maps(layout, term, at):

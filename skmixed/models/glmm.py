@@ -14,6 +14,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Optimum, minimize_theta
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
@@ -84,7 +85,7 @@ def approximation(design, y, w, family: Family, n_agq):
     else:
         rule = _rule(n_agq, layout.groups)
         objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
-    source = Source.of(design, basis, Q, layout, y, w)
+    source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
     return Problem(objective, basis, n_obs, source, n_agq)
 
 

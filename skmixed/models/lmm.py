@@ -12,6 +12,7 @@ from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, P
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Optimum, minimize_theta
 from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
@@ -120,6 +121,7 @@ class ProfiledDeviance:
         pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
+        moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         return cls(
             system.without_rows(),
             layout.without_rows(),
@@ -131,7 +133,7 @@ class ProfiledDeviance:
             len(y),
             float(len(y) if weights is None else weights.sum()),
             log_weights,
-            Source.of(design, basis, Q, layout, design.y, design.weights),
+            Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
         )
 

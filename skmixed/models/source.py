@@ -1,4 +1,4 @@
-"""What a mixed model was fitted to, without its rows: names, terms, and fingerprints.
+"""What a mixed model was fitted to, without its rows: names, terms, moments and fingerprints.
 
 Whether one model contains another is a question about spaces: the columns of X, and the
 covariances that the random effects can have. Both are kept as products with pseudo-random vectors
@@ -16,6 +16,8 @@ from zlib import crc32
 
 import numpy as np
 from scipy import sparse
+
+from skmixed.models.moments import RowMoments
 
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
@@ -52,6 +54,7 @@ class Source:
     covariances : tuple of (pairs, c)
         For every random-effects term the products, with pairs of vectors from both sides, of the c
         matrices (n, n) whose linear combinations are its covariances.
+    moments : RowMoments
     """
 
     names: tuple[str, ...]
@@ -67,9 +70,10 @@ class Source:
     columns: np.ndarray
     center: np.ndarray
     covariances: tuple[np.ndarray, ...]
+    moments: RowMoments
 
     @classmethod
-    def of(cls, design, basis, Q, layout, y, weights):
+    def of(cls, design, basis, Q, layout, y, weights, moments):
         """Fingerprints of a design.
 
         Parameters
@@ -78,6 +82,7 @@ class Source:
         basis, Q : ColumnBasis and its columns (n, r)
         layout : CovarianceLayout, with its rows
         y, weights : (n,) response and prior weights as the likelihood takes them
+        moments : RowMoments
         """
         rows = _sample(len(Q))
         vectors = _vectors(rows.astype(np.uint64))
@@ -101,6 +106,7 @@ class Source:
                 _covariances(group.codes[rows], group.z[rows, where], vectors)
                 for group, where in terms
             ),
+            moments=moments,
         )
 
     def lacks_fixed(self, other) -> list[str]:

@@ -34,9 +34,9 @@ Random effects:
 Number of obs: 180, groups: Subject, 18
 
 Fixed effects:
-           Estimate  Std. Error  t value
-Intercept   251.405       6.825    36.84
-Days         10.467       1.546     6.77
+           Estimate  Std. Error     df  t value  Pr(>|t|)
+Intercept   251.405       6.825  17.00    36.84  1.17e-17
+Days         10.467       1.546  17.00     6.77  3.26e-06
 
 Correlation of fixed effects:
       Intercept
@@ -63,8 +63,8 @@ def _same_text(found, expected):
                 assert float(word) == pytest.approx(float(known), abs=2.1 * 10.0**-digits)
 
 
-def test_summary_is_lme4s(model):
-    """The table of lme4 1.1-31, `summary(lmer(Reaction ~ Days + (Days | Subject), sleepstudy))`."""
+def test_summary_is_lmertests(model):
+    """The tables of lmerTest 3.1-3, `summary(lmer(Reaction ~ Days + (Days | Subject), ...))`."""
     _same_text(str(model.summary()), SLEEP)
     assert repr(model.summary()) == str(model.summary())
 

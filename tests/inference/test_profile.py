@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from skmixed import MixedLinearRegressor
-from skmixed.inference.profile import Deviance, coefficient_limits, variance_limits
+from skmixed.inference.deviances import LinearDeviance
+from skmixed.inference.profile import coefficient_limits, variance_limits
 from skmixed.models.components import variance_parameters
 
 # Evaluations for both ends of an ordinary fit.
@@ -67,7 +68,9 @@ def test_derivatives_of_the_deviance(reference_of, name, with_row):
     reference = reference_of(name)
     ml = reference.fit.refit(reml=False)
     row = reference.to_coef[-1] if with_row else None
-    f = Deviance(ml.objective, ml.sigma, row, 0.0 if row is None else float(row @ reference.beta))
+    f = LinearDeviance(
+        ml.objective, ml.sigma, row, 0.0 if row is None else float(row @ reference.beta)
+    )
     x = np.append(ml.optimum.theta * 0.9 + 0.05, 0.1)
     x = np.append(x, 0.7) if with_row else x
     point, step = f(x), 1e-5
@@ -82,7 +85,7 @@ def test_derivatives_of_the_deviance(reference_of, name, with_row):
 
 def test_deviance_is_the_criterion_of_maximum_likelihood(reference_of):
     ml = reference_of("sleepstudy_corr_ml").fit
-    f = Deviance(ml.objective, ml.sigma)
+    f = LinearDeviance(ml.objective, ml.sigma)
     assert f(np.append(ml.optimum.theta, 0.0)).value == pytest.approx(ml.deviance, abs=1e-9)
     off = f(np.append(ml.optimum.theta, np.log(2.0))).value
     n = ml.n_obs

@@ -1,0 +1,39 @@
+"""Tables that say what has to be known to read them."""
+
+from __future__ import annotations
+
+from html import escape
+from textwrap import fill
+
+import pandas as pd
+
+
+class NotedTable(pd.DataFrame):
+    """A DataFrame with ``notes``, printed below it.
+
+    Parts of it and what is computed from it are plain data frames.
+    """
+
+    _metadata = ("notes",)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rows, columns, index, notes=()):
+        """A table of rows with notes."""
+        table = cls(rows, columns=columns, index=index)
+        table.notes = tuple(notes)
+        return table
+
+    @property
+    def _constructor(self):
+        return pd.DataFrame
+
+    def __repr__(self):
+        notes = [fill(note, 80) for note in self.notes]
+        return "\n\n".join([self.to_string(), *notes])
+
+    __str__ = __repr__
+
+    def _repr_html_(self):
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return self.to_html() + notes

@@ -1,0 +1,32 @@
+"""R2 and intraclass correlations of fitted mixed models."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skmixed.inference.variances import VarianceShares, link_variance
+
+
+def shares_of(model, mean=None) -> VarianceShares:
+    """Shares of variance of a fitted mixed model, on the scale of its linear predictor.
+
+    Parameters
+    ----------
+    model : fitted mixed model
+    mean : float, optional
+        For Poisson models with a log link, see :func:`link_variance`.
+    """
+    fit = model.result_
+    moments = fit.source.moments
+    spread = fit.gamma @ moments.covariance(fit.n_obs) @ fit.gamma
+    T = fit.layout.factors(fit.optimum.theta)
+    random = 0.0
+    for term, square in zip(fit.layout.terms, moments.random, strict=True):
+        own = fit.sigma * T[term.group][term.columns, term.columns]
+        random += float(np.sum((own @ own.T) * square))
+    family = getattr(fit, "family", None)
+    if family is None:
+        residual = fit.sigma**2
+    else:
+        residual = link_variance(family.name, family.link.name, mean)
+    return VarianceShares(float(spread), random, float(residual))

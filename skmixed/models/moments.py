@@ -1,0 +1,61 @@
+"""Means and mean products over the rows of a fit, for what is asked when the rows are gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RowMoments:
+    """Means over rows, each counted as its sample weight says and without its prior weight.
+
+    Hypotheses and shares of variance are about the rows as they are: how exact their responses
+    are must not change them.
+
+    Attributes
+    ----------
+    mean : (r,)
+        Of the columns of the orthogonal basis of X.
+    square : (r, r) or None
+        Of the products of these columns; None for the identity.
+    random : tuple of (s, s)
+        Of the products of the engine's covariates of every random-effects term.
+    """
+
+    mean: np.ndarray
+    square: np.ndarray | None
+    random: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, Q, layout, frequencies=None, *, prior_weights=None):
+        """The moments of the rows of Q (n, r) and of a layout that still has its rows.
+
+        Without ``prior_weights`` the basis is orthonormal in these means.
+        """
+        total = float(len(Q) if frequencies is None else frequencies.sum())
+        counts = np.ones(len(Q)) if frequencies is None else frequencies
+        square = None
+        if prior_weights is not None:
+            square = (Q * counts[:, None]).T @ Q / total
+        random = []
+        for term in layout.terms:
+            z = layout.groups[term.group].z[:, term.columns]
+            random.append(np.einsum("n,na,nb->ab", counts, z, z, optimize=True) / total)
+        return cls(counts @ Q / total, square, tuple(random))
+
+    @property
+    def squares(self) -> np.ndarray:
+        """:attr:`square`, written out."""
+        return np.eye(len(self.mean)) if self.square is None else self.square
+
+    @property
+    def root(self) -> np.ndarray:
+        """Upper triangular A (r, r) with A'A = :attr:`square`."""
+        return np.linalg.cholesky(self.squares).T
+
+    def covariance(self, n_obs) -> np.ndarray:
+        """Sample covariance (r, r) of the columns of the basis."""
+        spread = self.squares - np.outer(self.mean, self.mean)
+        return spread * (n_obs / (n_obs - 1.0)) if n_obs > 1 else spread
