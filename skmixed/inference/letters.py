@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, combinations_with_replacement
 from string import ascii_letters
 
 import numpy as np
@@ -12,7 +13,8 @@ def compact_letters(different, values) -> list[str]:
     """Letters of k means: two that share one do not differ significantly.
 
     Starting from one letter for all, every pair that differs splits the letters that both have
-    (insert), and letters whose means are among those of another are dropped (absorb).
+    (insert), and letters whose means are among those of another are dropped (absorb). At the end
+    letters go that say nothing that others do not say.
 
     Parameters
     ----------
@@ -34,6 +36,7 @@ def compact_letters(different, values) -> list[str]:
         if differs:
             split = [own - {k} for own in groups if {i, j} <= own for k in (i, j)]
             groups = _absorbed([own for own in groups if not {i, j} <= own] + split)
+    groups = _needed(groups)
     groups.sort(key=lambda own: sorted(values[list(own)]))
     found = [""] * len(values)
     for name, own in zip(_names(), groups, strict=False):
@@ -46,6 +49,22 @@ def _absorbed(groups):
     """Groups that are not within another one."""
     distinct = list(dict.fromkeys(groups))
     return [own for own in distinct if not any(own < other for other in distinct)]
+
+
+def _needed(groups):
+    """Groups without those whose pairs all share another one, the smallest first."""
+    said = Counter(pair for own in groups for pair in _pairs(own))
+    found = list(groups)
+    for own in sorted(groups, key=len):
+        if all(said[pair] > 1 for pair in _pairs(own)):
+            said.subtract(_pairs(own))
+            found.remove(own)
+    return found
+
+
+def _pairs(own):
+    """Pairs of members, each with itself too."""
+    return combinations_with_replacement(sorted(own), 2)
 
 
 def _names():

@@ -14,7 +14,9 @@ from skmixed.families import Family as Distribution
 from skmixed.inference.adjust import Family, adjusted_p_values, check_method, critical_values
 from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects
+from skmixed.inference.intervals import check_level
 from skmixed.inference.letters import compact_letters
+from skmixed.inference.noted import NotedTable
 from skmixed.inference.numbers import column, common_decimals
 from skmixed.inference.tables import as_html, as_text, wrapped
 from skmixed.models.marginal import mean_limits
@@ -26,6 +28,7 @@ _RATIOS = {"log": "ratios", "logit": "odds ratios"}
 _PAIRS = ("pairwise", "revpairwise")
 # Eigenvalues of a correlation matrix below this are zeros.
 _DEPENDENT = 1e-9
+LOST_NOTE = "Tested is the part of them that is estimable: {}."
 _DDF = {
     "satterthwaite": "Satterthwaite",
     "kenward_roger": "Kenward-Roger",
@@ -300,14 +303,13 @@ class MarginalMeans:
         return pd.DataFrame(columns, index=self.index)
 
     def _joint(self, null):
-        keys, rows = [], []
+        keys, tests = [], []
         for own in self._families:
             known = own[~np.isnan(self.K[own]).any(axis=1)]
-            A = estimable_part(self.effects.fit, self.K[known])
-            rhs = A @ (null - self.offset[known])
             keys.append(self._group(own) or ("all",))
-            rows.append(joint_row(self.effects, A @ self.K[known], self.ddf, rhs))
-        return pd.DataFrame(rows, index=named_index(keys, self.by or ("family",)))
+            tests.append((self.K[known], null - self.offset[known]))
+        index = named_index(keys, self.by or ("family",))
+        return joint_table(self.effects, tests, index, self.ddf)
 
     def letters(self, alpha=0.05, *, adjust=None) -> pd.Series:
         """Letters by row: two means of a family that share none differ at level ``alpha``.
@@ -323,7 +325,8 @@ class MarginalMeans:
         Piepho (2004), An algorithm for a letter-based representation of all-pairwise comparisons,
         Journal of Computational and Graphical Statistics 13, 456-466.
         """
-        check_level(1.0 - alpha, f"alpha must lie between 0 and 1, got {alpha!r}")
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}")
         found = np.full(len(self.index), "", dtype=object)
         if max(map(len, self._families)) < 2:
             return pd.Series("a", index=self.index, name="letters")
@@ -444,18 +447,25 @@ class MarginalMeans:
 _OWN_LIMITS = ("tukey", "dunnettx", "mvt", "scheffe", "bonferroni", "sidak")
 
 
-def joint_row(effects, K, ddf, rhs=0.0) -> dict:
-    """The F test of K beta = rhs, or a chi-square test without denominator."""
-    test = effects.joint_test(K, ddf, rhs=rhs)
+def joint_table(effects, tests, index, ddf) -> NotedTable:
+    """Table of F tests, of chi-square tests where they have no denominator.
+
+    ``tests`` holds (K, rhs) for each row, of which the estimable part is tested.
+    """
+    rows, lost = [], []
+    for name, (K, rhs) in zip(index, tests, strict=True):
+        A = estimable_part(effects.fit, K)
+        lost += [name] * (len(A) < len(K))
+        rows.append(effects.joint_test(A @ K, ddf, rhs=A @ rhs))
+    notes = effects.notes(ddf)
+    if lost:
+        names = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+        notes = (*notes, LOST_NOTE.format(names))
     if ddf == "asymptotic":
-        return {"chi2": test.df_num * test.F, "df": test.df_num, "p_value": test.p_value}
-    return {"num_df": test.df_num, "den_df": test.df_den, "F": test.F, "p_value": test.p_value}
-
-
-def check_level(level, message=None):
-    """An error for a level that is not between 0 and 1."""
-    if not 0 < level < 1:
-        raise ValueError(message or f"level must lie between 0 and 1, got {level!r}")
+        found = [(t.df_num * t.F, t.df_num, t.p_value) for t in rows]
+        return NotedTable.of(found, ["chi2", "df", "p_value"], index, notes)
+    found = [(t.df_num, t.df_den, t.F, t.p_value) for t in rows]
+    return NotedTable.of(found, ["num_df", "den_df", "F", "p_value"], index, notes)
 
 
 def check_scale(scale):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.grid import ReferenceGrid, check_name
+from skmixed.inference.intervals import check_level
 from skmixed.inference.marginal_means import (
     MarginalMeans,
-    check_level,
     check_scale,
-    joint_row,
+    joint_table,
     named_index,
 )
-from skmixed.models.questions import estimable_part
+from skmixed.inference.noted import NotedTable
 
 
 def emmeans(
@@ -91,18 +90,16 @@ def emmeans(
     >>> df = load_machines().frame
     >>> model = MixedLinearRegressor("score ~ Machine + (0 + Machine | Worker)").fit(df)
     >>> means = emmeans(model, "Machine")
-    >>> means.frame[["estimate", "std_error", "df"]].round(2)
-             estimate  std_error   df
-    Machine
-    A           52.36       1.68  5.0
-    B           60.32       3.53  5.0
-    C           66.27       1.81  5.0
-    >>> means.pairs().frame[["estimate", "df", "p_value"]].round(4)
-              estimate      df  p_value
-    contrast
-    A - B      -7.9667  4.9996   0.0447
-    A - C     -13.9167  5.0000   0.0003
-    B - C      -5.9500  5.0000   0.1026
+    >>> means.frame[["estimate", "std_error", "df"]].round(2).rename_axis(None)
+       estimate  std_error   df
+    A     52.36       1.68  5.0
+    B     60.32       3.53  5.0
+    C     66.27       1.81  5.0
+    >>> means.pairs().frame[["estimate", "df", "p_value"]].round(3).rename_axis(None)
+           estimate   df  p_value
+    A - B    -7.967  5.0    0.048
+    A - C   -13.917  5.0    0.001
+    B - C    -5.950  5.0    0.125
     """
     question = _Question(model, specs, by, at, data, output)
     check_scale(scale)
@@ -159,12 +156,12 @@ def emtrends(
     >>> from skmixed.inference import emtrends
     >>> df = load_cake().frame
     >>> model = MixedLinearRegressor("angle ~ recipe * temp + (1 | recipe:replicate)").fit(df)
-    >>> emtrends(model, "recipe", var="temp").frame[["estimate", "std_error", "df"]].round(4)
-            estimate  std_error     df
-    recipe
-    A         0.1538     0.0294  222.0
-    B         0.1634     0.0294  222.0
-    C         0.1567     0.0294  222.0
+    >>> trends = emtrends(model, "recipe", var="temp")
+    >>> trends.frame[["estimate", "std_error", "df"]].round(4).rename_axis(None)
+       estimate  std_error     df
+    A    0.1537     0.0282  222.0
+    B    0.1646     0.0282  222.0
+    C    0.1558     0.0282  222.0
     """
     question = _Question(model, specs, by, at, data, output)
     covariates = question.grid.reference.covariates
@@ -176,7 +173,7 @@ def emtrends(
     return question.answer(rows, f"Trends by {var}", weights, ddf, level)
 
 
-def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) -> pd.DataFrame:
+def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) -> NotedTable:
     """Tests by term that the contrasts among marginal means are all zero.
 
     For every term of the fixed effects the interaction contrasts of its factors, averaged over
@@ -200,7 +197,7 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
 
     Returns
     -------
-    DataFrame
+    NotedTable
         One row by term (and levels of ``by``): num_df, den_df, F and p_value; for generalised
         models chi2, df and p_value. A term without an estimable contrast has 0 degrees of freedom.
 
@@ -211,12 +208,11 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
     >>> from skmixed.inference import joint_tests
     >>> df = load_cake().frame
     >>> model = MixedLinearRegressor("angle ~ recipe * temperature + (1 | recipe:replicate)")
-    >>> joint_tests(model.fit(df)).round(4)
+    >>> joint_tests(model.fit(df)).round(4).rename_axis(None)
                         num_df  den_df        F  p_value
-    term
     recipe                   2    42.0   0.2488   0.7809
-    temperature              5   210.0  10.3034   0.0000
-    recipe:temperature      10   210.0   0.8186   0.6110
+    temperature              5   210.0  20.5199   0.0000
+    recipe:temperature      10   210.0   1.0062   0.4393
     """
     question = _Question(model, [], by, at, data, output)
     method = question.effects.method(ddf)
@@ -225,10 +221,7 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
         averages = question.grid.average(names, question.by)
         C = _interactions([len(question.grid.values[name]) for name in names])
         for place, (cell, K) in enumerate(_by_cell(averages, question.by, C.shape[1])):
-            K = C @ K
-            K = estimable_part(question.effects.fit, K) @ K
-            test = joint_row(question.effects, K, method)
-            tests.append((place, (*cell, ":".join(names)), test))
+            tests.append((place, (*cell, ":".join(names)), (C @ K, np.zeros(len(C)))))
     if not tests:
         raise ValueError(
             "joint_tests needs a factor with two levels or more among the fixed effects; a "
@@ -236,7 +229,7 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
         )
     tests.sort(key=lambda test: test[0])
     index = named_index([key for _, key, _ in tests], (*question.by, "term"))
-    return pd.DataFrame([test for *_, test in tests], index=index)
+    return joint_table(question.effects, [test for *_, test in tests], index, method)
 
 
 class _Question:

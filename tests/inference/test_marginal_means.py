@@ -372,7 +372,7 @@ def test_letters():
         (lambda m: emmeans(m, "recipe", at={"temperature": []}), "one level or more"),
         (lambda m: emmeans(m, "recipe", at=[1]), "at must be a dict"),
         (lambda m: emmeans(m, "recipe", weights="prop"), "weights must be one of"),
-        (lambda m: emmeans(m, "recipe", level=95), "between 0 and 1, got 95"),
+        (lambda m: emmeans(m, "recipe", level=95), "between 0 and 1"),
         (lambda m: emmeans(m, "recipe", scale="mean"), "'link' or 'response'"),
         (lambda m: emmeans(m, "recipe", ddf="kenward"), "ddf must be one of"),
         (lambda m: emtrends(m, "recipe", var="temperature"), "var names 'temperature'"),
