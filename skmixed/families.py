@@ -61,12 +61,14 @@ class DispersionCurve(NamedTuple):
 class Link:
     """A link function: ``link`` takes the mean to eta, ``mean`` takes eta to the mean.
 
+    ``slope`` is the derivative of the mean by eta;
     ``power``: log mu = power * log eta; None for links that are not powers.
     """
 
     name: str
     link: object
     mean: object
+    slope: object
     power: float | None = None
 
     def __reduce__(self):
@@ -84,15 +86,31 @@ def _exp(eta):
 LINKS = {
     link.name: link
     for link in (
-        Link("logit", lambda mu: np.log(mu) - np.log1p(-mu), expit),
-        Link("probit", ndtri, ndtr),
-        Link("cloglog", lambda mu: np.log(-np.log1p(-mu)), lambda eta: -np.expm1(-_exp(eta))),
-        Link("cauchit", lambda mu: np.tan(np.pi * (mu - 0.5)), lambda e: np.arctan2(1, -e) / np.pi),
-        Link("log", np.log, _exp),
-        Link("identity", lambda mu: mu * 1.0, lambda eta: eta * 1.0, 1.0),
-        Link("sqrt", np.sqrt, np.square, 2.0),
-        Link("inverse", np.reciprocal, np.reciprocal, -1.0),
-        Link("inverse_squared", lambda mu: mu**-2.0, lambda eta: eta**-0.5, -0.5),
+        Link("logit", lambda mu: np.log(mu) - np.log1p(-mu), expit, lambda e: expit(e) * expit(-e)),
+        Link("probit", ndtri, ndtr, lambda eta: np.exp(-(eta**2) / 2) / np.sqrt(2 * np.pi)),
+        Link(
+            "cloglog",
+            lambda mu: np.log(-np.log1p(-mu)),
+            lambda eta: -np.expm1(-_exp(eta)),
+            lambda eta: _exp(eta - _exp(eta)),
+        ),
+        Link(
+            "cauchit",
+            lambda mu: np.tan(np.pi * (mu - 0.5)),
+            lambda e: np.arctan2(1, -e) / np.pi,
+            lambda e: 1 / (np.pi * (1 + e**2)),
+        ),
+        Link("log", np.log, _exp, _exp),
+        Link("identity", lambda mu: mu * 1.0, lambda eta: eta * 1.0, np.ones_like, 1.0),
+        Link("sqrt", np.sqrt, np.square, lambda eta: 2 * eta, 2.0),
+        Link("inverse", np.reciprocal, np.reciprocal, lambda eta: -(eta**-2.0), -1.0),
+        Link(
+            "inverse_squared",
+            lambda mu: mu**-2.0,
+            lambda eta: eta**-0.5,
+            lambda eta: -0.5 * eta**-1.5,
+            -0.5,
+        ),
     )
 }
 

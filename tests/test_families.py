@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from skmixed.families import FAMILIES, make_family
+from skmixed.families import FAMILIES, LINKS, make_family
 
 COMBINATIONS = [(name, link) for name, family in FAMILIES.items() for link in family.links]
 
@@ -181,3 +181,9 @@ def test_unit_deviance_is_what_the_likelihood_lacks_to_its_largest(name, link):
     assert_allclose(family.unit_deviance(mean, np.where(mean > 0, mean, 1e-300), phi), 0,
                     atol=1e-12)  # fmt: skip
     assert (drop(eta) >= 0).all()
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_slope_of_the_mean(name):
+    link, eta = LINKS[name], np.linspace(0.2, 2.0, 7)
+    assert_allclose(link.slope(eta), _central(link.mean, eta, 1e-3), rtol=1e-9)

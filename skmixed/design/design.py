@@ -27,7 +27,7 @@ from skmixed.design.formula import (
     unknown_name,
 )
 from skmixed.design.levels import find_levels, level_kind
-from skmixed.design.parts import Materializer, Part, PartBuilder
+from skmixed.design.parts import Materializer, Part, PartBuilder, coded_columns
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.random import (
     RandomTerm,
@@ -37,6 +37,7 @@ from skmixed.design.random import (
     radix_key,
     rows_of,
 )
+from skmixed.design.reference import ReferenceValues
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 # name -> (codes of all rows, levels) of a grouping column
@@ -157,6 +158,8 @@ class DesignSpec:
         The kind and the categories of every covariate.
     fixed_columns, random_columns : tuple of str
         The covariates that X and the offsets, and the random-effects terms need.
+    reference : ReferenceValues
+        Levels, means and counts of the columns of X and the offsets.
     response : part or None
         The response where the formula names one column, with ``response_columns``.
     trusted : bool
@@ -171,6 +174,7 @@ class DesignSpec:
     columns: dict[str, ColumnSpec]
     fixed_columns: tuple[str, ...]
     random_columns: tuple[str, ...]
+    reference: ReferenceValues
     response: Part | None = None
     response_columns: tuple[str, ...] = ()
     trusted: bool = False
@@ -256,6 +260,26 @@ class DesignSpec:
             else:
                 codes[name] = spec.codes(kept)
         return self._design(table, blocks, codes, need, own)
+
+    def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        """X (n, p) and the offset (n,) of rows that need have no other columns."""
+        design = self.new(table, need=("fixed",))
+        return design.X, np.zeros(len(design.X)) if design.offset is None else design.offset
+
+    def reference_of(self, table: Any) -> ReferenceValues:
+        """Levels, means and counts of other rows, those with missing values left out."""
+        table = Table(table)
+        _check_present(table, self.fixed_columns)
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in self.fixed_columns
+        }
+        _drop_missing(table, cleaned, {}, "drop")
+        if not table.n_rows:
+            raise ValueError("the data have no complete row")
+        columns = {name: column.values_in(table) for name, column in cleaned.items()}
+        coded = [name for name in self.reference.factors if self.columns[name].kind == "number"]
+        return ReferenceValues.of(columns, coded)
 
     def response_of(self, table: Any) -> np.ndarray:
         """The response of new rows (n,), NaN where it is missing, of a formula that names one."""
@@ -536,12 +560,20 @@ def _expressions(
         {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
         plan.fixed_columns,
         plan.random_columns,
+        _reference(plan, columns, counts),
         responses[0][0] if len(responses) == 1 else None,
         plan.response_columns,
         plan.trusted,
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
     return spec, _Blocks(X, [z for _, z in random], _sum(z for _, z in offsets), y)
+
+
+def _reference(
+    plan: Plan, columns: Mapping[str, Any], counts: np.ndarray | None
+) -> ReferenceValues:
+    own = {name: columns[name] for name in plan.fixed_columns}
+    return ReferenceValues.of(own, coded_columns((plan.fixed, *plan.offsets)), counts)
 
 
 def _one_array(columns: list[np.ndarray]) -> np.ndarray:

@@ -18,6 +18,7 @@ from skmixed.design.design import DesignSpec, build_design
 from skmixed.design.expression import read_expression
 from skmixed.design.formula import formulaic_formula, has_dot, is_call, parse_formula, resolve
 from skmixed.design.plan import make_plan
+from skmixed.design.reference import ReferenceValues
 from skmixed.design.terms import FixedTerm
 
 _CODED = re.compile(r"C\(\s*([^\W\d]\w*)\s*(?:,.*)?\)")
@@ -83,8 +84,8 @@ class GLMDesign:
     response : str or None
         Column to the left of the formula's ``~``.
     variables : tuple of columns the design reads
-    means : dict
-        (Weighted) mean of every numeric variable.
+    reference : ReferenceValues
+        Levels, (weighted) means and counts of the variables.
     """
 
     factors: dict[str, Factor]
@@ -92,7 +93,7 @@ class GLMDesign:
     intercept: bool
     response: str | None
     variables: tuple[str, ...]
-    means: dict[str, float]
+    reference: ReferenceValues
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -158,25 +159,43 @@ class GLMDesign:
         else:
             out[:] = row_product([f.columns(columns, len(out)) for f in factors])
 
+    def fixed_rows(self, table) -> tuple[np.ndarray, np.ndarray]:
+        """Columns (n, p) without the intercept, and the offset (n,), which such a model has not."""
+        matrix = self.matrix(table)
+        return matrix, np.zeros(len(matrix))
+
+    def reference_of(self, data) -> ReferenceValues:
+        """Levels, means and counts of other rows."""
+        for _, name, value in self.unseen(data)[:1]:
+            raise ValueError(f"{value!r} is no level of {name!r} at the fit")
+        table = Table(data)
+        return _reference_values(self.read(table), self.labels, table)
+
+    @property
+    def labels(self) -> set[str]:
+        """Columns whose values are levels."""
+        return {f.variables[0] for f in self.factors.values() if f.levels is not None}
+
     def read(self, table) -> dict[str, Column]:
         """Clean columns without missing values."""
         absent = [name for name in self.variables if name not in table.names]
         if absent:
             raise ValueError(f"the data lack the columns {absent} that the model was fitted on")
-        labels = {f.variables[0] for f in self.factors.values() if f.levels is not None}
+        labels = self.labels
         return {name: complete(name, table, name in labels) for name in self.variables}
 
     def at_means(self, factor) -> np.ndarray:
         """Columns (1, k) of a numeric factor with every variable at its mean."""
-        other = [v for v in factor.variables if v not in self.means]
+        means = {name: own.mean for name, own in self.reference.covariates.items()}
+        other = [v for v in factor.variables if v not in means]
         if other:
             raise ValueError(
                 f"{factor.name} has no value at the mean of {other[0]!r}, which is categorical; "
                 "make the expression a column of its own"
             )
         if factor.part is None:
-            return np.array([[self.means[factor.variables[0]]]])
-        point = {v: np.array([self.means[v]]) for v in factor.variables}
+            return np.array([[means[factor.variables[0]]]])
+        point = {v: np.array([means[v]]) for v in factor.variables}
         return factor.evaluate(point)
 
     def unseen(self, data) -> list[tuple[int, str, object]]:
@@ -245,12 +264,18 @@ def build_glm_design(
         named = [n for n in reference if n not in known]
         if named:
             raise ValueError(f"reference names {named}, but the factors of the model are {known}")
-    means = {
-        name: float(np.average(np.asarray(column.values, dtype=float), weights=weights))
-        for name, column in variables.items()
-        if column.kind != "category"
-    }
-    return GLMDesign(factors, terms, intercept, response, tuple(variables), means)
+    labels = {f.variables[0] for f in factors.values() if f.levels is not None}
+    values = _reference_values(variables, labels, table, weights)
+    return GLMDesign(factors, terms, intercept, response, tuple(variables), values)
+
+
+def _reference_values(variables, labels, table, weights=None):
+    """Levels, means and counts of clean columns over the rows that count."""
+    counted = Table(table)
+    if weights is not None:
+        counted.keep(np.flatnonzero(weights))
+    columns = {name: column.values_in(counted) for name, column in variables.items()}
+    return ReferenceValues.of(columns, labels, counted.rows_of(weights))
 
 
 def _read_formula(formula, names):

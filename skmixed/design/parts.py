@@ -6,7 +6,7 @@ is formulaic's. Both remember what they need to give the same columns for new ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -63,6 +63,13 @@ def usage(expr: str) -> Usage:
     }
     refusal = next((part.refusal for part in code.values() if part.refusal), None)
     return Usage(tuple(bare), tuple(inside), frozenset(coded - bare.keys()), plain, refusal)
+
+
+def coded_columns(exprs: Iterable[str]) -> frozenset[str]:
+    """The columns that stand in a ``C()`` of one of the formula parts, whatever else they do."""
+    factors = (f for expr in exprs for term in formulaic_formula(expr) for f in term.factors)
+    code = (read_expression(f.expr) for f in factors if f.eval_method.value == "python")
+    return frozenset().union(*(part.coded for part in code))
 
 
 class Numbers(Mapping[str, Any]):

@@ -49,6 +49,11 @@ class EstimableFunctionsMixin:
     linear_dependencies_: dict[str, dict[str, float]]
     null_space_: np.ndarray
 
+    @property
+    def design_spec_(self) -> GLMDesign | None:
+        """How rows of a table become columns; None for a model of plain numbers."""
+        return self._design
+
     def solutions(self, alpha):
         """Other solutions of the normal equations, ``b + null_space_ @ alpha``.
 

@@ -2,6 +2,7 @@
 
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
+from skmixed.inference.means import emmeans, emtrends, joint_tests
 from skmixed.inference.random_effects import random_effects_test
 from skmixed.inference.refits import drop1
 from skmixed.inference.robust import cluster_robust
@@ -9,7 +10,10 @@ from skmixed.inference.robust import cluster_robust
 __all__ = [
     "cluster_robust",
     "drop1",
+    "emmeans",
+    "emtrends",
     "influence",
+    "joint_tests",
     "likelihood_ratio_test",
     "random_effects_test",
 ]

@@ -13,7 +13,7 @@ approximation of Dunnett's distribution by that of a studentized range.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import stats
@@ -144,7 +144,7 @@ def critical_values(family, method, level=0.95) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return np.sqrt(family.rank * _f_isf(alpha, family.rank, df))
     if method == "tukey":
-        limit = lambda nu: stats.studentized_range.ppf(level, family.n_means, nu) / np.sqrt(2.0)  # noqa: E731
+        limit = lambda nu: _range_quantile(level, family.n_means, float(f"{nu:.8g}"))  # noqa: E731
     else:
         tail = _TAILS[method](family)
         limit = lambda nu: _solved(tail, alpha, m, nu)  # noqa: E731
@@ -155,6 +155,12 @@ def critical_values(family, method, level=0.95) -> np.ndarray:
         result[same] = limit(nu)
         known = known & ~same
     return result
+
+
+@lru_cache(maxsize=256)
+def _range_quantile(level, n_means, df):
+    """Of the studentized range, over sqrt(2); families of one size often share it."""
+    return stats.studentized_range.ppf(level, n_means, df) / np.sqrt(2.0)
 
 
 def check_method(method):

@@ -50,7 +50,7 @@ def column(values, digits=5, decimals=None, missing="") -> list[str]:
     if decimals is None:
         return [missing if np.isnan(v) else number(v, digits, pad=bool(v)) for v in values]
     return [
-        missing if np.isnan(v) else number(v, digits) if abs(v) >= _LARGE else f"{v:.{decimals}f}"
+        missing if np.isnan(v) else number(v, digits) if abs(v) >= _LARGE else f"{v:z.{decimals}f}"
         for v in values
     ]
 

@@ -31,7 +31,7 @@ class LinearSummary:
 
     def __str__(self) -> str:
         facts = "\n".join(f"{name + ':':<26}{value}" for name, value in self.facts)
-        return "\n\n".join([self.title, facts, _as_text(self.table), *map(_wrapped, self.notes)])
+        return "\n\n".join([self.title, facts, as_text(self.table), *map(wrapped, self.notes)])
 
     __repr__ = __str__
 
@@ -40,9 +40,7 @@ class LinearSummary:
             f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
             for name, value in self.facts
         )
-        table = _formatted(self.table).to_html(border=0)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"<h4>{escape(self.title)}</h4><table>{facts}</table>{table}{notes}"
+        return as_html(self.title, self.table, self.notes, f"<table>{facts}</table>")
 
 
 def parameter_table(names, coef, errors, estimable, aliased, df) -> pd.DataFrame:
@@ -100,7 +98,7 @@ def means_table(fit, K, index, level=0.95) -> pd.DataFrame:
     return table
 
 
-def _formatted(table) -> pd.DataFrame:
+def formatted(table) -> pd.DataFrame:
     """Numbers as text: p values to 4 digits, NaN as a point."""
     out = pd.DataFrame(index=table.index)
     for name, column in table.items():
@@ -117,11 +115,27 @@ def _p_text(p) -> str:
     return "." if np.isnan(p) else "<0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _as_text(table) -> str:
-    return _formatted(table).rename_axis(index=None).to_string()
+def as_text(table) -> str:
+    """The table as text; names of the levels of its index stand above them."""
+    shown = formatted(table)
+    if isinstance(shown.index, pd.MultiIndex):
+        names = [str(name) for name in shown.index.names]
+        header = pd.DataFrame([shown.columns], columns=shown.columns)
+        header.index = pd.MultiIndex.from_tuples([tuple(names)])
+        return pd.concat([header, shown.rename_axis(index=[None] * len(names))]).to_string(
+            header=False
+        )
+    return shown.rename_axis(index=None).to_string()
 
 
-def _wrapped(note, width=80) -> str:
+def as_html(title, table, notes, facts="") -> str:
+    """Title, facts, table and notes as HTML."""
+    text = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<h4>{escape(title)}</h4>{facts}{formatted(table).to_html(border=0)}{text}"
+
+
+def wrapped(note, width=80) -> str:
+    """The note in lines."""
     lines, line = [], ""
     for word in note.split():
         if len(line) + len(word) >= width:

@@ -96,3 +96,16 @@ def gap_to_row_space(basis, K):
     expected = kept @ combinations
     actual = K[:, basis.aliased]
     return actual - expected, np.abs(actual) + np.abs(kept) @ np.abs(combinations)
+
+
+def estimable_part(fit, K):
+    """A (k, d) such that the rows of A K span all estimable functions among those of K (d, p).
+
+    The identity where every row is estimable; else orthonormal rows.
+    """
+    K = np.asarray(K, dtype=float)
+    if fit.is_estimable(K).all():
+        return np.eye(len(K))
+    gap, _ = gap_to_row_space(fit.basis, K)
+    U, s, _ = np.linalg.svd(gap / column_rms(fit.basis)[fit.basis.aliased])
+    return U[:, int((s > CONTRAST_TOLERANCE * s[0]).sum()) :].T

@@ -2,6 +2,7 @@
 
 from skmixed.plotting.caterpillar import CaterpillarDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
+from skmixed.plotting.means import MarginalMeansDisplay
 from skmixed.plotting.quantile import NormalQuantileDisplay
 from skmixed.plotting.shrinkage import ShrinkageDisplay
 from skmixed.plotting.sparsity import SparsityDisplay
@@ -9,6 +10,7 @@ from skmixed.plotting.trellis import TrellisDisplay
 
 __all__ = [
     "CaterpillarDisplay",
+    "MarginalMeansDisplay",
     "NormalQuantileDisplay",
     "RandomEffectsDisplay",
     "ShrinkageDisplay",
