@@ -12,6 +12,7 @@ from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.noted import NotedTable
+from skmixed.models.fit import MixedFit
 
 COLUMNS = ["n_params", "log_likelihood", "aic", "lrt", "df", "p_value"]
 
@@ -71,7 +72,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     temp           5  79.531  1.0
     """
     effects = FixedEffects.of(model)
-    if not hasattr(model, "design_spec_"):
+    if not isinstance(effects.fit, MixedFit):
         raise ValueError(f"drop1 is for mixed models, got {type(model).__name__}")
     settings = {"reml": False} if hasattr(model, "reml") else {}
     given = {"groups": groups, "sample_weight": sample_weight}

@@ -264,10 +264,10 @@ def test_all_methods_agree_on_what_the_data_determine(problem, intercept):
         np.testing.assert_allclose(A @ G @ A, A, atol=1e-8 * (1 + np.abs(A).max()))
         np.testing.assert_allclose(G @ A @ G, G, atol=1e-8 * (1 + np.abs(G).max()))
         np.testing.assert_allclose(design @ fit.null_space_, 0, atol=1e-9)
-        row = fit.contrast(design[0])
-        assert row.estimate == pytest.approx(fits[0].predict(X)[0], abs=1e-9)
-        assert row.standard_error == pytest.approx(fits[0].contrast(design[0]).standard_error,
-                                                   abs=1e-9, nan_ok=True)  # fmt: skip
+        if design[0].any():
+            row, same = fit.contrast(design[0]), fits[0].contrast(design[0])
+            assert row.estimate == pytest.approx(fits[0].predict(X)[0], abs=1e-9)
+            assert row.standard_error == pytest.approx(same.standard_error, abs=1e-9, nan_ok=True)
     for name, fit in zip(METHODS, fits, strict=True):
         assert fit.aliased_.sum() == (design.shape[1] - fit.rank_), name
 
