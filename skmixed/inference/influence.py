@@ -83,13 +83,13 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
     >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(df)
     >>> influence(model, df)[["leverage", "cooks_distance"]].head(2).round(3)
        leverage  cooks_distance
-    0     0.229           0.152
-    1     0.170           0.002
+    0     0.229           0.005
+    1     0.170           0.040
     >>> influence(model, df, level="Subject").round(2).head(2)
              n_rows  cooks_distance  Intercept  Days
     Subject
-    308        10.0            0.19      -0.42  0.66
-    309        10.0            0.43      -2.75 -0.49
+    308        10.0            0.09      -0.42  0.66
+    309        10.0            0.15      -2.73 -0.48
     """
     observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
     if level is None:
