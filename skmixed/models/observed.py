@@ -168,8 +168,8 @@ class ObservedRows:
 
     def _equations(self):
         """Whether each of the equations of the fit holds for these rows."""
-        scores = self.counts * self.derivatives[0] * self.fit.sigma
-        scores = np.where(self.derivatives[1] == 0, 0.0, scores)
+        own = self.weights * (self.y - self.eta) if self.fit.is_linear else self.derivatives[0]
+        scores = self.counts * np.where(self.derivatives[1] == 0, 0.0, own)
         size = self.counts * np.abs(self.derivatives[1]) * np.abs(self.y).max(initial=0.0)
         modes, layout = self.fit.modes, self.fit.layout
         T = layout.factors(self.fit.optimum.theta)

@@ -128,6 +128,17 @@ def test_a_row_that_alone_determines_a_coefficient(nested_data):
     assert np.isfinite(found.drop(index=3).to_numpy()).all()
 
 
+def test_a_response_that_is_explained_exactly(nested_data):
+    """There is nothing to divide by; leverages are what they are."""
+    data = nested_data()
+    data["y"] = 3.0 + 2.0 * data["x"]
+    model = MixedLinearRegressor("y ~ x + (1 | school)").fit(data)
+    found = influence(model, data)
+    x = data["x"] - data["x"].mean()
+    np.testing.assert_allclose(found.leverage, 1 / len(x) + x**2 / (x**2).sum(), rtol=1e-8)
+    np.testing.assert_allclose(found.response, 0.0, atol=1e-12)
+
+
 def test_rows_that_count_twice_are_two_rows(schools, nested_model):
     data, _ = schools
     counts = np.random.default_rng(1).integers(0, 3, len(data))
