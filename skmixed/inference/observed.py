@@ -20,8 +20,10 @@ def observed_rows(model, X, y, groups, sample_weight, who):
         The function that asks, for messages.
     """
     if not hasattr(model, "_observe"):
-        raise TypeError(f"{who} takes a fitted mixed model, got {type(model).__name__}: least squares is "
-            "MixedLinearRegressor with a formula without random effects")
+        raise TypeError(
+            f"{who} takes a fitted mixed model, got {type(model).__name__}: least squares is "
+            "MixedLinearRegressor with a formula without random effects"
+        )
     if not hasattr(model, "result_"):
         raise ValueError(f"{who}: this {type(model).__name__} is not fitted: call fit first")
     observed = model._observe(X, y, groups, sample_weight)

@@ -8,7 +8,7 @@ import pytest
 
 from skmixed import GeneralizedInverseRegressor, MixedGLMRegressor, MixedLinearRegressor
 from skmixed.datasets import load_cbpp, load_penicillin
-from skmixed.exceptions import RankDeficiencyWarning
+from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference import influence
 
 
@@ -132,7 +132,8 @@ def test_a_response_that_is_explained_exactly(nested_data):
     """There is nothing to divide by; leverages are what they are."""
     data = nested_data()
     data["y"] = 3.0 + 2.0 * data["x"]
-    model = MixedLinearRegressor("y ~ x + (1 | school)").fit(data)
+    with pytest.warns(SingularFitWarning):
+        model = MixedLinearRegressor("y ~ x + (1 | school)").fit(data)
     found = influence(model, data)
     x = data["x"] - data["x"].mean()
     np.testing.assert_allclose(found.leverage, 1 / len(x) + x**2 / (x**2).sum(), rtol=1e-8)
