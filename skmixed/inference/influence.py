@@ -83,13 +83,13 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
     >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(df)
     >>> influence(model, df)[["leverage", "cooks_distance"]].head(2).round(3)
        leverage  cooks_distance
-    0     0.229           0.152
-    1     0.170           0.002
+    0     0.229           0.005
+    1     0.170           0.040
     >>> influence(model, df, level="Subject").round(2).head(2)
              n_rows  cooks_distance  Intercept  Days
     Subject
-    308        10.0            0.19      -0.42  0.66
-    309        10.0            0.43      -2.75 -0.49
+    308          10            0.09      -0.42  0.66
+    309          10            0.15      -2.73 -0.48
     """
     observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
     if level is None:
@@ -122,6 +122,7 @@ def _by_level(observed, codes, levels):
     by_coefficient[:, fit.basis.kept] = np.where(unknown, np.nan, change @ half.T)
     distance = (change**2).sum(axis=1) / (fit.sigma**2 * max(fit.rank, 1))
     counts = np.bincount(codes, observed.counts, len(levels))
+    counts = counts.astype(int) if (counts == counts.round()).all() else counts
     table = pd.DataFrame(by_coefficient, index=levels, columns=list(fit.names))
     table.insert(0, "n_rows", counts)
     table.insert(1, "cooks_distance", np.where(unknown.any(axis=1), np.nan, distance))

@@ -20,7 +20,10 @@ def observed_rows(model, X, y, groups, sample_weight, who):
         The function that asks, for messages.
     """
     if not hasattr(model, "_observe"):
-        raise TypeError(f"{who} takes a fitted mixed model, got {type(model).__name__}")
+        raise TypeError(
+            f"{who} takes a fitted mixed model, got {type(model).__name__}: least squares is "
+            "MixedLinearRegressor with a formula without random effects"
+        )
     if not hasattr(model, "result_"):
         raise ValueError(f"{who}: this {type(model).__name__} is not fitted: call fit first")
     observed = model._observe(X, y, groups, sample_weight)
@@ -38,20 +41,21 @@ def level_codes(model, X, observed, by, groups, who):
         for term in observed.random:
             if term.group == by:
                 return _in_use(term.codes, pd.Index(term.levels, name=by))
-        by = model._column(X, by, groups)
+        name, by = by, model._column(X, by, groups)
+    else:
+        name = getattr(by, "name", None)
     if np.shape(by) != (observed.n_input,):
         raise ValueError(
             f"{who} needs one level for each of the {observed.n_input} rows of X, got shape "
             f"{np.shape(by)}"
         )
-    values = pd.Series(by)
-    codes, levels = pd.factorize(values.iloc[observed.rows], sort=True)
+    codes, levels = pd.factorize(pd.Series(by).iloc[observed.rows], sort=True)
     if (codes < 0).any():
         raise ValueError(
             f"{who}: the level is missing in {int(np.sum(codes < 0))} rows: fill it in, or fit "
             "without these rows"
         )
-    return codes, pd.Index(levels, name=values.name)
+    return codes, pd.Index(levels, name=name)
 
 
 def _in_use(codes, levels):

@@ -30,16 +30,27 @@ def row_norms(factor, codes, z, x, fixed_root=None):
     """
     n = len(x)
     result = np.empty(n)
+    root = _regular(factor.core)
     # in the last rows of L^-1 v another root F replaces the factor's own R: F^-1 (R w) for w
     turn = None if fixed_root is None else solve_lower(fixed_root, factor.fixed_root)
     step = max(1, _CHUNK // len(factor.core))
     for lo in range(0, n, step):
         rows = slice(lo, min(lo + step, n))
-        result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows], turn)
+        result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows],
+                              root, turn)  # fmt: skip
     return result
 
 
-def _chunk(factor, codes, z, x, turn):
+def _regular(core):
+    """The core with another last pivot where that of y is 0, as no row of y is asked for."""
+    if core[-1, -1] > 0:
+        return core
+    core = core.copy()
+    core[-1, -1] = 1.0
+    return core
+
+
+def _chunk(factor, codes, z, x, root, turn):
     plan = factor.plan
     core = _core_rows(factor, codes, z, x)
     slots = [[_known(c, a)] for c, a in zip(codes[: plan.n_chain], z, strict=False)]
@@ -52,7 +63,7 @@ def _chunk(factor, codes, z, x, turn):
             _move(plan, i, group.blocks, levels, moved, slots, core)
     for (_, rows), T in zip(plan.core_groups, factor.T[plan.n_chain :], strict=True):
         scale_rows(core, rows, T)
-    solved = solve_lower(factor.core, core)[:-1]
+    solved = solve_lower(root, core)[:-1]
     if turn is not None:
         solved[plan.q_core :] = turn @ solved[plan.q_core :]
     return total + np.einsum("dn,dn->n", solved, solved)

@@ -289,7 +289,8 @@ class MixedFit(Questions):
         if random is None:
             half = self.unscaled_on_basis(self.basis.orthonormal(X))
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
-        return self.sigma * np.sqrt(self._row_variances(X, random, self.fixed_root))
+        what = "standard errors of predictions"
+        return self.sigma * np.sqrt(self._row_variances(X, random, self.fixed_root, what))
 
     def mode_variances(self, X, random):
         """(n,) Variances of x'beta-hat + z'b-hat given theta, in units of sigma^2.
@@ -297,10 +298,10 @@ class MixedFit(Questions):
         They are those at the joint mode of fixed and random effects, from the factor alone; times
         the weight of a row of the fit they are its leverage.
         """
-        return self._row_variances(X, random, None)
+        return self._row_variances(X, random, None, "leverages")
 
-    def _row_variances(self, X, random, fixed_root):
-        factor = self._factor("standard errors of predictions")
+    def _row_variances(self, X, random, fixed_root, what):
+        factor = self._factor(what)
         codes, z = {}, {}
         variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):

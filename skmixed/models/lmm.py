@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from skmixed.families import Family, Gaussian
 from skmixed.linalg.rank import ColumnBasis, independent_columns
 from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
@@ -295,7 +294,6 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
-    family: ClassVar[Family] = Gaussian()
     is_linear: ClassVar[bool] = True
 
     objective: ProfiledDeviance | None = None
@@ -321,11 +319,6 @@ class LMMFit(MixedFit):
             source=objective.source,
             objective=objective,
         )
-
-    @property
-    def dispersion(self):
-        """Residual variance."""
-        return self.sigma**2
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""

@@ -7,10 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
+from skmixed.families import Gaussian
 from skmixed.linalg.system import Group
 from skmixed.models.marginal import marginal_mean
 
 RESIDUALS = ("response", "pearson", "scaled", "studentized", "marginal", "deviance")
+_NORMAL = Gaussian()
 # A row whose leverage is closer to 1 determines a coefficient alone: nothing is left of it.
 _ALONE = 1e-10
 # What sums of residuals may differ by between a fit and its rows: as a share of their own sizes,
@@ -49,6 +51,16 @@ class ObservedRows:
     rows: np.ndarray
     n_input: int
 
+    @property
+    def family(self):
+        """The family of the response."""
+        return _NORMAL if self.fit.is_linear else self.fit.family
+
+    @property
+    def dispersion(self):
+        """Residual variance, or the dispersion of the family."""
+        return self.fit.sigma**2 if self.fit.is_linear else self.fit.dispersion
+
     @cached_property
     def fixed_part(self):
         """offset + X beta."""
@@ -63,8 +75,8 @@ class ObservedRows:
     @cached_property
     def mean(self):
         """E(y | b) at the conditional modes; NaN where eta is outside of the family's range."""
-        low, high = self.fit.family.predictor_range
-        mean = self.fit.family.mean(self.eta)
+        low, high = self.family.predictor_range
+        mean = self.family.mean(self.eta)
         inside = (self.eta >= low) & (self.eta <= high) & np.isfinite(mean)
         return np.where(inside, mean, np.nan)
 
@@ -118,25 +130,25 @@ class ObservedRows:
         return self.y - self.mean
 
     def _marginal(self):
-        if self.fit.family.link.name == "identity":
+        if self.family.link.name == "identity":
             return self.y - self.fixed_part
         variance = np.broadcast_to(self.fit.random_variance(self.random), self.y.shape)
-        return self.y - marginal_mean(self.fit.family, self.fixed_part, variance)
+        return self.y - marginal_mean(self.family, self.fixed_part, variance)
 
     def _pearson(self):
         gap = self.y - self.mean
-        variance = self.fit.family.variance(self.mean, self.fit.dispersion)
+        variance = self.family.variance(self.mean, self.dispersion)
         return np.where(gap == 0, 0.0, gap * np.sqrt(self.weights / variance))
 
     def _scaled(self):
-        scale = np.sqrt(self.fit.dispersion) if self.fit.family.scale else 1.0
+        scale = np.sqrt(self.dispersion) if self.family.scale else 1.0
         return self._pearson() / scale
 
     def _studentized(self):
         return self._scaled() / np.sqrt(self._left)
 
     def _deviance(self):
-        unit = self.fit.family.unit_deviance(self.y, self.mean, self.fit.dispersion)
+        unit = self.family.unit_deviance(self.y, self.mean, self.dispersion)
         size = np.sqrt(self.weights * np.maximum(unit, 0.0))
         return np.where(self.y == self.mean, 0.0, np.copysign(size, self.y - self.mean))
 
@@ -168,8 +180,8 @@ class ObservedRows:
 
     def _equations(self):
         """Whether each of the equations of the fit holds for these rows."""
-        scores = self.counts * self.derivatives[0] * self.fit.sigma
-        scores = np.where(self.derivatives[1] == 0, 0.0, scores)
+        own = self.weights * (self.y - self.eta) if self.fit.is_linear else self.derivatives[0]
+        scores = self.counts * np.where(self.derivatives[1] == 0, 0.0, own)
         size = self.counts * np.abs(self.derivatives[1]) * np.abs(self.y).max(initial=0.0)
         modes, layout = self.fit.modes, self.fit.layout
         T = layout.factors(self.fit.optimum.theta)

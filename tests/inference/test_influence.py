@@ -8,7 +8,7 @@ import pytest
 
 from skmixed import GeneralizedInverseRegressor, MixedGLMRegressor, MixedLinearRegressor
 from skmixed.datasets import load_cbpp, load_penicillin
-from skmixed.exceptions import RankDeficiencyWarning
+from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference import influence
 
 
@@ -126,6 +126,18 @@ def test_a_row_that_alone_determines_a_coefficient(nested_data):
     assert found.leverage[3] == pytest.approx(1.0)
     assert np.isnan(found.loc[3, ["cooks_distance", "studentized"]]).all()
     assert np.isfinite(found.drop(index=3).to_numpy()).all()
+
+
+def test_a_response_that_is_explained_exactly(nested_data):
+    """There is nothing to divide by; leverages are what they are."""
+    data = nested_data()
+    data["y"] = 3.0 + 2.0 * data["x"]
+    with pytest.warns(SingularFitWarning):
+        model = MixedLinearRegressor("y ~ x + (1 | school)").fit(data)
+    found = influence(model, data)
+    x = data["x"] - data["x"].mean()
+    np.testing.assert_allclose(found.leverage, 1 / len(x) + x**2 / (x**2).sum(), rtol=1e-8)
+    np.testing.assert_allclose(found.response, 0.0, atol=1e-12)
 
 
 def test_rows_that_count_twice_are_two_rows(schools, nested_model):

@@ -1,5 +1,7 @@
 """Variance of predictions row by row, against the inverse of the mixed-model equations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,13 @@ def test_nested_levels_need_not_match_their_parents(system):
     dense[:, begin:] = x
     found = row_norms(factor(system.products, system.T), codes, z, x)
     np.testing.assert_allclose(found, _expected(system, dense), rtol=1e-9)
+
+
+def test_norms_beside_a_response_that_is_explained_exactly(system):
+    """The last pivot, that of y, is then 0, and no row of y is asked for."""
+    codes, z, x, rows = _new_rows(system)
+    whole = factor(system.products, system.T)
+    core = whole.core.copy()
+    core[-1, -1] = 0.0
+    found = row_norms(replace(whole, core=core), codes, z, x)
+    np.testing.assert_allclose(found, _expected(system, rows), rtol=1e-9)
