@@ -8,13 +8,13 @@ from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.grid import ReferenceGrid, check_name
 from skmixed.inference.intervals import check_level
+from skmixed.inference.joint import joint_table
 from skmixed.inference.marginal_means import (
     MarginalMeans,
     check_scale,
-    joint_table,
-    named_index,
 )
 from skmixed.inference.noted import NotedTable
+from skmixed.inference.row_labels import named_index
 
 
 def emmeans(

@@ -247,6 +247,12 @@ def test_options_of_a_table(additive):
     assert (wide.frame["lower"] < means.frame["lower"]).all()
     np.testing.assert_allclose(wide.frame["p_value"], np.minimum(3 * means.frame["p_value"], 1))
     np.testing.assert_array_equal(wide.frame["estimate"], means.frame["estimate"])
+    pairs = means.pairs(adjust="holm").summary(adjust="tukey").frame
+    pd.testing.assert_frame_equal(pairs, means.pairs().frame)
+    with pytest.raises(ValueError, match="all pairs of one set"):
+        means.summary(adjust="tukey")
+    with pytest.raises(ValueError, match="only means have another scale"):
+        means.pairs().summary(scale="response")
 
 
 # What the data do not determine
@@ -277,6 +283,7 @@ def test_no_contrast_is_estimable(full):
     assert effects.frame["estimate"].isna().all()
     assert "3 of 3 rows are not estimable" in str(effects)
     joint = effects.test(joint=True)
+    assert "Tested is the part of them that is estimable: all" in str(joint)
     assert joint.loc["all", "num_df"] == 1  # B against C is left
 
 
