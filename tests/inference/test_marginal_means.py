@@ -437,7 +437,7 @@ def test_batches_of_grid_rows_make_no_difference(full, monkeypatch):
 # Text
 
 
-def test_text(additive):
+def test_text(additive, full):
     text = str(emmeans(additive, "recipe", by="temperature").pairs())
     for part in (
         "Contrasts (pairwise) of marginal means of recipe by temperature", "std_error",
@@ -447,5 +447,9 @@ def test_text(additive):
         assert part in text
     means = emmeans(additive, "recipe")
     assert "Averaged over temperature (weights: equal)." in repr(means)
+    text = repr(emmeans(full, "recipe"))
+    assert "(weights: equal); the model has interactions with temperature." in text.replace(
+        "\n", " "
+    )
     assert "<table" in means._repr_html_()
     assert "(limits: bonferroni)" in str(means.pairs(adjust="holm"))
