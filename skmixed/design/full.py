@@ -77,6 +77,13 @@ def full_design(part: Part) -> FullDesign:
     return FullDesign(tuple(made), C)
 
 
+def constant_of(part: Part, term: FixedTerm) -> np.ndarray | None:
+    """Coefficients (k,) with which the columns of a term add up to 1 in every row, if they do."""
+    columns = list(_columns(part))
+    C, outside = _combinations([columns[j] for j in term.columns], [_Column()])
+    return None if outside[0] else C[:, 0]
+
+
 def _as_covariates(term):
     both = (*term.factors, *term.covariates)
     return replace(term, factors=frozenset(), covariates=tuple(sorted(both)))
@@ -104,8 +111,8 @@ def _outside(terms, p):
 def _levels(part: Part) -> dict[str, int]:
     """Number of levels of every factor."""
     if isinstance(part, PlainPart):
-        terms = [t for t in part.terms if t is not None and t.categories is not None]
-        return {term.name: len(term.categories) for term in terms}
+        terms = [t for t in part.terms if t is not None]
+        return {t.name: len(t.categories) for t in terms if t.categories is not None}
     state = part.model_spec.encoder_state
     return {
         expr: len(own["categories"])

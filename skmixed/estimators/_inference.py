@@ -1,13 +1,14 @@
-"""Questions to fitted mixed models: tables, tests and intervals; the work is skmixed.inference's."""
+"""Questions to fitted mixed models: tables, tests, intervals; skmixed.inference answers them."""
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.inference.anova import anova_of_terms
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.fixed_effects import FixedEffects
@@ -20,7 +21,7 @@ from skmixed.inference.shares import shares_of
 VCOV_KINDS = ("model", "kenward_roger")
 
 
-class AnswersQuestions:
+class AnswersQuestions(FittedMixedModel):
     """Inference on a mixed model that keeps its fit in ``result_`` and its names in ``labels_``.
 
     ``ddf`` says how denominator degrees of freedom are found: ``"satterthwaite"`` (the default of
@@ -28,10 +29,6 @@ class AnswersQuestions:
     ``"residual"`` (the default without random effects, where the former two are the same) or
     ``"asymptotic"``, which makes t a z and is all that generalised models have.
     """
-
-    result_: Any
-    vcov_: pd.DataFrame
-    random_effects_: dict[str, pd.DataFrame]
 
     def coefficients(self, ddf=None, level=0.95) -> NotedTable:
         """Estimates of the fixed effects with standard errors, tests and intervals.
@@ -173,7 +170,18 @@ class AnswersQuestions:
         vcov[lost] = vcov[:, lost] = np.nan
         return pd.DataFrame(vcov, index=list(effects.names), columns=list(effects.names))
 
-    def confint(self, parameters=None, method="wald", level=0.95, ddf=None) -> pd.DataFrame:
+    def confint(
+        self,
+        parameters=None,
+        method="wald",
+        level=0.95,
+        ddf=None,
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+    ) -> pd.DataFrame:
         """Confidence intervals of fixed effects, standard deviations, correlations and sigma.
 
         Parameters
@@ -186,11 +194,13 @@ class AnswersQuestions:
             Coverage, between 0 and 1.
         ddf : str, optional
             Of Wald intervals of fixed effects.
+        X, y, groups, sample_weight : optional
+            The data of the fit, which profiles of generalised models need.
 
         Returns
         -------
         DataFrame
-            estimate, lower and upper by parameter.
+            estimate, lower and upper by parameter; ``attrs["notes"]`` says which limits are bounds.
 
         See Also
         --------
@@ -204,7 +214,15 @@ class AnswersQuestions:
             level=level,
             ddf=ddf,
             rows=self._coefficient_rows,
+            problem=None if X is None else self._problem_of(X, y, groups, sample_weight),
         )
+
+    def _problem_of(self, X, y, groups, sample_weight):
+        """The rows of a generalised model once more; a linear one needs none."""
+        family = getattr(self.result_, "family", None)
+        if family is None:
+            return None
+        return copy(self)._problem(family, X, y, groups, sample_weight)[2]
 
     def variance_components(self, level=0.95, information="observed") -> pd.DataFrame:
         """Variances of the random effects and of the residual with standard errors.
@@ -310,7 +328,7 @@ class AnswersQuestions:
         return pd.Series(values, name="icc")
 
     def _null_mean(self, X, y, groups):
-        """Mean at the intercept of the model without fixed effects, where a link's variance asks."""
+        """Mean at the intercept of the model without fixed effects, where a link asks for it."""
         family = getattr(self.result_, "family", None)
         if family is None or (family.name, family.link.name) != ("poisson", "log"):
             return None

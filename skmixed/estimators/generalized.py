@@ -40,12 +40,8 @@ class GeneralizedMixedModel(MixedModelBase):
 
     def _fit(self, family, X, y, groups, sample_weight):
         """The design, the GLMMFit, the classes and what is separated; the rows are gone then."""
-        design, labels = self._design(X, y, groups, sample_weight)
-        outcome = self._outcome(design, family, labels)
-        design = _without_empty_rows(design, family, outcome.trials)
-        self._check_terms(design, family, outcome.trials)
+        design, outcome, problem = self._problem(family, X, y, groups, sample_weight)
         with one_thread():
-            problem = approximation(design, outcome.y, outcome.trials, family, self.n_agq)
             limit = Separation.find(problem, design)
         if limit is not None:
             problem = limit.remaining
@@ -66,6 +62,16 @@ class GeneralizedMixedModel(MixedModelBase):
             separated = self._separated(problem, fit, limit, design)
             fit = fit if limit is None else limit.complete(fit)
         return design, fit, outcome.classes, separated
+
+    def _problem(self, family, X, y, groups, sample_weight):
+        """The design, the outcome, and the Problem that they make."""
+        design, labels = self._design(X, y, groups, sample_weight)
+        outcome = self._outcome(design, family, labels)
+        design = _without_empty_rows(design, family, outcome.trials)
+        self._check_terms(design, family, outcome.trials)
+        with one_thread():
+            problem = approximation(design, outcome.y, outcome.trials, family, self.n_agq)
+        return design, outcome, problem
 
     def _outcome(self, design, family, labels):
         return Outcome.of(design, family, labels, type(self).__name__)

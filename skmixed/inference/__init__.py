@@ -2,5 +2,14 @@
 
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.means import emmeans, emtrends, joint_tests
+from skmixed.inference.random_effects import random_effects_test
+from skmixed.inference.refits import drop1
 
-__all__ = ["emmeans", "emtrends", "joint_tests", "likelihood_ratio_test"]
+__all__ = [
+    "drop1",
+    "emmeans",
+    "emtrends",
+    "joint_tests",
+    "likelihood_ratio_test",
+    "random_effects_test",
+]

@@ -6,18 +6,15 @@ from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from skmixed.inference.degrees_of_freedom import METHODS, row_tests
-from skmixed.inference.profile import coefficient_limits, variance_limits
-from skmixed.inference.variances import component_estimates
-from skmixed.models.components import variance_parameters
+from skmixed.inference.limits import limits_of
 
 KINDS = ("wald", "profile")
-_AT_BOUND = "estimated at its bound, where it has no standard error"
+COLUMNS = ["estimate", "lower", "upper"]
+_LEFT_OUT = "left out of the fit, since it depends on other columns"
 
 
-def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=None):
+def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=None, problem=None):
     """Confidence intervals of fixed effects, standard deviations, correlations and sigma.
 
     Wald intervals of fixed effects are estimate +- t std_error; those of standard deviations are
@@ -28,8 +25,8 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
 
     Parameters
     ----------
-    fit : LMMFit
-        ``result_`` of a fitted MixedLinearRegressor.
+    fit : LMMFit or GLMMFit
+        ``result_`` of a fitted mixed model.
     parameters : str or list of str, optional
         Names as in the index of the result, by default all of them.
     method : {"wald", "profile"}
@@ -37,16 +34,19 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
         Coverage, between 0 and 1.
     ddf : {"satterthwaite", "kenward_roger", "residual", "asymptotic"}, optional
         Degrees of freedom of Wald intervals of fixed effects, by default Satterthwaite's. With
-        ``kenward_roger`` standard errors are adjusted too.
+        ``kenward_roger`` standard errors are adjusted too. Generalised models have z intervals.
     rows : (p, r) array, optional
         Coefficients of all p columns of X from those of the r that were kept; NaN for none. By
         default a column that was left out has none.
+    problem : Problem, optional
+        The rows of a generalised model, which its fit does not keep: profiles need them.
 
     Returns
     -------
     DataFrame
         Columns ``estimate, lower, upper``; index ``parameter``: columns of X, then term by term
-        ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and ``sigma``. The
+        ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and ``sigma``, or the
+        name of the dispersion of a generalised model if it has one. The
         estimates of profile intervals are those of maximum likelihood. ``attrs["notes"]`` says by
         parameter why a limit is not an ordinary one, or is missing.
 
@@ -77,39 +77,27 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     check_level(level)
     if method not in KINDS:
         raise ValueError(f"method must be 'wald' or 'profile', got {method!r}")
-    if method == "wald":
-        ddf = "satterthwaite" if ddf is None else ddf
-        if ddf not in METHODS:
-            raise ValueError(f"ddf must be one of {', '.join(METHODS)}, got {ddf!r}")
-    elif ddf is not None:
+    if method == "profile" and ddf is not None:
         raise ValueError(f"ddf belongs to method='wald'; a profile has none, got ddf={ddf!r}")
-    components = variance_parameters(fit.layout)
-    names = [*fit.names, *(component_name(fit, c) for c in components)]
+    own = limits_of(fit, problem)
+    ddf = own.checked_ddf(ddf)
+    names = [*fit.names, *(component_name(fit, c) for c in own.components)]
     wanted = _wanted(parameters, names)
-    fixed = [j for j in wanted if j < len(fit.names)]
-    others = [j for j in wanted if j >= len(fit.names)]
     rows = _kept_rows(fit) if rows is None else rows
-    limits = dict.fromkeys(fixed, (np.nan,) * 3)
-    notes = dict.fromkeys((j for j in fixed if np.isnan(rows[j]).any()), _LEFT_OUT)
-    known = [j for j in fixed if j not in notes]
-    find = _wald if method == "wald" else _profile
-    chosen = [components[j - len(fit.names)] for j in others]
-    found = find(fit, rows[known] @ fit.basis.to_coef, chosen, level, ddf)
-    for j, (*values, note) in zip([*known, *others], found, strict=True):
-        limits[j] = values
-        if note:
-            notes[j] = note
-    table = pd.DataFrame(
-        [limits[j] for j in wanted],
-        columns=["estimate", "lower", "upper"],
-        index=pd.Index([names[j] for j in wanted], name="parameter"),
-        dtype=float,
-    )
-    table.attrs["notes"] = {names[j]: notes[j] for j in wanted if j in notes}
+    fixed = [j for j in wanted if j < len(rows) and not np.isnan(rows[j]).any()]
+    others = [j for j in wanted if j >= len(rows)]
+    chosen = [own.components[j - len(rows)] for j in others]
+    if method == "wald":
+        found = [*own.wald_rows(rows[fixed], level, ddf), *own.wald(chosen, level)]
+    else:
+        found = own.profile(rows[fixed], chosen, level)
+    limits = dict(zip([*fixed, *others], found, strict=True))
+    none = np.nan, np.nan, np.nan, _LEFT_OUT
+    values = [limits.get(j, none) for j in wanted]
+    index = pd.Index([names[j] for j in wanted], name="parameter")
+    table = pd.DataFrame([v[:3] for v in values], index, COLUMNS, dtype=float)
+    table.attrs["notes"] = {n: v[3] for n, v in zip(index, values, strict=True) if v[3]}
     return table
-
-
-_LEFT_OUT = "left out of the fit, since it depends on other columns"
 
 
 def check_level(level):
@@ -120,8 +108,8 @@ def check_level(level):
 
 def component_name(fit, component) -> str:
     """A variance parameter as lme4 names it: sd_(Intercept)|Subject."""
-    if component.kind == "sigma":
-        return "sigma"
+    if component.term is None:
+        return component.kind
     group, effects = fit.source.random[component.term]
     names = ["(Intercept)" if name == "Intercept" else name for name in effects]
     return f"{component.kind}_{'.'.join(names[i] for i in component.effects)}|{group}"
@@ -146,67 +134,25 @@ def _kept_rows(fit):
     return rows
 
 
-def _wald(fit, L, components, level, ddf):
-    """(estimate, lower, upper, note) of L gamma, then of the components."""
-    if len(L):
-        estimate, error, df = _row_estimates(fit, L, ddf)
-        reach = error * stats.t.isf((1.0 - level) / 2.0, df)
-        for value, half in zip(estimate, reach, strict=True):
-            yield value, value - half, value + half, ""
-    if not components:
-        return
-    own = {
-        (e.component.kind, e.component.term, e.component.effects): e
-        for e in component_estimates(fit.second_order, fit.layout, level=level)
-    }
-    for c in components:
-        found = own[c.kind, c.term, c.effects]
-        note = _AT_BOUND if np.isnan(found.std_error) else ""
-        yield found.estimate, found.lower, found.upper, note
-
-
-def _row_estimates(fit, L, ddf):
-    """(estimate, std_error, df) of L gamma."""
-    if ddf in ("residual", "asymptotic"):  # without a record that copies may lack
-        error = fit.sigma * np.linalg.norm(fit.unscaled_on_basis(L), axis=1)
-        df = fit.n_obs - fit.rank if ddf == "residual" else np.inf
-        return L @ fit.gamma, error, np.full(len(L), df)
-    tests = row_tests(fit.second_order, fit.gamma, L, ddf)
-    return tests.estimate, tests.std_error, tests.df
-
-
-def _profile(fit, L, components, level, ddf):
-    """(estimate, lower, upper, note) of L gamma, then of the components."""
-    ml = fit.refit(reml=False)
-    if not ml.sigma > 0:
-        raise ValueError(
-            "profiles need a residual variance, and this model leaves none: it explains the "
-            "response exactly"
-        )
-    at = ml.objective, ml.optimum.theta, ml.sigma
-    found = coefficient_limits(*at, L, level) if len(L) else []
-    found += variance_limits(*at, level, components) if components else []
-    return [(f.estimate, f.lower, f.upper, f.note) for f in found]
-
-
 def variance_components(fit, *, level=0.95, information="observed"):
     """Variances of the random effects and of the residual with standard errors.
 
     Parameters
     ----------
-    fit : LMMFit
-        ``result_`` of a fitted MixedLinearRegressor.
+    fit : LMMFit or GLMMFit
+        ``result_`` of a fitted mixed model.
     level : float
         Of the limits, which are symmetric in the logarithm.
     information : {"observed", "expected"}
-        Second derivatives of the criterion, or their expectation.
+        Second derivatives of the criterion, or their expectation; of generalised models the former.
 
     Returns
     -------
     DataFrame
-        One row for every effect and last the residual: ``group, effect, variance, std_dev``, and of
-        the variance ``std_error, lower, upper``: NaN for a variance estimated as zero. Limits of
-        standard deviations, and correlations: :func:`confint`.
+        One row for every effect, and last the residual of a linear model: ``group, effect,
+        variance, std_dev``, and of the variance ``std_error, lower, upper``, which are NaN for a
+        variance estimated as zero. Limits of standard deviations, and correlations:
+        :func:`confint`.
 
     Raises
     ------
@@ -226,17 +172,15 @@ def variance_components(fit, *, level=0.95, information="observed"):
     1  Residual               2451.3     49.5
     """
     check_level(level)
+    own = limits_of(fit)
     rows = []
-    estimates = component_estimates(
-        fit.second_order, fit.layout, level=level, information=information
-    )
-    for own in estimates:
-        c, sd = own.component, own.estimate
-        if c.kind == "cor":
+    for e in own.estimates(level, information):
+        c, sd = e.component, e.estimate
+        if c.kind not in ("sd", "sigma"):
             continue
         group, effects = ("Residual", ("",)) if c.term is None else fit.source.random[c.term]
         effect = effects[c.effects[0] if c.effects else 0]
         # limits symmetric in the logarithm are squared with the estimate
-        rows.append([group, effect, sd**2, sd, 2 * sd * own.std_error, own.lower**2, own.upper**2])
+        rows.append([group, effect, sd**2, sd, 2 * sd * e.std_error, e.lower**2, e.upper**2])
     columns = ["group", "effect", "variance", "std_dev", "std_error", "lower", "upper"]
     return pd.DataFrame(rows, columns=columns)

@@ -26,7 +26,7 @@ COLUMNS = [
     "p-value (boundary)",
 ]
 # Share of the criterion by which optimisers may miss the optimum.
-_UNDONE = 1e-7
+UNDONE = 1e-7
 
 
 def likelihood_ratio_test(*models):
@@ -234,7 +234,7 @@ def _test(small, large):
             f"{names} are not nested: the larger model has nothing for {missing} of the smaller "
             "one, and the statistic has no chi-square distribution. Compare their AIC"
         ]
-    if statistic < -_UNDONE * max(1.0, abs(small.fit.deviance)):
+    if statistic < -UNDONE * max(1.0, abs(small.fit.deviance)):
         return {"Chisq": statistic, "Df": df}, [
             f"{large.formula!r} contains {small.formula!r} and fits worse, by {-statistic:.4g}: "
             "its fit has missed the optimum (a local one, or too few iterations)"
@@ -278,8 +278,13 @@ def _boundary_p(statistic, small, large):
         [more], [fewer] = added, gone
         r = small.n_effects(fewer)
         if large.n_effects(more) == r + 1 and small.term_within(fewer, large, more):
-            return float(0.5 * _chi2_sf(statistic, r) + 0.5 * _chi2_sf(statistic, r + 1))
+            return boundary_mixture(statistic, r)
     return np.nan
+
+
+def boundary_mixture(statistic, r):
+    """p-value of one more effect, its variance and r covariances: (chi2_r + chi2_(r+1)) / 2."""
+    return float(0.5 * _chi2_sf(statistic, r) + 0.5 * _chi2_sf(statistic, r + 1))
 
 
 def _without_common(source, other):

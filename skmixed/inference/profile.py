@@ -41,6 +41,8 @@ _BOUND = 1.0 - 1e-7
 _EDGE = 1.0 - 1e-4
 # The level is met this closely where it is found by its root.
 _LEVEL = 1e-8
+# A rise below this share of the level's, over half the distance again, is none.
+_FLAT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,28 @@ def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits
         own = Linear(np.eye(len(best.x))[-1])
         ends = Profile(f, own, best, stats.chi2.ppf(level, 1)).limits()
         found.append(_limits(ends, f.origin, sigma, f.n_evaluations, False))
+    return found
+
+
+def generalized_limits(f, parameters, level=0.95) -> list[Limits]:
+    """Limits of parameters of a generalised linear mixed model.
+
+    Parameters
+    ----------
+    f : GeneralizedDeviance
+    parameters : list of Component or Linear
+        Functions of f's x; a Component stands for its own.
+    level : float
+    """
+    best = minimum(f, f(f.start))
+    found = []
+    for parameter in parameters:
+        component = parameter if isinstance(parameter, Component) else None
+        psi = parameter if component is None else component.function
+        before = f.n_evaluations
+        ends = Profile(f, psi, best, stats.chi2.ppf(level, 1), component).limits()
+        positive = component is not None and component.kind == "sd"
+        found.append(_limits(ends, 0.0, 1.0, f.n_evaluations - before, positive))
     return found
 
 
@@ -207,6 +231,7 @@ class Profile:
         if point is None:
             return None
         merit, system = self._merit(point, lam, inverse)
+        improved = False
         for _ in range(25):
             if merit < _SOLVED:
                 return point
@@ -221,7 +246,11 @@ class Profile:
                         break
                 share *= 0.4
             else:
-                return None
+                point = None if improved else f.differenced(point)
+                if point is None:
+                    return None
+                improved = True
+                continue
             point, lam, merit, system = near, other, value, left
         return point if merit < _SOLVED else None
 
@@ -240,6 +269,11 @@ class Profile:
 
     def _saddle(self, point):
         """A direction in which the deviance falls at fixed psi, None at a minimum."""
+        way_out = self._falling(point)
+        sure = self.f.checked(point, way_out is None)
+        return way_out if sure is point else self._falling(sure)
+
+    def _falling(self, point):
         _, slope, bend = self.psi(point.x)
         scale = 1.0 / np.sqrt(np.maximum(np.abs(point.hessian.diagonal()), 1e-8))
         normal = slope * scale
@@ -306,9 +340,19 @@ class Profile:
                 return value, ""
             if value == edge and rise <= 0:
                 return sign, "the deviance stays below the level up to the bound"
+            if self._is_flat(known):
+                return sign * np.inf, "the deviance stays below the level however far"
             value = _next_root(known, sign)
             near = min(known[1:], key=lambda k: abs(k[0] - value))[2]
         return np.nan, "the limit was not found"
+
+    def _is_flat(self, known):
+        """Whether the profile of a parameter without bounds has come to its end below the level."""
+        if not isinstance(self.psi, Linear) or len(known) < 3 or known[-1][1] > 0:
+            return False
+        (first, *_), (before, lower, _), (last, rise, _) = known[0], known[-2], known[-1]
+        farther = abs(last - first) > 1.5 * abs(before - first)
+        return farther and abs(rise - lower) < _FLAT * np.sqrt(self.c)
 
 
 def _next_root(known, sign):

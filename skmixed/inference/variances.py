@@ -64,8 +64,7 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
     ValueError
         For other kinds of information.
     """
-    if information not in INFORMATION:
-        raise ValueError(f"information must be 'observed' or 'expected', got {information!r}")
+    check_information(information)
     found = []
     x = np.append(record.theta, 0.0)
     for component in variance_parameters(layout):
@@ -77,6 +76,12 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
             own = _estimate(component, component.function(x)[0], error, level)
         found.append(own.times(1.0 if component.kind == "cor" else record.sigma))
     return found
+
+
+def check_information(information):
+    """Raise ValueError for a kind of information that is none."""
+    if information not in INFORMATION:
+        raise ValueError(f"information must be 'observed' or 'expected', got {information!r}")
 
 
 def delta_estimate(component, x, covariance, level) -> ComponentEstimate:
@@ -96,7 +101,7 @@ def _estimate(component, value, error, level):
 def _is_at_bound(component, value):
     if component.kind == "cor":
         return not abs(value) < 1.0 - _AT_BOUND
-    if component.kind == "sigma":
+    if component.term is None:
         return False
     # in units of the effect's own covariate, which its row of M carries
     M = component.layout.terms[component.term].M

@@ -139,7 +139,9 @@ def variance_parameters(layout, sigma=True) -> list[Component]:
             for i in range(j + 1, term.size):
                 both = Correlation(at, B[i], B[j])
                 found.append(Component("cor", t, (i, j), both, layout))
-    return [*found, Component("sigma", None, (), Sigma(n), layout)] if sigma else found
+    if not sigma:
+        return found
+    return [*found, Component("sigma", None, (), Sigma(layout.n_theta), layout)]
 
 
 def _row_maps(layout, term, at):

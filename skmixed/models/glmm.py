@@ -119,6 +119,8 @@ class GLMMFit(MixedFit):
     group_modes : tuple of (s, l) arrays
         Conditional modes of every group.
     log_dispersion : float
+    covariance : (t + d, t + d) or None
+        Of theta and log dispersion, from the same Hessian; None where there is none.
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
@@ -127,6 +129,7 @@ class GLMMFit(MixedFit):
     family: Family | None = None
     group_modes: tuple = ()
     log_dispersion: float = 0.0
+    covariance: np.ndarray | None = None
     n_steps: int = 0
     n_agq: int = 1
     df_methods = ("asymptotic",)
@@ -140,6 +143,7 @@ class GLMMFit(MixedFit):
         """The model at an optimum of its approximated deviance."""
         objective, state = problem.objective, optimum.state
         _, theta, log_disp = objective.split(optimum.theta)
+        root, covariance = _information(objective, state)
         trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
         n_steps = objective.near.n_steps
         return cls(
@@ -147,7 +151,7 @@ class GLMMFit(MixedFit):
             basis=problem.basis,
             optimum=replace(optimum, theta=theta, state=None, trace=trace),
             factor=state.factor.without_rows(),
-            fixed_root=_information_root(objective, state),
+            fixed_root=root,
             gamma=state.mode.gamma,
             sigma=1.0,
             unit=1.0,
@@ -158,6 +162,7 @@ class GLMMFit(MixedFit):
             family=objective.rows.family,
             group_modes=tuple(t @ x for t, x in zip(state.T, state.mode.u, strict=True)),
             log_dispersion=log_disp,
+            covariance=covariance,
             n_steps=n_steps,
             n_agq=problem.n_agq,
             source=problem.source,
@@ -369,13 +374,16 @@ def _settled(objective, optimum):
                    n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
-def _information_root(objective, state):
-    """Root of half the Schur complement of the Hessian for gamma; the factor's own if joint."""
+def _information(objective, state):
+    """Root of the information on gamma, and the covariance of the other parameters.
+
+    Both from the Hessian; of the joint mode only the factor's own root is known.
+    """
     own = state.factor.fixed_root
-    if objective.joint or not len(own):
-        return own
+    if objective.joint:
+        return own, None
     scale, values, vectors = _scaled_eigen(own)
-    known = values > _FLAT * values[-1]
+    known = values > _FLAT * values.max(initial=0.0)
     half = scale[:, None] * vectors * np.sqrt(np.where(known, values, _UNKNOWN))
     steps = _unit_steps(
         objective, state, vectors[:, known] / scale[:, None] / np.sqrt(2.0 * values[known])
@@ -383,13 +391,15 @@ def _information_root(objective, state):
     try:
         H = hessian_by_differences(objective, state, steps)
     except (NoMode, NotPositiveDefinite):  # no likelihood there: the approximation has to do
-        return own
+        return own, None
     if not np.isfinite(H).all():
-        return own
+        return own, None
     r = int(known.sum())
     among, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
     half[:, known] @= _root(among - cross @ _inverse(rest) @ cross.T)
-    return _lower(half)
+    back = steps[objective.n_gamma :, r:]
+    covariance = 2.0 * back @ _inverse(rest - cross.T @ _inverse(among) @ cross) @ back.T
+    return _lower(half), covariance
 
 
 def _scaled_eigen(root):

@@ -17,6 +17,7 @@ from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
 from skmixed.models.structures import (
     SINGULAR,
+    Restricted,
     Structure,
     Unstructured,
     canonical_factor,
@@ -113,6 +114,30 @@ class CovarianceLayout:
             tuple(_as_slice(np.concatenate(at)) for at in places),
             n_theta,
         )
+
+    def restricted(self, t, space):
+        """The layout where term t has fewer effects.
+
+        Parameters
+        ----------
+        t : int
+        space : (s, k) array
+            The covariates of the fewer effects are ``z @ space``, z the user's covariates.
+        """
+        term, structures, places = self.terms[t], [], []
+        for g, group in enumerate(self.groups):
+            own = self.structures[g]
+            if g == term.group:
+                own = _within(self._terms_of(g), t, group.n_columns, space)
+            structures.append(own)
+            begin = places[-1].stop if places else 0
+            places.append(slice(begin, begin + own.n_params))
+        return replace(self, structures=tuple(structures), places=tuple(places),
+                       n_theta=places[-1].stop)  # fmt: skip
+
+    def _terms_of(self, g):
+        """{number: TermLayout} of the terms of a group."""
+        return {t: term for t, term in enumerate(self.terms) if term.group == g}
 
     def without_rows(self):
         """The layout without codes and covariates."""
@@ -261,6 +286,20 @@ class CovarianceLayout:
             for t in self._user_order
             for i, k in zip(*triangle(self.terms[t].size), strict=True)
         ]
+
+
+def _within(terms, t, n_columns, space):
+    """The Restricted structure of a group in which term t has the covariates z @ space."""
+    blocks, sizes = [], []
+    for number, term in terms.items():
+        block = np.zeros((n_columns, term.size))
+        block[term.columns] = np.eye(term.size)
+        if number == t:
+            inside = np.linalg.solve(term.M, space) if space.size else np.zeros((term.size, 0))
+            block = block @ np.linalg.qr(inside)[0]
+        blocks.append(block)
+        sizes.append(block.shape[1])
+    return Restricted(Unstructured(tuple(s for s in sizes if s)), np.hstack(blocks))
 
 
 def _as_slice(at):

@@ -111,7 +111,8 @@ class Unstructured(Structure):
         """Rows and columns (p,) of all parameters in the factor of the group."""
         rows = [at.start + i for at, _, i, _ in self._blocks]
         columns = [at.start + k for at, _, _, k in self._blocks]
-        return np.concatenate(rows), np.concatenate(columns)
+        none = np.zeros(0, dtype=np.intp)
+        return np.concatenate([none, *rows]), np.concatenate([none, *columns])
 
     @cached_property
     def _all(self):
@@ -221,6 +222,49 @@ class Unstructured(Structure):
         return replace(self, chart=None).from_factor(self.factor(phi))
 
 
+@dataclass(frozen=True, eq=False)
+class Restricted(Structure):
+    """Effects B e of fewer effects e, B (s, k), which have a structure of their own."""
+
+    inner: Structure
+    B: np.ndarray
+
+    @property
+    def n_params(self):
+        return self.inner.n_params
+
+    def factor(self, phi):
+        T = np.zeros((len(self.B),) * 2)
+        T[:, : self.B.shape[1]] = self.B @ self.inner.factor(phi)
+        return T
+
+    def from_factor(self, T):
+        inside = np.linalg.pinv(self.B) @ T
+        return self.inner.from_factor(canonical_factor(inside) if len(inside) else inside)
+
+    def tangents(self, phi):
+        return self.B @ self.inner.tangents(phi) @ self.B.T
+
+    def gradient(self, phi, G):
+        return self.inner.gradient(phi, self.B.T @ G @ self.B)
+
+    def directions(self, phi, c):
+        return np.einsum("sk,kpl->spl", self.B, self.inner.directions(phi, self.B.T @ c))
+
+    def curvature(self, phi, G):
+        return self.inner.curvature(phi, self.B.T @ G @ self.B)
+
+    def settled(self, phi, negligible):
+        return self.inner.settled(phi, negligible)
+
+    def recharted(self, phi):
+        found = self.inner.recharted(phi)
+        return None if found is None else (replace(self, inner=found[0]), found[1])
+
+    def upright(self, phi):
+        return self.inner.upright(phi)
+
+
 def triangle(s):
     """(i, k): rows and columns of a lower triangle (s, s), by column."""
     k, i = np.triu_indices(s)
@@ -249,7 +293,7 @@ def canonical_factor(A, negligible=SINGULAR):
     Where A is singular the columns of L that belong to no new direction are exactly zero.
     """
     if len(A) == 1:
-        return np.abs(A)
+        return np.abs(A) if A.shape[1] == 1 else np.linalg.norm(A, axis=1, keepdims=True)
     L = np.linalg.qr(A.T, mode="r").T
     L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
     size = np.sqrt(np.einsum("ij,ij->i", A, A))

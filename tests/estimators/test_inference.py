@@ -160,6 +160,8 @@ def test_bad_contrasts(model):
         model.contrast({"days": 1})
     with pytest.raises(ValueError, match=r"one coefficient for each of the 2 parameters.*\(3,\)"):
         model.contrast([1, 2, 3])
+    with pytest.raises(ValueError, match="there is nothing to test"):
+        model.contrast([[1, 0], [0, 0]])
     with pytest.raises(ValueError, match="K contains NaN or infinity"):
         model.contrast({"Days": np.inf})
     with pytest.raises(ValueError, match="one coefficient for each of the 2 parameters"):
@@ -207,6 +209,19 @@ def test_intervals_and_components_are_those_of_the_functions(model):
     assert components["variance"].iloc[-1] == pytest.approx(model.sigma_**2, rel=1e-5)
     with pytest.raises(ValueError, match="level must lie between 0 and 1"):
         model.confint(level=1.2)
+
+
+def test_profiles_of_a_generalised_model_need_its_rows(general, counts):
+    """R, glmmTMB: confint(m, "period2", method = "profile")."""
+    limits = general.confint("period[T.2]", method="profile", X=counts)[["lower", "upper"]]
+    np.testing.assert_allclose(limits.loc["period[T.2]"], [-1.616758, -0.407780], rtol=1e-4)
+    with pytest.raises(ValueError, match="rows"):
+        general.confint("period[T.2]", method="profile")
+    with pytest.raises(ValueError, match="not the rows that the model was fitted to"):
+        general.confint("period[T.2]", method="profile", X=counts[::-1])
+    table = general.confint(["period[T.2]", "sd_(Intercept)|herd"])
+    own = general.coefficients().loc["period[T.2]"]
+    np.testing.assert_allclose(table.iloc[0], own[["estimate", "lower", "upper"]], rtol=1e-8)
 
 
 def test_intervals_leave_out_what_the_fit_left_out(sleep):

@@ -101,6 +101,11 @@ def reference_of():
 
 
 @pytest.fixture(scope="session")
+def inference_folder():
+    return FOLDER
+
+
+@pytest.fixture(scope="session")
 def plain_name():
     return _plain_name
 

@@ -7,7 +7,7 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.models.lmm import ProfiledDeviance
-from skmixed.models.structures import Structure, Unstructured, canonical_factor
+from skmixed.models.structures import Restricted, Structure, Unstructured, canonical_factor
 
 
 class CompoundSymmetry(Structure):
@@ -40,8 +40,13 @@ def _chart(rng):
     return V
 
 
-@pytest.fixture(params=["upright", "rotated", "compound symmetry"])
+@pytest.fixture(params=["upright", "rotated", "restricted", "compound symmetry"])
 def structure(request):
+    if request.param == "restricted":
+        B = np.zeros((4, 3))
+        B[:3, :2] = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 2)))[0]
+        B[3, 2] = 1.0
+        return Restricted(Unstructured((2, 1)), B)
     if request.param == "compound symmetry":
         return CompoundSymmetry(4)
     rotated = request.param == "rotated"

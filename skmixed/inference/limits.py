@@ -1,0 +1,216 @@
+"""Wald and profile limits of all parameters of a fit, linear or generalised.
+
+Limits are tuples (estimate, lower, upper, note), the note empty for an ordinary one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from skmixed.inference.degrees_of_freedom import METHODS, row_tests
+from skmixed.inference.deviances import GeneralizedDeviance
+from skmixed.inference.profile import (
+    Linear,
+    coefficient_limits,
+    generalized_limits,
+    variance_limits,
+)
+from skmixed.inference.variances import (
+    ComponentEstimate,
+    check_information,
+    component_estimates,
+    delta_estimate,
+)
+from skmixed.models.components import Component, Sigma, variance_parameters
+from skmixed.models.glmm import GLMMFit, Problem
+from skmixed.models.lmm import LMMFit
+from skmixed.models.separation import SeparatedFit
+
+_AT_BOUND = "estimated at its bound, where it has no standard error"
+_NO_HESSIAN = "the fit has no Hessian, so that there is no standard error"
+
+
+def limits_of(fit, problem=None):
+    """What knows the limits of a fit."""
+    return GeneralizedLimits(fit, problem) if isinstance(fit, GLMMFit) else LinearLimits(fit)
+
+
+@dataclass(frozen=True)
+class LinearLimits:
+    """Limits of a linear mixed model."""
+
+    fit: LMMFit
+
+    @cached_property
+    def components(self):
+        """Standard deviations, correlations, and sigma."""
+        return variance_parameters(self.fit.layout)
+
+    def checked_ddf(self, ddf):
+        """The degrees of freedom asked for."""
+        ddf = "satterthwaite" if ddf is None else ddf
+        if ddf not in METHODS:
+            raise ValueError(f"ddf must be one of {', '.join(METHODS)}, got {ddf!r}")
+        return ddf
+
+    def wald_rows(self, rows, level, ddf):
+        """Limits of linear functions rows (d, r) of the coefficients of the kept columns."""
+        if not len(rows):
+            return []
+        fit, L = self.fit, rows @ self.fit.basis.to_coef
+        if ddf in ("residual", "asymptotic"):  # without a record, which copies may lack
+            error = fit.sigma * np.linalg.norm(fit.unscaled_on_basis(L), axis=1)
+            df = fit.n_obs - fit.rank if ddf == "residual" else np.inf
+            return _wald(L @ fit.gamma, error, df, level)
+        tests = row_tests(fit.second_order, fit.gamma, L, ddf)
+        return _wald(tests.estimate, tests.std_error, tests.df, level)
+
+    def estimates(self, level, information="observed"):
+        """ComponentEstimate of every component."""
+        record = self.fit.second_order
+        return component_estimates(record, self.fit.layout, level=level, information=information)
+
+    def wald(self, components, level):
+        """Limits of components."""
+        return _chosen(self.estimates(level), components) if components else []
+
+    def profile(self, rows, components, level):
+        """Profile limits of rows, then of components."""
+        ml = self.fit.refit(reml=False)
+        if not ml.sigma > 0:
+            raise ValueError(
+                "profiles need a residual variance, and this model leaves none: it has as many "
+                "parameters as the rows can tell apart"
+            )
+        at = ml.objective, ml.optimum.theta, ml.sigma
+        found = coefficient_limits(*at, rows @ ml.basis.to_coef, level) if len(rows) else []
+        found += variance_limits(*at, level, components) if components else []
+        return _plain(found)
+
+
+@dataclass(frozen=True)
+class GeneralizedLimits:
+    """Limits of a generalised linear mixed model; profiles need its Problem with the rows."""
+
+    fit: GLMMFit
+    problem: Problem | None = None
+
+    @cached_property
+    def components(self):
+        """Standard deviations, correlations, and the dispersion if the family has one."""
+        layout, name = self.fit.layout, self.fit.family.dispersion
+        found = variance_parameters(layout, sigma=False)
+        if name is None:
+            return found
+        return [*found, Component(name, None, (), Sigma(layout.n_theta), layout)]
+
+    def checked_ddf(self, ddf):
+        """The degrees of freedom asked for: there are none."""
+        if ddf not in (None, "asymptotic"):
+            raise ValueError(
+                f"ddf of a generalised model is 'asymptotic', got {ddf!r}{self.fit.no_other_df}"
+            )
+        return ddf
+
+    def wald_rows(self, rows, level, ddf):
+        """Limits of linear functions rows (d, r) of the coefficients of the kept columns."""
+        if not len(rows):
+            return []
+        fit = self.fit
+        K = np.zeros((len(rows), len(fit.names)))
+        K[:, fit.basis.kept] = rows
+        error = fit.scale * np.linalg.norm(fit.unscaled(K), axis=1)
+        return _wald(rows @ fit.beta, error, np.inf, level)
+
+    def estimates(self, level, information="observed"):
+        """ComponentEstimate of every component."""
+        check_information(information)
+        fit = self.fit
+        if information == "expected":
+            raise ValueError(
+                "the expected information of a generalised model's variances is not known: use "
+                "information='observed'"
+            )
+        x = np.append(fit.optimum.theta, fit.log_dispersion)
+        if fit.covariance is None:
+            values = [abs(c.function(x)[0]) for c in self.components]
+            return [ComponentEstimate(c, v, *[np.nan] * 3)
+                    for c, v in zip(self.components, values, strict=True)]  # fmt: skip
+        x = x[: len(fit.covariance)]
+        return [delta_estimate(c, x, fit.covariance, level) for c in self.components]
+
+    def wald(self, components, level):
+        """Limits of components."""
+        missing = _NO_HESSIAN if self.fit.covariance is None else _AT_BOUND
+        return _chosen(self.estimates(level), components, missing)
+
+    def profile(self, rows, components, level):
+        """Profile limits of rows, then of components."""
+        f = GeneralizedDeviance(self._objective(), self.fit)
+        t = self.fit.layout.n_theta
+        parameters = [_padded(row, t, len(f.start)) for row in rows @ self.fit.basis.to_coef]
+        log_dispersion = Linear(np.eye(len(f.start))[-1])
+        parameters += [log_dispersion if c.term is None else c for c in components]
+        found = _plain(generalized_limits(f, parameters, level))
+        for at, c in enumerate(components, start=len(rows)):
+            if c.term is None:
+                *values, note = found[at]
+                found[at] = *np.exp(values), note
+        return found
+
+    def _objective(self):
+        """The objective of the fit, with its rows."""
+        if self.problem is None:
+            raise ValueError(
+                "profiles of a generalised model need its rows, which a fit does not keep: give "
+                "the X and y that it was fitted to"
+            )
+        if isinstance(self.fit, SeparatedFit):
+            raise ValueError(
+                "the outcomes separate, so that the likelihood has no maximum and a profile no "
+                "limits: merge categories, or leave columns out"
+            )
+        own, given = self.fit.source, self.problem.source
+        if (own.rows, own.response, own.weights) != (given.rows, given.response, given.weights):
+            raise ValueError("these are not the rows that the model was fitted to")
+        return profiled_objective(self.problem)
+
+
+def profiled_objective(problem):
+    """The objective with the fixed effects among its parameters."""
+    objective = problem.objective
+    if not objective.joint:
+        return objective
+    if objective.n_theta:
+        raise ValueError(
+            "n_agq=0 estimates fixed effects at the joint mode, where the likelihood is no "
+            "maximum: fit with n_agq=1 for profiles"
+        )
+    return replace(objective, joint=False)
+
+
+def _padded(row, before, size):
+    """A row on gamma as a linear function of x."""
+    slope = np.zeros(size)
+    slope[before : before + len(row)] = row
+    return Linear(slope)
+
+
+def _wald(estimate, error, df, level):
+    reach = error * stats.t.isf((1.0 - level) / 2.0, df)
+    return [(b, b - half, b + half, "") for b, half in zip(estimate, reach, strict=True)]
+
+
+def _plain(found):
+    return [(f.estimate, f.lower, f.upper, f.note) for f in found]
+
+
+def _chosen(estimates, components, missing=_AT_BOUND):
+    """Limits of components from the estimates of all."""
+    by_name = {(e.component.kind, e.component.term, e.component.effects): e for e in estimates}
+    own = [by_name[c.kind, c.term, c.effects] for c in components]
+    return [(e.estimate, e.lower, e.upper, missing if np.isnan(e.std_error) else "") for e in own]
