@@ -13,9 +13,10 @@ import matplotlib
 matplotlib.use("Agg")
 
 from skmixed import MixedLinearRegressor
-from skmixed.datasets import load_penicillin, load_scotssec, load_sleepstudy
+from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
 from skmixed.plotting import (
     CaterpillarDisplay,
+    MarginalMeansDisplay,
     NormalQuantileDisplay,
     RandomEffectsDisplay,
     ShrinkageDisplay,
@@ -40,6 +41,10 @@ def displays():
     pupils = load_scotssec().frame
     schools = MixedLinearRegressor("attain ~ verbal + sex + (1 | primary)").fit(pupils)
     yield "quantiles", NormalQuantileDisplay.from_estimator(schools)
+
+    formula = "angle ~ recipe * temperature + (1 | recipe:replicate)"
+    cake = MixedLinearRegressor(formula).fit(load_cake().frame)
+    yield "means", MarginalMeansDisplay.from_estimator(cake, "temperature", by="recipe")
 
 
 def main():

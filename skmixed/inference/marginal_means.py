@@ -9,18 +9,17 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import looks_numeric
 from skmixed.families import Family as Distribution
 from skmixed.inference.adjust import Family, adjusted_p_values, check_method, critical_values
 from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.intervals import check_level
+from skmixed.inference.joint import joint_table
 from skmixed.inference.letters import compact_letters
-from skmixed.inference.noted import NotedTable
-from skmixed.inference.numbers import column, common_decimals
+from skmixed.inference.means_text import notes_of, text_of
+from skmixed.inference.row_labels import control_labels, named_index, names_among, row_labels
 from skmixed.inference.tables import as_html, as_text, wrapped
 from skmixed.models.marginal import mean_limits
-from skmixed.models.questions import estimable_part
 
 SCALES = ("link", "response")
 # Links whose differences are logarithms, and what is left when the logarithm is taken back.
@@ -28,13 +27,6 @@ _RATIOS = {"log": "ratios", "logit": "odds ratios"}
 _PAIRS = ("pairwise", "revpairwise")
 # Eigenvalues of a correlation matrix below this are zeros.
 _DEPENDENT = 1e-9
-LOST_NOTE = "Tested is the part of them that is estimable: {}."
-_DDF = {
-    "satterthwaite": "Satterthwaite",
-    "kenward_roger": "Kenward-Roger",
-    "residual": "residual",
-    "asymptotic": "infinite (z tests)",
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,9 @@ class MarginalMeans:
         Adjustment of p-values and limits for the size of each family.
     distribution : Family or None
         Takes means to the response scale; None where both scales are one.
-    logs : bool
-        Whether the rows are differences of logarithms, so that the response scale has ratios.
+    compared : str
+        The method of contrasts; empty for means and trends. Those of logarithms (links log and
+        logit) are ratios on the response scale.
     n_means : tuple of int
         How many means each family compares.
     remarks : tuple of str
@@ -83,7 +76,7 @@ class MarginalMeans:
     scale: str = "link"
     adjust: str = "none"
     distribution: Distribution | None = None
-    logs: bool = False
+    compared: str = ""
     n_means: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -103,7 +96,7 @@ class MarginalMeans:
     def _frame(self):
         tests = self._tests
         p, reach = np.full((2, len(self.index)), np.nan)
-        for own, family in zip(self._families, self._judged(tests), strict=True):
+        for own, family in zip(self.families, self._judged(tests), strict=True):
             p[own] = adjusted_p_values(family, self.adjust)
             reach[own] = critical_values(family, self.adjust, self.level)
         estimate = tests.estimate + self.offset
@@ -114,8 +107,8 @@ class MarginalMeans:
         statistic = "z" if self.ddf == "asymptotic" else "t"
         columns = {"estimate": shown, "std_error": error, "df": tests.df, statistic: tests.t,
                    "p_value": p, "lower": lower, "upper": upper}  # fmt: skip
-        if not self._estimable.all():
-            columns["estimable"] = self._estimable
+        if not self.estimable.all():
+            columns["estimable"] = self.estimable
         return pd.DataFrame(columns, index=self.index)
 
     @property
@@ -131,11 +124,12 @@ class MarginalMeans:
     @cached_property
     def _covariance(self):
         vcov = self.effects.covariance(np.nan_to_num(self.K), self.ddf)
-        vcov[~self._estimable] = vcov[:, ~self._estimable] = np.nan
+        vcov[~self.estimable] = vcov[:, ~self.estimable] = np.nan
         return vcov
 
     @cached_property
-    def _estimable(self):
+    def estimable(self) -> np.ndarray:
+        """(m,) bool: rows that the data determine."""
         lost = np.isnan(self.K).any(axis=1)
         return self.effects.is_estimable(np.nan_to_num(self.K)) & ~lost
 
@@ -146,11 +140,11 @@ class MarginalMeans:
     def _tests_of(self, null):
         K = np.nan_to_num(self.K)
         tests = self.effects.row_tests(K, self.ddf, rhs=null - self.offset)
-        return tests.where(self._estimable)
+        return tests.where(self.estimable)
 
     @cached_property
-    def _families(self):
-        """Rows of every family."""
+    def families(self) -> list[np.ndarray]:
+        """Positions of the rows of every family."""
         if not self.by:
             return [np.arange(len(self.index))]
         keys = self.index.to_frame(index=False)[list(self.by)]
@@ -159,7 +153,7 @@ class MarginalMeans:
 
     def _judged(self, tests):
         """Every family as its adjustment takes it."""
-        for k, own in enumerate(self._families):
+        for k, own in enumerate(self.families):
             correlation, rank = None, None
             if self.adjust in ("mvt", "scheffe"):
                 correlation, rank = _correlation(self._covariance[np.ix_(own, own)])
@@ -171,7 +165,7 @@ class MarginalMeans:
         if self.scale == "link" or self.distribution is None:
             return estimate, error, lower, upper
         with np.errstate(all="ignore"):
-            if self.logs:
+            if self.compared:
                 ratio = np.exp(estimate)
                 return ratio, ratio * error, np.exp(lower), np.exp(upper)
             link = self.distribution.link
@@ -221,47 +215,37 @@ class MarginalMeans:
             For an unknown method, adjustment, reference or ``by``, and where a family has no two
             means to compare.
         """
-        by = self.by if by is None else _names(by, self.index.names, "by")
-        own = replace(self, by=by)
-        ratio = self._ratio
-        blocks, rows, names, sizes, suits = [], [], [], [], "none"
-        for at in own._families:
-            labels, levels = own._labels(at)
-            chosen = None if ref is None else _control(ref, levels, labels)
-            family = contrast_family(method, labels, ref=chosen, ratio=ratio is not None)
-            blocks.append(at)
-            rows.append(family.K)
-            names += [(*own._group(at), name) for name in family.names]
-            sizes.append(len(at))
-            suits = family.adjust
+        by = self.by if by is None else names_among(by, self.index.names, "by")
+        own, ratio = replace(self, by=by), self._ratio
+        found = [own._among(at, method, ref, ratio) for at in own.families]
+        pairs = list(zip(own.families, found, strict=True))
+        names = [(*own._group(at), name) for at, family in pairs for name in family.names]
         if not names:
             raise ValueError(
                 f"contrast {method!r} needs two means or more in a family, and every family of "
                 f"{self.title!r} has one"
             )
-        adjust = suits if adjust is None else adjust
-        check_method(adjust)
-        if adjust == "tukey" and method not in _PAIRS:
-            raise ValueError(
-                "adjust='tukey' is for all pairs of one set of means (method='pairwise'), got "
-                f"method={method!r}: take 'mvt', 'sidak' or 'holm'"
-            )
-        K = np.vstack([_combined(C, self.K[at]) for C, at in zip(rows, blocks, strict=True)])
-        offset = np.concatenate([C @ self.offset[at] for C, at in zip(rows, blocks, strict=True)])
         kind = method if isinstance(method, str) else "custom"
-        name = "contrast" if "contrast" not in by else f"contrast{len(by)}"
+        label = "contrast" if "contrast" not in by else f"contrast{len(by)}"
         return replace(
             own,
-            index=named_index(names, (*by, name)),
-            K=K,
-            offset=offset,
-            title=f"Contrasts ({kind}) of {_lowered(self.title)}",
+            index=named_index(names, (*by, label)),
+            K=np.vstack([_combined(family.K, self.K[at]) for at, family in pairs]),
+            offset=np.concatenate([family.K @ self.offset[at] for at, family in pairs]),
+            title=f"Contrasts ({kind}) of {self.title[:1].lower()}{self.title[1:]}",
             scale="link" if ratio is None else self.scale,
-            adjust=adjust,
-            logs=ratio is not None,
-            n_means=tuple(size for size, C in zip(sizes, rows, strict=True) if len(C)),
-            remarks=(*self.remarks, *self._about_scale(ratio)),
+            adjust=_checked(found[0].adjust if adjust is None else adjust, kind),
+            distribution=None if ratio is None else self.distribution,
+            compared=kind,
+            n_means=tuple(len(at) for at, family in pairs if family.names),
+            remarks=tuple(dict.fromkeys((*self.remarks, *self._about_scale(ratio)))),
         )
+
+    def _among(self, at, method, ref, ratio):
+        """The contrasts of one family."""
+        labels, levels = row_labels(self._own_levels(at))
+        control = None if ref is None else control_labels(ref, levels, labels)
+        return contrast_family(method, labels, ref=control, ratio=ratio is not None)
 
     def pairs(self, *, adjust=None, by=None, reverse=False) -> MarginalMeans:
         """All differences between two rows of a family, the earlier minus the later one.
@@ -295,7 +279,7 @@ class MarginalMeans:
             return self._joint(null)
         tests = self._tests_of(null)
         p = np.full(len(self.index), np.nan)
-        for own, family in zip(self._families, self._judged(tests), strict=True):
+        for own, family in zip(self.families, self._judged(tests), strict=True):
             p[own] = adjusted_p_values(family, self.adjust)
         statistic = "z" if self.ddf == "asymptotic" else "t"
         columns = {"estimate": tests.estimate + self.offset, "std_error": tests.std_error,
@@ -304,7 +288,7 @@ class MarginalMeans:
 
     def _joint(self, null):
         keys, tests = [], []
-        for own in self._families:
+        for own in self.families:
             known = own[~np.isnan(self.K[own]).any(axis=1)]
             keys.append(self._group(own) or ("all",))
             tests.append((self.K[known], null - self.offset[known]))
@@ -328,12 +312,12 @@ class MarginalMeans:
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}")
         found = np.full(len(self.index), "", dtype=object)
-        if max(map(len, self._families)) < 2:
+        if max(map(len, self.families)) < 2:
             return pd.Series("a", index=self.index, name="letters")
         pairs = self.contrast("pairwise", adjust=adjust)
         p, begin = pairs._frame["p_value"].to_numpy(), 0
         values = self._tests.estimate + self.offset
-        for own in self._families:
+        for own in self.families:
             m = len(own) * (len(own) - 1) // 2
             found[own] = compact_letters(p[begin : begin + m] < alpha, values[own])
             begin += m
@@ -351,12 +335,14 @@ class MarginalMeans:
         """
         level = self.level if level is None else level
         check_level(level)
-        if adjust is not None:
-            check_method(adjust)
-            if adjust == "tukey" and self.adjust != "tukey":
-                raise ValueError("adjust='tukey' is for pairs(): take 'mvt', 'sidak' or 'holm'")
+        adjust = self.adjust if adjust is None else _checked(adjust, self.compared)
+        if scale not in (None, self.scale) and (self.compared or self.distribution is None):
+            raise ValueError(
+                "only means have another scale: take emmeans(..., scale='response') and then its "
+                "contrasts; trends and differences belong to the link scale"
+            )
         scale = self.scale if scale is None else check_scale(scale)
-        return replace(self, level=level, adjust=adjust or self.adjust, scale=scale)
+        return replace(self, level=level, adjust=adjust, scale=scale)
 
     # Names
 
@@ -365,17 +351,9 @@ class MarginalMeans:
         frame = self.index[own[:1]].to_frame(index=False)
         return tuple(frame[name].iloc[0] for name in self.by)
 
-    def _labels(self, own):
-        """(labels, levels) of rows within their family; numbers have the factor before them."""
-        frame = self.index[own].to_frame(index=False).drop(columns=list(self.by))
-        plain = {name: not looks_numeric(frame[name]) for name in frame}
-        texts = [
-            frame[name].map(lambda v, n=name: str(v) if plain[n] else f"{n}{_short(v)}").tolist()
-            for name in frame
-        ]
-        levels = [row if len(row) > 1 else row[0] for row in frame.itertuples(False, None) if row]
-        labels = [" ".join(parts) for parts in zip(*texts, strict=True)]
-        return (labels, levels) if labels else (["mean"] * len(own), ["mean"] * len(own))
+    def _own_levels(self, own):
+        """The other levels of the rows of a family."""
+        return self.index[own].to_frame(index=False).drop(columns=list(self.by))
 
     @property
     def _ratio(self):
@@ -394,78 +372,19 @@ class MarginalMeans:
     # Text
 
     def __str__(self) -> str:
-        return "\n\n".join([self.title, as_text(self._text), "\n".join(map(wrapped, self.notes))])
+        return "\n\n".join(
+            [self.title, as_text(text_of(self._frame)), "\n".join(map(wrapped, self.notes))]
+        )
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(self.title, self._text, self.notes)
-
-    @property
-    def _text(self):
-        """The table with numbers as text: estimates and their limits with the same decimals."""
-        table = self._frame.copy()
-        decimals = common_decimals(table["std_error"], 4)
-        for name in table.columns:
-            if name in ("estimate", "std_error", "lower", "upper"):
-                table[name] = column(table[name], 5, decimals, missing=".")
-            elif name in ("df", "t", "z"):
-                text = column(table[name], decimals=2, missing=".")
-                table[name] = np.where(np.isinf(table[name]), "inf", text)
-        return table
+        return as_html(self.title, text_of(self._frame), self.notes)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences below the table: what was averaged, how it was tested."""
-        p = f"Degrees of freedom: {_DDF[self.ddf]}. Confidence level: {self.level:g}."
-        found = [*self.remarks, p]
-        if self.adjust != "none":
-            found.append(self._about_adjustment())
-        if self.scale == "response" and self.distribution is not None:
-            found.append(f"Tests are on the {self.distribution.link.name} scale.")
-        lost = int((~self._estimable).sum())
-        if lost:
-            verb = "is" if lost == 1 else "are"
-            found.append(
-                f"{lost} of {len(self.index)} rows {verb} not estimable: combinations of levels "
-                "without data leave them undetermined."
-            )
-        return (*found, *self.effects.notes(self.ddf))
-
-    def _about_adjustment(self):
-        sizes = sorted({len(own) for own in self._families})
-        size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        text = f"p-values and limits: {self.adjust}, families of {size}"
-        if self.adjust == "tukey":
-            means = sorted({str(n) for n in self.n_means}, key=int)
-            text += f" pairs of {' to '.join(means[:: max(len(means) - 1, 1)])} means"
-        if self.adjust not in _OWN_LIMITS:
-            text += " (limits: bonferroni)"
-        return text + "."
-
-
-_OWN_LIMITS = ("tukey", "dunnettx", "mvt", "scheffe", "bonferroni", "sidak")
-
-
-def joint_table(effects, tests, index, ddf) -> NotedTable:
-    """Table of F tests, of chi-square tests where they have no denominator.
-
-    ``tests`` holds (K, rhs) for each row, of which the estimable part is tested.
-    """
-    rows, lost = [], []
-    for name, (K, rhs) in zip(index, tests, strict=True):
-        A = estimable_part(effects.fit, K)
-        lost += [name] * (len(A) < len(K))
-        rows.append(effects.joint_test(A @ K, ddf, rhs=A @ rhs))
-    notes = effects.notes(ddf)
-    if lost:
-        names = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
-        notes = (*notes, LOST_NOTE.format(names))
-    if ddf == "asymptotic":
-        found = [(t.df_num * t.F, t.df_num, t.p_value) for t in rows]
-        return NotedTable.of(found, ["chi2", "df", "p_value"], index, notes)
-    found = [(t.df_num, t.df_den, t.F, t.p_value) for t in rows]
-    return NotedTable.of(found, ["num_df", "den_df", "F", "p_value"], index, notes)
+        return notes_of(self)
 
 
 def check_scale(scale):
@@ -473,6 +392,17 @@ def check_scale(scale):
     if scale not in SCALES:
         raise ValueError(f"scale must be 'link' or 'response', got {scale!r}")
     return scale
+
+
+def _checked(adjust, compared):
+    """An adjustment that exists and suits what is compared."""
+    check_method(adjust)
+    if adjust == "tukey" and compared not in _PAIRS:
+        raise ValueError(
+            "adjust='tukey' is for all pairs of one set of means, contrast('pairwise'), got "
+            f"{compared or 'means'!r}: take 'mvt', 'sidak' or 'holm'"
+        )
+    return adjust
 
 
 def _combined(C, K):
@@ -491,33 +421,3 @@ def _correlation(vcov):
     known = ~np.isnan(size)
     values = np.linalg.eigvalsh(R[np.ix_(known, known)]) if known.any() else np.zeros(0)
     return R, int((values > _DEPENDENT * len(values)).sum())
-
-
-def named_index(keys, names):
-    """An Index of tuples; of one level each where there is one name."""
-    if len(names) == 1:
-        return pd.Index([key[0] for key in keys], name=names[0])
-    return pd.MultiIndex.from_tuples(keys, names=names)
-
-
-def _names(by, known, what):
-    wanted = (by,) if isinstance(by, str) else tuple(by)
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"{what} must be among {', '.join(map(str, known))}, got {name!r}")
-    return wanted
-
-
-def _control(ref, levels, labels):
-    """Labels of the reference levels, which may be given as levels or as labels."""
-    several = ref if isinstance(ref, list) else [ref]
-    found = [labels[levels.index(own)] if own in levels else own for own in several]
-    return found
-
-
-def _short(value):
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _lowered(title):
-    return title[:1].lower() + title[1:]

@@ -8,13 +8,13 @@ from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.grid import ReferenceGrid, check_name
 from skmixed.inference.intervals import check_level
+from skmixed.inference.joint import joint_table
 from skmixed.inference.marginal_means import (
     MarginalMeans,
     check_scale,
-    joint_table,
-    named_index,
 )
 from skmixed.inference.noted import NotedTable
+from skmixed.inference.row_labels import named_index
 
 
 def emmeans(
@@ -257,13 +257,22 @@ class _Question:
         check_level(level)
         title = what + (f" of {', '.join(self.names)}" if self.names else "")
         title += f" by {', '.join(self.by)}" if self.by else ""
-        remarks = ()
-        if rows.averaged:
-            remarks = (f"Averaged over {', '.join(rows.averaged)} (weights: {weights}).",)
+        remarks = (self._averaging(rows.averaged, weights),) if rows.averaged else ()
         return MarginalMeans(
             self.effects, rows.index, rows.K, rows.offset, title, self.by,
             self.effects.method(ddf), level, remarks=remarks, **more,
         )  # fmt: skip
+
+
+    def _averaging(self, averaged, weights):
+        """What was averaged over, and whether that depends on what was asked for."""
+        own = {*self.names, *self.by}
+        terms = [t.variables for t in self.effects.fit.terms if not own.isdisjoint(t.variables)]
+        both = [name for name in averaged if any(name in variables for variables in terms)]
+        text = f"Averaged over {', '.join(averaged)} (weights: {weights})"
+        if not both:
+            return text + "."
+        return f"{text}; the model has interactions with {', '.join(both)}."
 
 
 def _split(specs, known):

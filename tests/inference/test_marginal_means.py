@@ -247,6 +247,12 @@ def test_options_of_a_table(additive):
     assert (wide.frame["lower"] < means.frame["lower"]).all()
     np.testing.assert_allclose(wide.frame["p_value"], np.minimum(3 * means.frame["p_value"], 1))
     np.testing.assert_array_equal(wide.frame["estimate"], means.frame["estimate"])
+    pairs = means.pairs(adjust="holm").summary(adjust="tukey").frame
+    pd.testing.assert_frame_equal(pairs, means.pairs().frame)
+    with pytest.raises(ValueError, match="all pairs of one set"):
+        means.summary(adjust="tukey")
+    with pytest.raises(ValueError, match="only means have another scale"):
+        means.pairs().summary(scale="response")
 
 
 # What the data do not determine
@@ -277,6 +283,7 @@ def test_no_contrast_is_estimable(full):
     assert effects.frame["estimate"].isna().all()
     assert "3 of 3 rows are not estimable" in str(effects)
     joint = effects.test(joint=True)
+    assert "Tested is the part of them that is estimable: all" in str(joint)
     assert joint.loc["all", "num_df"] == 1  # B against C is left
 
 
@@ -430,7 +437,7 @@ def test_batches_of_grid_rows_make_no_difference(full, monkeypatch):
 # Text
 
 
-def test_text(additive):
+def test_text(additive, full):
     text = str(emmeans(additive, "recipe", by="temperature").pairs())
     for part in (
         "Contrasts (pairwise) of marginal means of recipe by temperature", "std_error",
@@ -440,5 +447,9 @@ def test_text(additive):
         assert part in text
     means = emmeans(additive, "recipe")
     assert "Averaged over temperature (weights: equal)." in repr(means)
+    text = repr(emmeans(full, "recipe"))
+    assert "(weights: equal); the model has interactions with temperature." in text.replace(
+        "\n", " "
+    )
     assert "<table" in means._repr_html_()
     assert "(limits: bonferroni)" in str(means.pairs(adjust="holm"))

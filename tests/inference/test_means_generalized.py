@@ -156,6 +156,30 @@ def test_other_links_have_no_ratios(family, link):
     assert f"on the {link.name} scale" in str(means.pairs())
 
 
+def test_the_scale_of_means_can_be_changed(generalised):
+    _, model = generalised("cbpp_binomial")
+    means = emmeans(model, "period")
+    other = emmeans(model, "period", scale="response")
+    np.testing.assert_array_equal(means.summary(scale="response").frame, other.frame)
+    np.testing.assert_array_equal(other.summary(scale="link").frame, means.frame)
+    for differences in (means.pairs(), other.pairs(), emmeans(model, "period").contrast("eff")):
+        scale = {"link": "response", "response": "link"}[differences.scale]
+        with pytest.raises(ValueError, match="only means have another scale"):
+            differences.summary(scale=scale)
+
+
+def test_ratios_of_ratios(generalised):
+    _, model = generalised("verbagg_binomial")
+    odds = emmeans(model, "btype", by="situ", scale="response").pairs(adjust="none")
+    found = odds.contrast("pairwise", by="contrast", adjust="none")
+    values = odds.frame["estimate"].unstack("situ")
+    expected = values.iloc[:, 0] / values.iloc[:, 1]
+    np.testing.assert_allclose(
+        found.frame["estimate"].to_numpy(), expected[found.index.get_level_values(0)], rtol=1e-9
+    )
+    assert str(found).count("Contrasts are odds ratios") == 1
+
+
 def test_degrees_of_freedom_of_generalised_models(generalised):
     _, model = generalised("cbpp_binomial")
     with pytest.raises(ValueError, match="ddf must be 'asymptotic' here, got 'satterthwaite'"):
