@@ -24,8 +24,10 @@ def shares_of(model, mean=None) -> VarianceShares:
     for term, square in zip(fit.layout.terms, moments.random, strict=True):
         own = fit.sigma * T[term.group][term.columns, term.columns]
         random += float(np.sum((own @ own.T) * square))
-    family = fit.family
-    if family.name == "gaussian" and family.link.name == "identity":
+    family = getattr(fit, "family", None)
+    if family is None:
+        residual = fit.sigma**2
+    elif (family.name, family.link.name) == ("gaussian", "identity"):
         residual = fit.dispersion
     else:
         residual = link_variance(family.name, family.link.name, mean)
