@@ -61,6 +61,10 @@ class Problem:
     source: Source
     n_agq: int
 
+    def threads(self):
+        """Context with as many BLAS threads as pay for a system of this size."""
+        return one_thread(self.objective.rows.pattern.dense_rows < _WORTH_THREADS)
+
 
 def approximation(design, y, w, family: Family, n_agq):
     """Problem for a design, with the response as the family takes it.
@@ -201,7 +205,7 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
         If the likelihood is zero or not finite at every start that was tried.
     """
     objective = problem.objective
-    with one_thread(objective.rows.pattern.dense_rows < _WORTH_THREADS):
+    with problem.threads():
         if not problem.n_obs:
             return GLMMFit.at(problem, _without_rows(objective))
         start = starting_values(objective)

@@ -191,6 +191,10 @@ class ProfiledDeviance:
         """The same cross-products under the other criterion."""
         return replace(self, reml=reml)
 
+    def threads(self):
+        """Context with as many BLAS threads as pay for a system of this size."""
+        return one_thread(self.system.dense_rows < _WORTH_THREADS)
+
     @property
     def rank(self):
         return len(self.gamma)
@@ -354,7 +358,10 @@ class LMMFit(MixedFit):
         ValueError
             For a copy without cross-products, and a fit without a residual variance.
         """
-        return SecondOrder.of(self)
+        if self.objective is None:
+            return SecondOrder.of(self)  # which says what is missing
+        with self.objective.threads():
+            return SecondOrder.of(self)
 
     @property
     def other_criterion(self):
@@ -377,7 +384,7 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
         tol=tol,
         callback=callback,
     )
-    with one_thread(objective.system.dense_rows < _WORTH_THREADS):
+    with objective.threads():
         starts = _starts(objective) if start is None else [start]
         fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
     lost = _without_digits(fit)
