@@ -177,6 +177,8 @@ def test_generalised_contrasts_are_wald_tests(general):
     beta, V = general.fixed_effects_.to_numpy()[1:], general.vcov_.to_numpy()[1:, 1:]
     chi2 = beta @ np.linalg.solve(V, beta)
     assert test.statistic == pytest.approx(chi2 / 3) and np.isinf(test.df_den)
+    assert f"chi2(3) = {chi2:.6g}, p = " in str(test)
+    assert ", z = -3.2361" in str(general.contrast({"period[T.2]": 1}))
     assert general.anova().loc["period", "chi2"] == pytest.approx(chi2)
 
 
