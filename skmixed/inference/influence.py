@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skmixed.inference.clusters import ClusterSums
-from skmixed.inference.observed import check_independent, level_codes, observed_rows
+from skmixed.inference.clusters import ClusterSums, unshared
+from skmixed.inference.deletions import deletion_sums
+from skmixed.inference.observed import level_codes, observed_rows
+from skmixed.linalg.threads import one_thread
 from skmixed.models.observed import RESIDUALS
 
 _WHO = "influence"
+# Rows of the core from which a second BLAS thread pays.
+_WORTH_THREADS = 1000
 # Share of the information on a direction of the coefficients that must be left without a level.
 _LOST = 1e-10
 # Share of a coefficient's length in lost directions that is more than rounding.
@@ -31,10 +35,13 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
     those of the linear model with the working weights at the mode, and D is that of one step of
     Newton's method from there without the row.
 
-    By level, for the rows X, e and their covariance V of one level, e the residuals y - X beta:
+    By level, for the rows X, e and the covariance V of one level, e the residuals y - X beta:
 
     .. math:: \\beta - \\beta_{(l)} = (\\Phi^{-1} - X'V^{-1}X)^{-1} X'V^{-1}e, \\quad
         D_l = (\\beta - \\beta_{(l)})' \\Phi^{-1} (\\beta - \\beta_{(l)}) / p
+
+    Where the level shares random effects with others, as with crossed factors, what is left of the
+    information without its rows takes the place of these two products.
 
     Parameters
     ----------
@@ -46,8 +53,8 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
         The response; two-sided formulas find it in X.
     level : str or (n,) array, optional
         A grouping factor of the model, a column of X, or the level of every row: one line per
-        level instead of one per row. For linear models, and factors whose levels contain whole
-        levels of every grouping factor.
+        level instead of one per row, for linear models. Levels that share random effects with
+        others, as with crossed factors, cost a solution of the equations for every row.
     groups : (n,), optional
         Levels of ``groups``, for a model fitted with them.
     sample_weight : (n,), optional
@@ -65,8 +72,8 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
     Raises
     ------
     ValueError
-        For rows that are not those of the fit; with ``level`` for generalised models and for
-        levels that share random effects, as with crossed factors.
+        For rows that are not those of the fit; with ``level`` for generalised models, and for
+        models from files where levels share random effects.
 
     References
     ----------
@@ -99,9 +106,7 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
             f"{_WHO} by level is for linear models, got {type(model).__name__}: without a level's "
             "rows its likelihood has no closed form. Fit again without them"
         )
-    codes, levels = level_codes(model, X, observed, level, groups, _WHO)
-    check_independent(observed, codes, level, _WHO)
-    return _by_level(observed, codes, levels)
+    return _by_level(observed, *level_codes(model, X, observed, level, groups, _WHO))
 
 
 def _by_row(observed, X):
@@ -113,8 +118,7 @@ def _by_row(observed, X):
 
 def _by_level(observed, codes, levels):
     fit = observed.fit
-    sums = ClusterSums.of(observed, codes, len(levels))
-    change, lost = _changes(sums)
+    change, lost = _changes(*_sums(observed, codes, len(levels)))
     half = fit.unscaled_on_basis(fit.basis.to_coef)
     involved = np.abs(half @ lost).max(axis=2, initial=0.0)
     unknown = involved > _INVOLVED * np.linalg.norm(half, axis=1)
@@ -129,10 +133,27 @@ def _by_level(observed, codes, levels):
     return table
 
 
-def _changes(sums):
+def _sums(observed, codes, n_levels):
+    """(scores (J, r), sums (J, r, r)): X'V^-1 e and X'V^-1 X of the rows of every level.
+
+    Where levels share random effects with others V is not that of the level's rows alone.
+    """
+    if not unshared(observed.random, codes):
+        sums = ClusterSums.of(observed, codes, n_levels)
+        return sums.scores, sums.sums
+    if observed.fit.objective is None:
+        raise ValueError(
+            f"{_WHO} by levels that share random effects needs the cross-products of the data, "
+            "which are not pickled: fit the model again in this process"
+        )
+    with one_thread(observed.fit.factor.system.dense_rows < _WORTH_THREADS):
+        return deletion_sums(observed, codes, n_levels)
+
+
+def _changes(scores, sums):
     """Changes (J, r) of the whitened coefficients, and directions (J, r, r) that get lost."""
-    left, V = np.linalg.eigh(np.eye(sums.scores.shape[1]) - sums.sums)
+    left, V = np.linalg.eigh(np.eye(scores.shape[1]) - sums)
     known = left > _LOST
-    along = np.einsum("jrk,jr->jk", V, sums.scores)
+    along = np.einsum("jrk,jr->jk", V, scores)
     along = np.where(known, along / np.where(known, left, 1.0), 0.0)
     return np.einsum("jrk,jk->jr", V, along), np.where(known[:, None], 0.0, V)

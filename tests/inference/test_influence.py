@@ -9,7 +9,7 @@ import pytest
 from skmixed import GeneralizedInverseRegressor, MixedGLMRegressor, MixedLinearRegressor
 from skmixed.datasets import load_cbpp, load_penicillin
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
-from skmixed.inference import influence
+from skmixed.inference import deletions, influence
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +210,68 @@ def test_other_rows_than_those_of_the_fit(schools, change):
         influence(model, other, sample_weight=counts)
 
 
-def test_levels_that_are_not_independent():
+@pytest.mark.parametrize(
+    ("formula", "by"),
+    [
+        ("diameter ~ 1 + (1 | plate) + (1 | sample)", "plate"),
+        ("diameter ~ 1 + (1 | plate) + (1 | sample)", "sample"),
+        ("diameter ~ sample + (1 | plate)", "half"),
+    ],
+)
+def test_levels_that_share_random_effects(dense, formula, by):
+    """Crossed factors, and a column that cuts through levels."""
+    data = load_penicillin().frame[:131]
+    data["half"] = np.random.default_rng(0).choice(["one", "other"], 131)
+    model = MixedLinearRegressor(formula).fit(data)
+    check_changes(model, data, by, dense)
+
+
+@pytest.mark.parametrize("parts", [1, 1 << 24])
+def test_inner_levels_with_slopes_and_weights(schools, dense, monkeypatch, parts):
+    data, model = schools
+    monkeypatch.setattr(deletions, "_CHUNK", parts)
+    monkeypatch.setattr(deletions, "_COLUMNS", 7)
+    check_changes(model, data, "room", dense)
+
+
+def check_changes(model, data, by, dense):
+    found, matrices = influence(model, data, level=by), dense.of(model, data)
+    beta, Phi = matrices.gls()
+    for level, row in found.iterrows():
+        gone = (data[by] == level).to_numpy()
+        change = beta - matrices.without(gone).gls()[0]
+        size = np.sqrt(Phi.diagonal()).max()
+        np.testing.assert_allclose(row.iloc[2:].astype(float), change, rtol=1e-6, atol=1e-8 * size)
+        distance = change @ np.linalg.solve(Phi, change) / len(beta)
+        assert row["cooks_distance"] == pytest.approx(distance, rel=1e-6)
+
+
+def test_crossed_levels_of_rows_that_count_twice():
+    data = load_penicillin().frame
+    counts = np.random.default_rng(0).integers(1, 3, len(data))
+    repeated = data.loc[np.repeat(data.index, counts)]
+    formula = "diameter ~ 1 + (1 | plate) + (1 | sample)"
+    model = MixedLinearRegressor(formula).fit(data, sample_weight=counts)
+    twice = MixedLinearRegressor(formula).fit(repeated)
+    pd.testing.assert_frame_equal(
+        influence(model, data, level="plate", sample_weight=counts),
+        influence(twice, repeated, level="plate"),
+        rtol=1e-4,
+        atol=1e-7,
+    )
+
+
+def test_crossed_levels_of_models_from_files():
     data = load_penicillin().frame
     model = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(data)
-    with pytest.raises(ValueError, match="levels of 'sample' have rows in several levels of 'pl"):
-        influence(model, data, level="plate")
+    loaded = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match="needs the cross-products of the data, which are not pi"):
+        influence(loaded, data, level="plate")
+
+
+def test_levels_that_are_none():
+    data = load_penicillin().frame
+    model = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(data)
     with pytest.raises(ValueError, match=r"'plat' is no grouping factor.*Did you mean 'plate'"):
         influence(model, data, level="plat")
     with pytest.raises(ValueError, match=r"each of the 144 rows of X, got shape \(3,\)"):
