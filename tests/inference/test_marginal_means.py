@@ -317,6 +317,16 @@ def test_least_squares_models_give_the_same_object(cake):
     assert np.isfinite(F).all() and len(anova) == 4
 
 
+def test_booleans_of_least_squares_models_are_numbers(cake):
+    frame = cake[["recipe"]].assign(hot=cake["temp"] > 200)
+    model = GeneralizedInverseRegressor().fit(frame, cake["angle"])
+    old = model.least_squares_means("recipe")
+    found = emmeans(model, "recipe").frame
+    np.testing.assert_allclose(found[["estimate", "df"]], old[["estimate", "df"]], rtol=1e-9)
+    hot, cold = emmeans(model, "hot", at={"hot": [1, 0]}).frame["estimate"]
+    np.testing.assert_allclose(hot - cold, model.coef_[-1], rtol=1e-9)
+
+
 def test_least_squares_models_of_numbers_have_no_factors(cake):
     model = GeneralizedInverseRegressor().fit(cake[["z"]].to_numpy(), cake["angle"])
     with pytest.raises(ValueError, match="pass a DataFrame with categorical columns"):
