@@ -358,6 +358,22 @@ def test_singular_fits_are_told():
     assert "A variance" not in str(emmeans(model, "half", ddf="asymptotic"))
 
 
+def test_no_degrees_of_freedom_are_told(cake):
+    rows = cake.drop_duplicates(["recipe", "temperature"])
+    model = GeneralizedInverseRegressor(formula="angle ~ recipe * temperature").fit(rows)
+    means = emmeans(model, "temperature", at={"recipe": ["B", "C"]})
+    for table in (means, means.pairs(), means.pairs().test(joint=True), joint_tests(model)):
+        assert "No residual degrees of freedom are left" in str(table)
+    assert means.frame["p_value"].isna().all()
+    assert np.isfinite(means.frame["estimate"]).all()
+
+
+def test_one_comparison_is_not_adjusted(additive):
+    means = emmeans(additive, "recipe", at={"recipe": ["A", "C"]})
+    pd.testing.assert_frame_equal(means.pairs().frame, means.pairs(adjust="none").frame)
+    assert "tukey" not in str(means.pairs())
+
+
 # Letters
 
 

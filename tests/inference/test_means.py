@@ -93,10 +93,9 @@ def floats(values):
 def assert_adjusted(found, wanted, adjust):
     """p-values and limits; R's ptukey is wrong by some 1e-7, its quantiles have four digits."""
     by_range, frame = adjust in ("tukey", "dunnettx"), found.frame
-    if adjust in wanted["p_adjusted"]:
-        atol = 5e-7 if by_range else 1e-10
-        expected = floats(wanted["p_adjusted"][adjust])
-        np.testing.assert_allclose(frame["p_value"], expected, rtol=1e-5, atol=atol)
+    atol = 5e-7 if by_range else 1e-10
+    expected = floats(wanted["p_adjusted"][adjust])
+    np.testing.assert_allclose(frame["p_value"], expected, rtol=1e-5, atol=atol)
     share = (2e-4 if by_range else 1e-5) * (frame["upper"] - frame["lower"]).max()
     for side, values in (wanted.get("limits") or {}).get(adjust, {}).items():
         np.testing.assert_allclose(frame[side], floats(values), rtol=0, atol=share)
@@ -110,7 +109,9 @@ def test_contrasts_are_those_of_emmeans(reference):
             found = means.contrast(wanted["method"], adjust="none")
             assert_table(found.frame, wanted["table"])
             seen += 1
-            for adjust in {**wanted["p_adjusted"], **(wanted.get("limits") or {})}:
+            for adjust in wanted["p_adjusted"]:
+                if ddf == "kenward_roger" and adjust in ("tukey", "dunnettx"):
+                    continue  # the same distribution again, at its price
                 assert_adjusted(means.contrast(wanted["method"], adjust=adjust), wanted, adjust)
     if not seen:
         pytest.skip("no contrasts in this reference")
