@@ -207,6 +207,7 @@ class Family:
     links: tuple[str, ...]
     dispersion: str | None = None  # what the dispersion parameter is called in summaries
     discrete = False
+    safe_link = "log"
     scale = False  # whether the dispersion is a residual scale, variance = dispersion * V(mu)
 
     def __init__(self, link=None):
@@ -220,6 +221,16 @@ class Family:
 
     def __repr__(self):
         return f"{type(self).__name__}(link={self.link.name!r})"
+
+    @property
+    def predictor_range(self):
+        """(lowest, highest) linear predictor for which there is a mean."""
+        return (-np.inf, np.inf) if self.link.power is None else (0.0, np.inf)
+
+    @property
+    def remedy(self):
+        """What to do where linear predictors leave that range."""
+        return f"The link {self.safe_link!r} keeps means in their range"
 
     def mean(self, eta):
         """E(y | eta); for the binomial the probability of success."""
@@ -282,6 +293,7 @@ class Binomial(Family):
     """Successes in w trials; the mean is the probability of success."""
 
     name, links, discrete = "binomial", ("logit", "probit", "cloglog", "cauchit", "log"), True
+    safe_link = "logit"
 
     def curve(self, eta, y, w, log_disp=0.0, order=2):
         if self.link.name == "logit":
@@ -289,6 +301,10 @@ class Binomial(Family):
         log_p, log_q = (f(eta) for f in PROBABILITIES[self.link.name])
         parts = [_mix(y, a, w - y, b) for a, b in zip(log_p, log_q, strict=True)]
         return Curve(parts[0], parts[1], -parts[2], -parts[3])
+
+    @property
+    def predictor_range(self):
+        return -np.inf, 0.0 if self.link.name == "log" else np.inf
 
     def _typical(self, eta, w):
         return w * self.mean(eta)
@@ -551,6 +567,10 @@ class Gaussian(_Scaled):
             weight = scale * (m1**2 - residual * m2)
             slope = scale * (3 * m1 * m2 - residual * m3)
             return Curve(loglik, scale * residual * m1, weight, slope)
+
+    @property
+    def predictor_range(self):
+        return -np.inf, np.inf
 
     def _mean_derivatives(self, eta):
         if self.link.name == "identity":

@@ -20,7 +20,6 @@ from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._prediction import PredictsNewRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
-from skmixed.models.lmm import NO_RESIDUAL
 
 
 class MixedModelBase(AnswersQuestions, PredictsNewRows, BaseEstimator):
@@ -182,11 +181,9 @@ class MixedModelBase(AnswersQuestions, PredictsNewRows, BaseEstimator):
     def _tell_convergence(self, fit, labels):
         who = type(self).__name__
         if not fit.optimum.converged:
-            remedy = "Raise max_iter, or simplify the random effects"
-            if fit.optimum.message == NO_RESIDUAL:
-                remedy = "Leave out the random-effects terms that reproduce the response"
+            why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
             warn(
-                f"{who} has not converged: {fit.optimum.message}. {remedy}",
+                f"{who} has not converged: {why}. {fit.optimum.remedy}",
                 ConvergenceWarning,
             )
         if fit.is_singular:

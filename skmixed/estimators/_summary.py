@@ -189,6 +189,8 @@ def _notes(model):
         notes.append("The fit is singular: a variance is zero or a correlation is 1 or -1.")
     if not model.converged_:
         notes.append(f"The optimiser did not converge: {model.result_.optimum.message}.")
+    if model.result_.optimum.doubt:
+        notes.append(f"The end of the search is in doubt: {model.result_.optimum.doubt}.")
     dropped = [n for n, out in zip(model.labels_.columns, model.aliased_, strict=True) if out]
     if dropped:
         verb = "depend" if len(dropped) > 1 else "depends"

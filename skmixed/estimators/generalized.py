@@ -20,7 +20,7 @@ from skmixed.estimators._summary import MixedSummary, generalised_summary
 from skmixed.exceptions import SeparationWarning, UndefinedMeanWarning
 from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
-from skmixed.models.marginal import marginal_mean, mean_limits, range_of_predictor
+from skmixed.models.marginal import marginal_mean, mean_limits
 from skmixed.models.pirls import NoMode
 from skmixed.models.separation import Separation, one_sided_groups, separates_jointly
 
@@ -218,7 +218,7 @@ class GeneralizedMixedModel(MixedModelBase):
 
     def _mean_at(self, eta):
         """The mean at linear predictors; NaN, and a warning, where they have none."""
-        low, high = range_of_predictor(self.family_)
+        low, high = self.family_.predictor_range
         outside = (eta < low) | (eta > high) | ((eta == 0) & (self.family_.link.power == -1))
         if not outside.any():
             return self.family_.mean(eta)
@@ -230,8 +230,8 @@ class GeneralizedMixedModel(MixedModelBase):
         family = self.family_
         warn(
             f"{type(self).__name__}: {count} row{'s have' if count > 1 else ' has'} {what} under "
-            f"family={family.name!r} with link={family.link.name!r}: {result}. The link "
-            f"{'logit' if family.name == 'binomial' else 'log'!r} keeps means in their range",
+            f"family={family.name!r} with link={family.link.name!r}: {result}. "
+            f"{family.remedy}",
             UndefinedMeanWarning,
         )
 
@@ -287,7 +287,7 @@ class GeneralizedMixedModel(MixedModelBase):
         center = self._mean_at(eta)
         ends = mean_limits(self.family_, lower, upper)
         ends[np.isnan(center)] = np.nan
-        low, high = range_of_predictor(self.family_)
+        low, high = self.family_.predictor_range
         cut = ((lower < low) | (upper > high) | np.isnan(ends[:, 0])) & ~np.isnan(center)
         if cut.any():
             self._tell_undefined(

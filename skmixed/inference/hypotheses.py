@@ -59,12 +59,21 @@ class Hypothesis:
         )
 
     def __str__(self) -> str:
-        kind = "t" if len(self.K) == 1 else "F"
-        df = count(self.df_den) if kind == "t" else f"{self.df_num:g}, {count(self.df_den)}"
         return (
             f"estimate {_short(self.estimate)}, std. error {_short(self.standard_error)}, "
-            f"{kind}({df}) = {number(self.statistic)}, p = {self.p_value:.4g}"
+            f"{self._shown_statistic}, p = {self.p_value:.4g}"
         )
+
+    @property
+    def _shown_statistic(self) -> str:
+        asymptotic = np.isinf(self.df_den)
+        if len(self.K) == 1:
+            name = "z" if asymptotic else f"t({count(self.df_den)})"
+        elif asymptotic:
+            return f"chi2({self.df_num:g}) = {number(self.df_num * self.statistic)}"
+        else:
+            name = f"F({self.df_num:g}, {count(self.df_den)})"
+        return f"{name} = {number(self.statistic)}"
 
 
 def hypothesis_test(fit, K, *, rhs=0.0, ddf=None, name="", strict=True) -> Hypothesis:

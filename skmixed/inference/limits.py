@@ -87,8 +87,9 @@ class LinearLimits:
                 "parameters as the rows can tell apart"
             )
         at = ml.objective, ml.optimum.theta, ml.sigma
-        found = coefficient_limits(*at, rows @ ml.basis.to_coef, level) if len(rows) else []
-        found += variance_limits(*at, level, components) if components else []
+        with ml.objective.threads():
+            found = coefficient_limits(*at, rows @ ml.basis.to_coef, level) if len(rows) else []
+            found += variance_limits(*at, level, components) if components else []
         return _plain(found)
 
 
@@ -155,7 +156,8 @@ class GeneralizedLimits:
         parameters = [_padded(row, t, len(f.start)) for row in rows @ self.fit.basis.to_coef]
         log_dispersion = Linear(np.eye(len(f.start))[-1])
         parameters += [log_dispersion if c.term is None else c for c in components]
-        found = _plain(generalized_limits(f, parameters, level))
+        with self.problem.threads():
+            found = _plain(generalized_limits(f, parameters, level))
         for at, c in enumerate(components, start=len(rows)):
             if c.term is None:
                 *values, note = found[at]

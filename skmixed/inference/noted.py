@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from textwrap import fill
+from typing import ClassVar
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ class NotedTable(pd.DataFrame):
     Parts of it and what is computed from it are plain data frames.
     """
 
-    _metadata = ("notes",)
+    _metadata: ClassVar[list[str]] = ["notes"]
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -74,7 +74,7 @@ def random_effects_test(model) -> NotedTable:
     rows = {"<none>": _row(fit)}
     for name, t, space in _reductions(model.design_spec_):
         layout = fit.objective.layout.restricted(t, space)
-        reduced = fit_lmm(replace(fit.objective, layout=layout))
+        reduced = fit_lmm(replace(fit.objective, layout=layout, outside=()))
         lost = fit.layout.terms[t].size - space.shape[1]
         rows[name] = [*_row(reduced)[:3], *_test(reduced, fit, name, lost, space.shape[1])]
     index = pd.Index(list(rows), name="term", dtype=object)

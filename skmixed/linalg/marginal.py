@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
+from scipy.linalg import lapack
 
 from skmixed.linalg.batched import diagonal_add, product
 from skmixed.linalg.cholesky import BlockedFactor, eliminate, multiply
@@ -86,7 +86,7 @@ class MarginalInverse:
         tail, found = np.zeros(rest[-1].shape), [None] * plan.n_chain
         seen = np.zeros(rest[-1].shape)
         if plan.q_core:
-            seen[: plan.q_core] = lu_solve(self._core_lu, rest[-1][: plan.q_core])
+            seen[: plan.q_core] = self._solve_core(rest[-1][: plan.q_core])
             tail[: plan.q_core] = self._core_gamma(seen[: plan.q_core])
         effects = [*found, tail]
         for i in range(plan.n_chain - 1, -1, -1):
@@ -127,17 +127,22 @@ class MarginalInverse:
     def _core_lu(self):
         X = self._core_gamma(self.core).T
         X[np.diag_indices(len(X))] += 1.0
-        return lu_factor(X, overwrite_a=True, check_finite=False)
+        lu, pivots, _ = lapack.dgetrf(X, overwrite_a=1)
+        return lu, pivots
+
+    def _solve_core(self, rhs):
+        """(I + E Gamma)^-1 rhs."""
+        return lapack.dgetrs(*self._core_lu, rhs)[0]
 
     @cached_property
     def core_inverse(self):
         """J = (I + E Gamma)^-1 (q, q)."""
-        return lu_solve(self._core_lu, np.eye(len(self.core)), check_finite=False)
+        return self._solve_core(np.eye(len(self.core)))
 
     @cached_property
     def core_information(self):
         """(I + E Gamma)^-1 E (q, q), the core's block of H."""
-        found = lu_solve(self._core_lu, self.core, check_finite=False)
+        found = self._solve_core(self.core)
         return (found + found.T) / 2
 
     @cached_property

@@ -118,6 +118,13 @@ class System:
         parts = to_parts(self._plan, cross)
         return System(self._products.with_response(parts, square))
 
+    def with_ridge(self, ridge):
+        """The system with X'WX + ridge I in the place of X'WX."""
+        core = self._products.core.copy()
+        at = np.arange(self._plan.q_core, self._plan.q_core + self._plan.n_tail - 1)
+        core[at, at] += ridge
+        return System(replace(self._products, core=core))
+
     def without_rows(self):
         """The same system, with nothing in it that has the length of the data."""
         return System(self._products.without_rows())

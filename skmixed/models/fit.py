@@ -12,6 +12,7 @@ from skmixed.linalg.system import Effects, Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
+from skmixed.models.search import singular_terms
 from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
@@ -249,8 +250,7 @@ class MixedFit(Questions):
     @cached_property
     def singular_terms(self):
         """For every term, whether its covariance is singular (in any units of its covariates)."""
-        T = self.layout.factors(self.optimum.theta)
-        return tuple(_singular(T[t.group][t.columns, t.columns]) for t in self.layout.terms)
+        return singular_terms(self.layout, self.optimum.theta)
 
     @property
     def is_singular(self):
@@ -319,8 +319,3 @@ class MixedFit(Questions):
             None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
         )
         return state
-
-
-def _singular(T):
-    scale = np.linalg.svd(T, compute_uv=False)
-    return bool(scale[-1] <= 1e-10 * max(scale[0], 1e-300)) or not scale[0]

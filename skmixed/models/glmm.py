@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
-from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.search import Search, outside_starts, outside_terms
 from skmixed.models.source import Source
-from skmixed.models.structures import NEGLIGIBLE
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -44,6 +43,10 @@ _EXACT = (
 )
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
+# Trials per parameter below which an approximated binomial deviance may have several minima, and
+# the standard deviations, in those of the first start, from which these are looked for.
+_LITTLE = 30
+_RANGE = 0.1, 4.0
 # Range of the starting standard deviations, in those at which the data say as much as the prior.
 _START_RANGE = 0.5, 1e4
 
@@ -57,6 +60,10 @@ class Problem:
     n_obs: float
     source: Source
     n_agq: int
+
+    def threads(self):
+        """Context with as many BLAS threads as pay for a system of this size."""
+        return one_thread(self.objective.rows.pattern.dense_rows < _WORTH_THREADS)
 
 
 def approximation(design, y, w, family: Family, n_agq):
@@ -78,13 +85,14 @@ def approximation(design, y, w, family: Family, n_agq):
     pattern = Pattern.build(layout.groups, Q.shape[1])
     rows = Rows(family, y, w, frequencies, design.offset, Q, pattern)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
+    outside = outside_terms(layout, Q, frequencies)
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
     if joint or n_agq == 1:
-        objective = LaplaceDeviance(rows, layout.without_rows(), joint)
+        objective = LaplaceDeviance(rows, layout.without_rows(), joint, outside)
     else:
         rule = _rule(n_agq, layout.groups)
-        objective = QuadratureDeviance(rows, layout.without_rows(), rule=rule)
+        objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
     source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
     return Problem(objective, basis, n_obs, source, n_agq)
 
@@ -191,20 +199,49 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
         If the likelihood is zero or not finite at every start that was tried.
     """
     objective = problem.objective
-    with one_thread(objective.rows.pattern.dense_rows < _WORTH_THREADS):
+    with problem.threads():
         if not problem.n_obs:
             return GLMMFit.at(problem, _without_rows(objective))
         start = starting_values(objective)
-        search = _InUnits(objective, start)
-        optimum = minimize_theta(
-            search.evaluate,
-            start / search.units,
-            max_iter=max_iter,
-            tol=tol,
-            callback=None if callback is None else search.in_parameters(callback),
-        )
-        optimum = search.raw(optimum)
-        return GLMMFit.at(problem, _settled(objective, optimum))
+        if objective.rows.family.scale:
+            least = start[-1] - _EXACT_RANGE
+            objective = replace(objective, least_log_dispersion=least)
+        search = _search(objective, max_iter=max_iter, tol=tol, callback=callback)
+        try:
+            optimum = search.run(start, _others(objective, search, start))
+        except NoStart as error:
+            raise NoMode(str(error)) from None
+        if objective.split(optimum.theta)[2] < objective.least_log_dispersion + _EXACT_MARGIN:
+            raise ValueError(_EXACT.format("fixed and random effects together explain"))
+        if optimum.obstacle and np.isfinite(objective.rows.family.predictor_range).any():
+            optimum = replace(optimum, remedy=objective.rows.family.remedy)
+        return GLMMFit.at(replace(problem, objective=objective), optimum)
+
+
+def _search(objective, **settings):
+    """The search, with gamma and theta in units of one row's working standard deviation.
+
+    The linear predictor of an identity link has the units of the response, log dispersion none.
+    """
+    unit = _working_deviation(objective.near.state)
+    n = objective.n_gamma + objective.n_theta
+    units = np.repeat([unit, 1.0], [n, objective.n_dispersion])
+    return Search(
+        objective.evaluate, objective.layout, objective.n_gamma, unit, units=units, **settings
+    )
+
+
+def _others(objective, search, start):
+    """Other starts: for random effects that have means of their own, and for little binary data.
+
+    There the approximation bends down again at large variances.
+    """
+    theta = search.theta(start)
+    others = outside_starts(objective.layout, objective.outside, theta)
+    rows = objective.rows
+    if rows.family.name == "binomial" and rows.w.sum() < _LITTLE * len(start):
+        others += [factor * theta for factor in _RANGE]
+    return [search.with_theta(start, theta) for theta in others]
 
 
 def _without_rows(objective):
@@ -216,60 +253,6 @@ def _without_rows(objective):
     state = objective.evaluate(none)
     message = "the fixed effects separate all outcomes"
     return Optimum(none, state.value, state, 0, 1, True, message, ((state.value, none),))
-
-
-@dataclass(frozen=True)
-class _InUnits:
-    """The objective with gamma and theta in units of one row's working standard deviation.
-
-    The linear predictor of an identity link has the units of the response, log dispersion none.
-    """
-
-    objective: LaplaceDeviance
-    start: np.ndarray
-
-    @cached_property
-    def units(self):
-        units = np.ones_like(self.start)
-        n = self.objective.n_gamma + self.objective.n_theta
-        units[:n] = _working_deviation(self.objective.near.state)
-        return units
-
-    def evaluate(self, scaled):
-        return _Scaled(self.objective.evaluate(scaled * self.units), self.units)
-
-    def in_parameters(self, callback):
-        return lambda iteration, value, scaled: callback(iteration, value, scaled * self.units)
-
-    def raw(self, optimum):
-        """The optimum in the objective's own parameters."""
-        trace = tuple((value, at * self.units) for value, at in optimum.trace)
-        return replace(optimum, theta=optimum.theta * self.units, state=optimum.state.state,
-                       trace=trace)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """An evaluation's derivatives in other units."""
-
-    state: object
-    units: np.ndarray
-
-    @property
-    def value(self):
-        return self.state.value
-
-    @property
-    def gradient(self):
-        return self.state.gradient * self.units
-
-    @property
-    def hessian(self):
-        return self.state.hessian * (self.units[:, None] * self.units)
-
-    @property
-    def metric(self):
-        return self.state.metric * self.units**2
 
 
 def _working_deviation(state):
@@ -287,8 +270,6 @@ def starting_values(objective):
     """
     rows = objective.rows
     glm, log_disp = _without_random_effects(rows)
-    if rows.family.scale:
-        objective.near.least_log_dispersion = log_disp - _EXACT_RANGE
     theta = _moment_theta(objective, glm)
     T = objective.layout.factors(theta)
     u = [np.zeros((g.n_columns, g.n_levels)) for g in rows.groups]
@@ -354,24 +335,6 @@ def _moment_theta(objective, glm):
 
 
 # End
-
-
-def _settled(objective, optimum):
-    """The optimum with negligible variances at exactly zero, if the deviance does not mind."""
-    gamma, theta, log_disp = objective.split(optimum.theta)
-    if log_disp < objective.near.least_log_dispersion + _EXACT_MARGIN:
-        raise ValueError(_EXACT.format("fixed and random effects together explain"))
-    unit = _working_deviation(optimum.state)
-    tidied = objective.layout.settled(theta, NEGLIGIBLE * unit)
-    if np.array_equal(tidied != 0, theta != 0):
-        return optimum
-    parameters = optimum.theta.copy()
-    parameters[len(gamma) : len(gamma) + len(theta)] = tidied
-    state = objective.evaluate(parameters)
-    if not state.value <= optimum.value + 1e-10 * max(1.0, abs(optimum.value)):
-        return optimum
-    return replace(optimum, theta=parameters, value=state.value, state=state,
-                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
 
 
 def _information(objective, state):

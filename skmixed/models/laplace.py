@@ -16,29 +16,20 @@ import numpy as np
 
 from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.optimize import Impossible
 from skmixed.models.pirls import Mode, NoMode, Rows, find_mode, mode_at
 
-
-@dataclass(frozen=True)
-class Impossible:
-    """An evaluation where the likelihood is not defined: the optimiser steps back."""
-
-    reason: str
-    value: float = np.inf
-
-    @property
-    def hessian(self):
-        """Asked for only at the start, where there is no step back."""
-        raise NoMode(self.reason)
+# Ridge on the columns of X, in the sum of all rows' information, where these have no factor.
+_RIDGE = 2.0
+_EPS = float(np.finfo(float).eps)
 
 
 @dataclass
 class Near:
-    """The best evaluation so far, where the next search for a mode starts; what the start told."""
+    """The best evaluation so far, where the next mode is sought; steps of all searches so far."""
 
     state: object = None
     n_steps: int = 0
-    least_log_dispersion: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -46,12 +37,15 @@ class LaplaceDeviance:
     """The deviance as a function of (gamma, theta, log dispersion).
 
     With ``joint`` the fixed effects are those of the joint mode of (gamma, u) and no longer
-    parameters: faster, and not quite the maximum (n_agq = 0).
+    parameters: faster, and not quite the maximum (n_agq = 0). ``outside``: for every term, whether
+    X misses one of its columns. Below ``least_log_dispersion`` nothing is left to explain.
     """
 
     rows: Rows
     layout: CovarianceLayout
     joint: bool = False
+    outside: tuple[bool, ...] = ()
+    least_log_dispersion: float = -math.inf
     near: Near = field(default_factory=Near)
 
     @property
@@ -76,7 +70,7 @@ class LaplaceDeviance:
         """Evaluation at the parameters: value, and on demand its derivatives."""
         gamma, theta, log_disp = self.split(parameters)
         T = self.layout.factors(theta)
-        if log_disp < self.near.least_log_dispersion:
+        if log_disp < self.least_log_dispersion:
             return Impossible("the dispersion vanishes")
         try:
             mode = self._mode(parameters, gamma, T, log_disp)
@@ -109,12 +103,26 @@ class LaplaceDeviance:
         slopes = zip(T, self.rows.level_sums(mode.curve.score), u, strict=True)
         if max((float(np.abs(t.T @ c - x).max()) for t, c, x in slopes), default=0.0) > tolerance:
             mode = find_mode(self.rows, mode, T, log_disp, joint=self.joint)
-        f = self.rows.factor(mode.curve.weight, T)
-        return self.evaluation(self, parameters, mode, T, log_disp, f)
+        return self._at(parameters, mode, T, log_disp)
+
+    def _at(self, parameters, mode, T, log_disp):
+        """The evaluation at a mode.
+
+        The deviance needs the random effects' part H of the factor alone, and is smooth where
+        the part of X is not positive definite: there a ridge on X makes the factor.
+        """
+        weight, ridge = mode.curve.weight, 0.0
+        try:
+            f = self.rows.factor(weight, T)
+        except NotPositiveDefinite:
+            if self.joint:
+                raise
+            ridge = _RIDGE * float(np.abs(weight).sum())
+            f = self.rows.factor(weight, T, ridge=ridge)
+        return self.evaluation(self, parameters, mode, T, log_disp, f, ridge)
 
     def _evaluation(self, parameters, mode, T, log_disp):
-        f = self.rows.factor(mode.curve.weight, T)
-        state = self.evaluation(self, parameters, mode, T, log_disp, f)
+        state = self._at(parameters, mode, T, log_disp)
         if not math.isfinite(state.value):
             raise NoMode("the deviance is not finite")
         if not state.value > self.near.state.value:
@@ -153,10 +161,16 @@ class Evaluation:
     T: list
     log_disp: float
     factor: Factor
+    ridge: float = 0.0
 
     @cached_property
     def value(self):
         return self.mode.penalised + self.objective.rows.constant + self.factor.log_det_u
+
+    @property
+    def noise(self):
+        """Rounding of the value: log-likelihoods of large counts are differences of larger sums."""
+        return 2.0 * _EPS * float(np.linalg.norm(self.mode.curve.loglik))
 
     # In a quadrature averages over its nodes take the place of values at the mode: there leverages
     # and the methods up to _pull are others.
@@ -264,7 +278,7 @@ class Evaluation:
     def metric(self):
         return np.concatenate(
             [
-                np.diag(self._fixed_information),
+                np.abs(np.diag(self._fixed_information)),
                 np.diag(self._average_information),
                 np.full(self.objective.n_dispersion, self._dispersion_information),
             ]
@@ -274,7 +288,7 @@ class Evaluation:
     def _fixed_information(self):
         """2 Q'V^-1 Q, none if gamma is no parameter."""
         L = self.factor.fixed_root[: self.objective.n_gamma]
-        return 2.0 * L @ L.T
+        return 2.0 * (L @ L.T - self.ridge * np.eye(len(L)))
 
     @cached_property
     def _dispersion_information(self):

@@ -9,6 +9,7 @@ same number of evaluations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -166,7 +167,7 @@ class CovarianceLayout:
         return self.from_factors([np.diag(spread) for spread in spreads])
 
     def from_factors(self, T):
-        """theta of the covariances T T', T (s, s) by group."""
+        """theta of the covariances T T', T[g] (s, s) of every group."""
         pairs = zip(self.structures, T, strict=True)
         return self._joined([own.from_factor(T_g) for own, T_g in pairs])
 
@@ -199,6 +200,20 @@ class CovarianceLayout:
         for (structure, phi), at, G_g in zip(self._by_group(theta), self.places, G, strict=True):
             H[at if isinstance(at, slice) else at[:, None], at] = structure.curvature(phi, G_g)
         return H
+
+    def covariance(self, theta, g):
+        """Covariance of the effects of group g with its derivatives.
+
+        Returns
+        -------
+        tuple
+            Indices (p,) of its parameters in theta; T T' (s, s); its derivatives (p, s, s); and
+            <G, second derivatives> (p, p) as a function of G (s, s).
+        """
+        structure, at = self.structures[g], np.arange(self.n_theta)[self.places[g]]
+        phi = theta[at]
+        T = structure.factor(phi)
+        return at, T @ T.T, structure.tangents(phi), partial(structure.curvature, phi)
 
     def tangents(self, theta, scores):
         """a_j = d(Lambda Lambda')_j c for every theta[j]: Effects with t columns, for scores c."""

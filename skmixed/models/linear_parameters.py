@@ -27,28 +27,29 @@ def linear_parameters(layout):
 
 def derivatives_of_gamma(layout, directions, theta):
     """gamma (K,) without the residual variance, its first and its second derivatives by theta."""
-    K, k, factors = len(directions), layout.n_theta, layout.factors(theta)
-    gamma, J, bends = np.empty(K), np.empty((K, k)), np.empty((K, k, k))
+    K, k = len(directions), layout.n_theta
+    gamma, J, bends = np.empty(K), np.zeros((K, k)), np.zeros((K, k, k))
+    groups = [layout.covariance(theta, g) for g in range(len(layout.groups))]
     for r, d in enumerate(directions):
-        T = factors[d.group]
-        gamma[r] = T[d.i] @ T[d.j]
-        G = [np.zeros((len(T), len(T))) for T in factors]
-        G[d.group][d.i, d.j] += 0.5
-        G[d.group][d.j, d.i] += 0.5
-        J[r], bends[r] = layout.gradient(theta, G), layout.curvature(theta, G)
+        at, covariance, tangents, curvature = groups[d.group]
+        gamma[r], J[r, at] = covariance[d.i, d.j], tangents[:, d.i, d.j]
+        G = np.zeros(covariance.shape)
+        G[d.i, d.j] += 0.5
+        G[d.j, d.i] += 0.5
+        bends[r][at[:, None], at] = curvature(G)
     return gamma, J, bends
 
 
 def completed(whole, one, two, gamma):
     """First- and second-order forms with those of the residual variance: sum gamma_r G_r = V0."""
-    K = len(gamma)
-    last = whole - np.tensordot(gamma, one, 1)
-    rest = one - np.tensordot(gamma, two, (0, 1))
-    full = np.empty((K + 1, K + 1, *np.shape(last)))
-    full[:K, :K], full[:K, K] = two, rest
-    full[K, :K] = np.swapaxes(rest, -1, -2) if np.ndim(last) else rest
-    full[K, K] = last - np.tensordot(gamma, rest, 1)
-    return np.concatenate([one, np.asarray(last)[None]]), full
+    K, shape, size = len(gamma), np.shape(whole), np.size(whole)
+    full, first = np.empty((K + 1, K + 1, *shape)), np.empty((K + 1, *shape))
+    rest = one - (gamma @ two.reshape(K, K, size)).reshape(one.shape)
+    first[:K], full[:K, :K], full[:K, K] = one, two, rest
+    full[K, :K] = np.swapaxes(rest, -1, -2) if shape else rest
+    first[K] = whole - (gamma @ one.reshape(K, size)).reshape(shape)
+    full[K, K] = first[K] - (gamma @ rest.reshape(K, size)).reshape(shape)
+    return first, full
 
 
 def first_traces(factor, directions, n_obs, gamma):

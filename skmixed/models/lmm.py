@@ -13,10 +13,10 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
-from skmixed.models.optimize import Optimum, minimize_theta
+from skmixed.models.optimize import Impossible, Optimum
+from skmixed.models.search import Search, outside_starts, outside_terms
 from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
-from skmixed.models.structures import NEGLIGIBLE
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -25,10 +25,21 @@ _ROUNDING = 32 * np.finfo(float).eps
 _NO_RESIDUAL = 3e-7
 # Below this share a fit is asked whether the criterion has a minimum at all.
 _SMALL_RESIDUAL = 1e-3
-NO_RESIDUAL = (
+_NO_MINIMUM = (
     "fixed and random effects together explain the response exactly, up to rounding, so that the "
     "residual variance is zero and the criterion has no minimum"
 )
+
+# Rounding of the residual sum of squares, as a share of the response's sum of squares.
+_CANCELLATION = 4 * np.finfo(float).eps
+# Error of the criterion that is told.
+_NOTICED = 1e-3
+_LOST_DIGITS = (
+    "the residual standard deviation is {:.1g} of that of the response, so that rounding moves the "
+    "criterion by some {:.1g} and with it variances and tests"
+)
+# theta at which effects are hardly shrunk.
+_UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 _CHAIN_FROM = 100
@@ -89,6 +100,8 @@ class ProfiledDeviance:
         Names and fingerprints of what the rows were.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
+    outside : tuple of bool
+        For every term, whether X misses one of its columns: its effects have a mean of their own.
     """
 
     system: System
@@ -103,6 +116,7 @@ class ProfiledDeviance:
     log_weights: float
     source: Source
     exact: bool = False
+    outside: tuple[bool, ...] = ()
 
     @classmethod
     def from_design(cls, design, *, reml=True):
@@ -135,6 +149,7 @@ class ProfiledDeviance:
             log_weights,
             Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
+            outside_terms(layout, Q, weights),
         )
 
     def response(self, design, y):
@@ -174,6 +189,10 @@ class ProfiledDeviance:
     def with_reml(self, reml):
         """The same cross-products under the other criterion."""
         return replace(self, reml=reml)
+
+    def threads(self):
+        """Context with as many BLAS threads as pay for a system of this size."""
+        return one_thread(self.system.dense_rows < _WORTH_THREADS)
 
     @property
     def rank(self):
@@ -215,12 +234,6 @@ class ProfiledDeviance:
         return -2.0 * np.linalg.slogdet(self.basis.to_coef)[1] if self.rank else 0.0
 
 
-class Impossible:
-    """An evaluation where the system has no factor: the optimiser steps back."""
-
-    value = np.inf
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The objective at one theta; derivatives are computed when they are read.
@@ -236,6 +249,11 @@ class Evaluation:
     @cached_property
     def value(self):
         return self.objective.value(self.factor)
+
+    @property
+    def noise(self):
+        """Error of the value by rounding of the residual sum of squares, as it usually is."""
+        return 0.05 * _CANCELLATION * self.objective.dof**2 / max(self.factor.pwrss, 1e-300)
 
     @cached_property
     def information(self):
@@ -332,7 +350,10 @@ class LMMFit(MixedFit):
         ValueError
             For a copy without cross-products, and a fit without a residual variance.
         """
-        return SecondOrder.of(self)
+        if self.objective is None:
+            return SecondOrder.of(self)  # which says what is missing
+        with self.objective.threads():
+            return SecondOrder.of(self)
 
     @property
     def other_criterion(self):
@@ -347,20 +368,50 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
-    start = objective.layout.initial() if start is None else start
-    with one_thread(objective.system.dense_rows < _WORTH_THREADS):
-        optimum = minimize_theta(
-            objective.evaluate,
-            start,
-            max_iter=max_iter,
-            tol=tol,
-            callback=callback,
-            rechart=Evaluation.recharted,
-        )
-        fit = LMMFit.at(objective, _settle(objective, optimum))
-    if _has_no_minimum(fit):
-        fit = replace(fit, optimum=replace(fit.optimum, converged=False, message=NO_RESIDUAL))
-    return fit
+    search = Search(
+        objective.evaluate,
+        objective.layout,
+        rechart=Evaluation.recharted,
+        max_iter=max_iter,
+        tol=tol,
+        callback=callback,
+    )
+    with objective.threads():
+        starts = _starts(objective) if start is None else [start]
+        fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
+    lost = _without_digits(fit)
+    if lost is None:
+        return fit
+    message, remedy = lost
+    optimum = replace(fit.optimum, converged=False, message=message, remedy=remedy)
+    return replace(fit, optimum=optimum)
+
+
+def _starts(objective):
+    """theta to start from: unit factors, or what random effects with means of their own suggest."""
+    start = objective.layout.initial()
+    if not any(objective.outside):
+        return [start]
+    return [_moment_start(objective), *outside_starts(objective.layout, objective.outside, start)]
+
+
+def _moment_start(objective):
+    """theta by moments of the effects where they are hardly shrunk (a first step of EM)."""
+    layout = objective.layout
+    theta = _UNSHRUNK * layout.initial()
+    state = objective.evaluate(theta)
+    if not np.isfinite(state.value):
+        return layout.initial()
+    fit = LMMFit.at(objective, Optimum(theta, state.value, state, 0, 1, True, "", ()))
+    T = layout.factors(layout.initial())
+    for term, b, own in zip(layout.terms, fit.effects, fit.relative_effects_variance, strict=True):
+        moments = b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)
+        try:
+            half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
+        except np.linalg.LinAlgError:  # a covariate without any size
+            continue
+        T[term.group][term.columns, term.columns] = half
+    return layout.from_factors(T)
 
 
 def _without_variances(objective):
@@ -371,26 +422,18 @@ def _without_variances(objective):
     return Optimum(theta, state.value, state, 0, 1, True, message, ((state.value, theta),))
 
 
-def _has_no_minimum(fit):
-    """Whether the criterion falls without bound as the residual variance goes to zero."""
+def _without_digits(fit):
+    """Why not to trust the criterion where hardly any residual is left, and a way out, or None."""
     share = fit.sigma / fit.unit
     if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
-        return False
+        return None
     further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
-    return share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0
-
-
-def _settle(objective, optimum):
-    """The optimum with negligible variances at exactly zero, if the criterion does not mind."""
-    theta = objective.layout.settled(optimum.theta, NEGLIGIBLE)
-    if np.array_equal(theta, optimum.theta):
-        return optimum
-    state = objective.evaluate(theta)
-    noise = 1e-11 * max(1.0, abs(optimum.value))
-    if state.value > optimum.value + noise:
-        return optimum
-    return replace(optimum, theta=theta, value=state.value, state=state,
-                   n_evaluations=optimum.n_evaluations + 1)  # fmt: skip
+    if share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0:
+        return _NO_MINIMUM, "Leave out the random-effects terms that reproduce the response"
+    lost = _CANCELLATION * fit.objective.dof / share**2
+    if not lost > _NOTICED:
+        return None
+    return _LOST_DIGITS.format(share, lost), "Subtract large known effects from the response"
 
 
 def _row_weights(design):

@@ -34,14 +34,6 @@ _CLOSED = {
 }
 
 
-def range_of_predictor(family):
-    """(lowest, highest) linear predictor for which the family has a mean."""
-    if family.name == "binomial":
-        return (-np.inf, 0.0) if family.link.name == "log" else (-np.inf, np.inf)
-    bounded = family.name != "gaussian" and family.link.power is not None
-    return (0.0, np.inf) if bounded else (-np.inf, np.inf)
-
-
 def marginal_mean(family, eta, variance):
     """E of the response (n,) where the linear predictor is N(eta, variance).
 
@@ -65,7 +57,7 @@ def marginal_mean(family, eta, variance):
             mean = np.full(len(eta), np.nan)
             far = np.abs(eta) > _FAR * sd
             mean[far] = _by_quadrature(family, eta[far], sd[far])
-        low, high = range_of_predictor(family)
+        low, high = family.predictor_range
         if link in ("identity", "inverse", "inverse_squared", "sqrt"):
             return np.where((eta > low) & (eta < high), mean, np.nan)
         return np.where(mean <= 1, mean, np.nan) if family.name == "binomial" else mean
@@ -116,7 +108,7 @@ def mean_limits(family, lower, upper):
     Limits outside the family's range are moved to its bounds. NaN where a reciprocal takes both
     signs, as it may for the gaussian family: its means between the limits are two rays.
     """
-    low, high = range_of_predictor(family)
+    low, high = family.predictor_range
     ends = np.column_stack([lower, upper])
     with np.errstate(all="ignore"):
         mean = np.exp if family.link.name == "log" else family.mean  # which cuts off at e^300

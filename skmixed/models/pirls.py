@@ -106,8 +106,10 @@ class Rows:
         weight = self.family.expected_weight(eta, self.y, self.w, log_disp)
         return weight if self.frequencies is None else weight * self.frequencies
 
-    def factor(self, weight, T, *, fixed=True):
+    def factor(self, weight, T, *, fixed=True, ridge=0.0):
         """Factor of Lambda'Z'WZ Lambda + I, bordered by the columns of X if ``fixed``.
+
+        ``ridge`` is added to the information on the columns of X.
 
         Raises
         ------
@@ -118,6 +120,8 @@ class Rows:
             system = self.pattern.system(weight, self.Q)
         else:
             system = self.pattern.without_fixed.system(weight, self.Q[:, :0])
+        if ridge:
+            system = system.with_ridge(ridge)
         f = system.factor(T)
         if not math.isfinite(f.log_det_u):
             raise NotPositiveDefinite

@@ -11,6 +11,7 @@ it, whatever the formulas look like.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from zlib import crc32
 
@@ -84,9 +85,7 @@ class Source:
         y, weights : (n,) response and prior weights as the likelihood takes them
         moments : RowMoments
         """
-        rows = _sample(len(Q))
-        vectors = _vectors(rows.astype(np.uint64))
-        sums = _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
+        rows, vectors, sums = _lens(len(Q))
         offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
         terms = [(layout.groups[term.group], term.columns) for term in layout.terms]
         return cls(
@@ -181,10 +180,12 @@ def _sample(n):
     return (starts[:, None] + np.arange(_STRETCH)).ravel()
 
 
-def _by_level(codes, values, n_levels):
-    """Sparse (l, n) with one value per row, in the line of its level."""
-    n = len(codes)
-    return sparse.csc_matrix((values, codes, np.arange(n + 1)), shape=(n_levels, n))
+@lru_cache(maxsize=4)
+def _lens(n):
+    """Rows of n that are looked at, the vectors of their products, and their bucket sums."""
+    rows = _sample(n)
+    vectors = _vectors(rows.astype(np.uint64))
+    return rows, vectors, _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
 
 
 def _bucket_sums(numbers, values):
@@ -225,8 +226,9 @@ def _mixed(x):
 
 def _covariances(codes, z, vectors):
     """(pairs, s (s + 1) / 2): a'Z E Z'b for all pairs a, b of vectors and all E of a term."""
-    levels, codes = np.unique(codes, return_inverse=True)
-    sums = [_by_level(codes, column, len(levels)) @ vectors for column in z.T]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
     found = []
     for i, k in combinations_with_replacement(range(len(sums)), 2):
         product = sums[i].T @ sums[k]

@@ -15,8 +15,6 @@ from functools import cached_property
 
 import numpy as np
 
-# Standard deviations of effects, relative to sigma in orthonormal covariates, tried at zero.
-NEGLIGIBLE = 1e-3
 # Share of a column's length below which its diagonal entry makes the coordinates degenerate.
 _DEGENERATE = 0.3
 # A pivot of T below this share of its row is rounding.

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.metrics import r2_score
 
@@ -571,3 +572,16 @@ def test_all_three_approximations_are_close(table):
     assert deviance[0] >= deviance[1] - 1e-9
     assert_allclose(deviance, deviance[1], atol=0.5)
     assert deviance[2] == pytest.approx(deviance[3], abs=1e-3)
+
+
+def test_a_search_that_ends_at_the_limit_of_the_mean_says_so():
+    rng = np.random.default_rng(0)
+    g = np.arange(40) % 8
+    x = rng.normal(size=40)
+    eta = -1.2 + np.tanh(0.5 + x + rng.normal(0, 1, 8)[g])
+    frame = pd.DataFrame({"y": 1.0 * (rng.random(40) < np.exp(eta)), "x": x, "g": g})
+    with pytest.warns(ConvergenceWarning, match="beyond, the penalised .* The link 'logit'"):
+        model = MixedGLMRegressor("y ~ x + (1 | g)", "binomial", "log").fit(frame)
+    assert not model.converged_
+    assert model.deviance_ < 52.424
+    assert "in doubt" in str(model.summary())

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.exceptions import NotFittedError
 
 from skmixed import GeneralizedInverseRegressor, MixedGLMRegressor, MixedLinearRegressor
@@ -119,6 +120,9 @@ def test_coefficients_of_a_generalised_model(general):
     np.testing.assert_allclose(table["std_error"], general.standard_errors_, rtol=1e-10)
     # R 4.2, lme4 1.1-31: coef(summary(glmer(cbind(incidence, size - incidence) ~ ...)))
     np.testing.assert_allclose(table["z"], [-6.016, -3.236, -3.455, -3.697], atol=2e-3)
+    np.testing.assert_allclose(table["p_value"], 2 * stats.norm.sf(np.abs(table["z"])), rtol=1e-10)
+    reach = stats.norm.isf(0.025) * table["std_error"]
+    np.testing.assert_allclose(table["upper"], table["estimate"] + reach, rtol=1e-10)
 
 
 def test_no_residual_degrees_of_freedom(sleep):
@@ -173,6 +177,8 @@ def test_generalised_contrasts_are_wald_tests(general):
     beta, V = general.fixed_effects_.to_numpy()[1:], general.vcov_.to_numpy()[1:, 1:]
     chi2 = beta @ np.linalg.solve(V, beta)
     assert test.statistic == pytest.approx(chi2 / 3) and np.isinf(test.df_den)
+    assert f"chi2(3) = {chi2:.6g}, p = " in str(test)
+    assert ", z = -3.2361" in str(general.contrast({"period[T.2]": 1}))
     assert general.anova().loc["period", "chi2"] == pytest.approx(chi2)
 
 

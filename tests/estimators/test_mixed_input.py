@@ -1,6 +1,7 @@
 """What cannot be a mixed model is an error or a named warning that says what to do."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -576,10 +577,15 @@ def test_random_effects_may_explain_everything(data, noise):
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
 def test_small_residuals_are_found(data, noise):
-    """sigma is that of least squares within the groups, to the order of its square."""
+    """sigma is that of least squares within the groups, to the order of its square.
+
+    Squares of the smallest ones have lost digits of the criterion, which is told.
+    """
     rng = np.random.default_rng(1)
     y = data["x"] + rng.normal(size=10)[np.arange(N) // 6] + noise * rng.normal(size=N)
-    model = MixedLinearRegressor("y ~ x + (1 | g)").fit(data.assign(y=y))
+    lost = pytest.warns(ConvergenceWarning, match="rounding moves the criterion")
+    with lost if noise < 1e-5 else nullcontext():
+        model = MixedLinearRegressor("y ~ x + (1 | g)").fit(data.assign(y=y))
     within = MixedLinearRegressor("y ~ x + g").fit(data.assign(y=y))
     assert model.sigma_ == pytest.approx(within.sigma_, rel=1e-3)
 

@@ -9,7 +9,7 @@ from scipy.linalg import block_diag
 
 from skmixed.linalg import pattern
 from skmixed.linalg.groups import Group
-from skmixed.linalg.system import Effects, Pattern
+from skmixed.linalg.system import Direction, Effects, Pattern
 
 N_ROWS = 200
 STRUCTURES = {
@@ -290,3 +290,43 @@ def test_arithmetic_of_effects(rows):
     np.testing.assert_array_equal(rows.flat(right.columns(slice(1, 3))), b[:, 1:])
     np.testing.assert_array_equal(right[0], right.random[0])
     assert left.columns(slice(0, 1)).levels()[0].shape == left[0][:, 0].shape
+
+
+def test_marginal_inverse(rows, factor):
+    """[Z X y]'V^-1 [Z X y] and the traces of Z'V^-1 Z with the derivatives of V."""
+    found, inverse = factor.marginal(), np.linalg.inv(rows.V)
+    Xy = np.column_stack([rows.X, rows.y])
+    np.testing.assert_allclose(found.fixed, Xy.T @ inverse @ Xy, atol=1e-9)
+    np.testing.assert_allclose(found.fixed_root @ found.fixed_root.T, found.fixed, atol=1e-9)
+    beta = np.linalg.solve(rows.XVX, rows.X.T @ inverse @ rows.y)
+    np.testing.assert_allclose(found.coefficients, beta, atol=1e-10)
+    seen = rows.flat(found.effects_fixed)
+    np.testing.assert_allclose(seen[:-3], rows.Z.T @ inverse @ Xy, atol=1e-9)
+    a = _vectors(rows, 2, fixed=0.0)
+    seen = rows.flat(found.times(rows.effects(a)))
+    np.testing.assert_allclose(seen[:-3], rows.Z.T @ inverse @ rows.Z @ a[:-3], atol=1e-9)
+    H = rows.Z.T @ inverse @ rows.Z
+    directions = [
+        Direction(g, i, j) for g, group in enumerate(rows.groups)
+        for j in range(group.n_columns) for i in range(j, group.n_columns)
+    ]  # fmt: skip
+    D = [_embedded(rows, d) for d in directions]
+    t, tt = found.traces(directions)
+    np.testing.assert_allclose(t, [np.trace(H @ d) for d in D], rtol=1e-9)
+    expected = [[np.trace(H @ d @ H @ e) for e in D] for d in D]
+    np.testing.assert_allclose(tt, expected, rtol=1e-9, atol=1e-9)
+
+
+def _embedded(rows, direction):
+    """I kron E (q, q) for the derivative E of one group's covariance."""
+    blocks = []
+    for g, group in enumerate(rows.groups):
+        s = group.n_columns
+        E = direction.matrix(s) if g == direction.group else np.zeros((s, s))
+        blocks.append(np.kron(E, np.eye(group.n_levels)))
+    return block_diag(*blocks)
+
+
+def test_a_compact_factor_has_no_system(factor):
+    assert factor.has_system and factor.without_rows().has_system
+    assert not factor.compact(1e12).has_system

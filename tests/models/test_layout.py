@@ -5,7 +5,6 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.models.layout import CovarianceLayout, standardise
-from skmixed.models.structures import NEGLIGIBLE
 
 
 @pytest.fixture
@@ -86,14 +85,14 @@ def test_settled_puts_negligible_deviations_to_zero(data):
     layout = CovarianceLayout.build(build_design("y ~ x + (x | g)", data).random)
     theta = layout.initial() * 1.0
     theta[-1] = 1e-7
-    settled = layout.settled(theta, NEGLIGIBLE)
+    settled = layout.settled(theta, 1e-3)
     T = layout.term_factor(settled, 0)
     assert np.linalg.matrix_rank(T) == 1
     np.testing.assert_allclose(
         T @ T.T, (lambda t: t @ t.T)(layout.term_factor(theta, 0)), atol=1e-6
     )
     well = layout.initial()
-    np.testing.assert_array_equal(layout.settled(well, NEGLIGIBLE), well)
+    np.testing.assert_array_equal(layout.settled(well, 1e-3), well)
 
 
 def test_two_degenerate_terms_of_one_group_are_rotated_together():

@@ -1,0 +1,168 @@
+"""The search for covariance parameters, the same for linear and generalised models.
+
+A descent from the start, variances put to exactly zero where the criterion does not mind, and
+looks from other starts where the criterion may have several minima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skmixed.models.layout import CovarianceLayout
+from skmixed.models.optimize import LOWER, NoStart, minimize_theta
+from skmixed.models.structures import is_singular
+
+# Standard deviations, relative to that of a row, that are tried at zero.
+_NEGLIGIBLE = 1e-2, 1e-3, 1e-4
+# Rise of the objective that goes unnoticed.
+_UNNOTICED = 1e-8
+# Other starts have so many times the standard deviations of the first one.
+_LARGER, _SMALLER = 10.0, 0.3
+# Share of the square of a random effect's column outside the column space of X.
+_OUTSIDE = 1e-8
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for the minimum of an objective that holds covariance parameters.
+
+    Attributes
+    ----------
+    evaluate : callable
+        Parameters -> evaluation, see :func:`minimize_theta`.
+    layout : CovarianceLayout
+    begin : int
+        Where theta begins among the parameters.
+    unit : float
+        Standard deviation of one row, in the units of theta.
+    rechart : callable, optional
+    max_iter, tol, callback
+        As in :func:`minimize_theta`.
+    units : (t,) or float
+    """
+
+    evaluate: Callable
+    layout: CovarianceLayout
+    begin: int = 0
+    unit: float = 1.0
+    rechart: Callable | None = None
+    max_iter: int = 100
+    tol: float = 1e-8
+    callback: Callable | None = None
+    units: np.ndarray | float = 1.0
+
+    def run(self, start, others=()):
+        """The lowest Optimum from ``start`` and from ``others``.
+
+        A singular end is a minimum among the models with fewer variances. There, and where the
+        search has not converged, it is looked for a lower one with large variances too.
+        """
+        best = self._settled(self._descend(start))
+        others = list(others)
+        if not best.converged or any(singular_terms(self.layout, self.theta(best.theta))):
+            others.append(self._larger(start))
+        for other in others:
+            best = self._lower(best, other)
+        return best
+
+    def theta(self, parameters):
+        return parameters[self._at]
+
+    @property
+    def _at(self):
+        return slice(self.begin, self.begin + self.layout.n_theta)
+
+    def with_theta(self, parameters, theta):
+        """The parameters with other covariance parameters."""
+        moved = parameters.copy()
+        moved[self._at] = theta
+        return moved
+
+    def _larger(self, start):
+        return self.with_theta(start, _LARGER * self.theta(start))
+
+    def _descend(self, start, known=None):
+        return minimize_theta(
+            self.evaluate,
+            start,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self.callback,
+            rechart=self.rechart,
+            units=self.units,
+            known=known,
+        )
+
+    def _lower(self, best, start):
+        """The lower of an optimum and the one reached from another start."""
+        try:
+            other = self._descend(start, best)
+        except NoStart:
+            return best
+        lower = self._settled(other) if other.value < best.value - LOWER else best
+        return replace(lower, n_evaluations=best.n_evaluations + other.n_evaluations)
+
+    def _settled(self, optimum):
+        """The optimum with negligible variances at exactly zero, if the objective does not mind.
+
+        What it does not mind is far above rounding and far below what anybody could tell apart,
+        so that order of rows and units do not decide.
+        """
+        theta, tried = self.theta(optimum.theta) / self.unit, None
+        for negligible in _NEGLIGIBLE:
+            tidied = self.layout.settled(theta, negligible)
+            if np.array_equal(tidied, theta):
+                break
+            if tried is not None and np.array_equal(tidied, tried):
+                continue
+            parameters = self.with_theta(optimum.theta, self.unit * tidied)
+            state, tried = self.evaluate(parameters), tidied
+            optimum = replace(optimum, n_evaluations=optimum.n_evaluations + 1)
+            if state.value <= optimum.value + max(_UNNOTICED, 1e-11 * abs(optimum.value)):
+                return replace(optimum, theta=parameters, value=state.value, state=state)
+        return optimum
+
+
+def singular_terms(layout, theta):
+    """For every term, whether its covariance is singular (in any units of its covariates)."""
+    T = layout.factors(theta)
+    return tuple(is_singular(T[t.group][t.columns, t.columns]) for t in layout.terms)
+
+
+def outside_terms(layout, Q, weights=None):
+    """For every term, whether X misses a column of it: its effects have a mean of their own.
+
+    Parameters
+    ----------
+    layout : CovarianceLayout
+        With its rows.
+    Q : (n, r)
+        Basis of the columns of X, orthonormal over the rows.
+    weights : (n,) or None
+    """
+    total = len(Q) if weights is None else weights.sum()
+    found = []
+    for term in layout.terms:
+        z = layout.groups[term.group].z[:, term.columns]
+        weighted = z if weights is None else z * weights[:, None]
+        size = np.einsum("ns,ns->s", z, weighted) / total
+        explained = np.square(Q.T @ weighted / total).sum(axis=0)
+        found.append(bool((size - explained > _OUTSIDE * size).any()))
+    return tuple(found)
+
+
+def outside_starts(layout, outside, theta):
+    """Other starts where effects have a mean of their own, which X or either factor may hold.
+
+    A term of several effects needs none: its covariance with the others tells where the mean is.
+    """
+    terms = [t for t, out in zip(layout.terms, outside, strict=True) if out]
+    starts = [theta] if any(term.size == 1 for term in terms) else []
+    for group in dict.fromkeys(term.group for term in terms) if len(layout.groups) > 1 else ():
+        start = _SMALLER * theta
+        start[layout.places[group]] = _LARGER * theta[layout.places[group]]
+        starts.append(start)
+    return starts
