@@ -134,6 +134,10 @@ def test_data_takes_the_place_of_what_the_fit_kept(additive, cake):
     at = {"temperature": sorted(set(some["temperature"])), "z": some["z"].mean()}
     expected = emmeans(additive, "recipe", at=at)
     np.testing.assert_allclose(found.frame, expected.frame, rtol=1e-10)
+    with pytest.raises(ValueError, match="no complete row"):
+        emmeans(additive, "recipe", data=cake.assign(z=np.nan))
+    with pytest.raises(ValueError, match="'recipe'.*unknown category 'D'"):
+        emmeans(additive, "recipe", data=cake.assign(recipe="D"))
     same = emmeans(additive, "recipe", data=cake, weights="cells")
     np.testing.assert_allclose(same.frame, emmeans(additive, "recipe", weights="cells").frame)
 
@@ -315,6 +319,17 @@ def test_least_squares_models_give_the_same_object(cake):
     anova = crossed.anova(type=2)
     F = emmeans(crossed, "temperature", by="recipe").pairs().test(joint=True)["F"]
     assert np.isfinite(F).all() and len(anova) == 4
+
+
+def test_least_squares_models_take_other_data(cake):
+    frame = cake[["recipe", "temperature", "z"]]
+    model = GeneralizedInverseRegressor().fit(frame, cake["angle"])
+    some = frame[frame["temperature"] != "225"]
+    found = emmeans(model, "recipe", data=some).frame
+    at = {"temperature": sorted(set(some["temperature"])), "z": some["z"].mean()}
+    np.testing.assert_allclose(found, emmeans(model, "recipe", at=at).frame, rtol=1e-9)
+    with pytest.raises(ValueError, match="'D' is no level of 'recipe' at the fit"):
+        emmeans(model, "recipe", data=some.assign(recipe="D"))
 
 
 def test_booleans_of_least_squares_models_are_numbers(cake):
