@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import stats
 
 from skmixed.inference.fixed_effects import SINGULAR_NOTE
 from skmixed.inference.numbers import column, common_decimals, count
@@ -105,7 +105,7 @@ def linear_summary(model) -> MixedSummary:
 def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
     """Summary of a fitted generalised linear mixed model, with z values and p-values."""
     fixed = _fixed(model, "z value")
-    fixed["Pr(>|z|)"] = 2 * norm.sf(np.abs(fixed["z value"]))
+    fixed["Pr(>|z|)"] = 2 * stats.norm.sf(np.abs(fixed["z value"]))
     return MixedSummary(
         title=title,
         formula=model.labels_.formula,
@@ -170,7 +170,7 @@ def _linear_fixed(model):
     except ValueError as error:
         return table, (f"No p-values: {error}.",)
     table.insert(2, "df", tests["df"])
-    table["t value"], table["Pr(>|t|)"] = tests["t"], tests["p_value"]
+    table["Pr(>|t|)"] = 2 * stats.t.sf(np.abs(table["t value"]), table["df"])
     return table, (KNOWN_VARIANCES,) * (SINGULAR_NOTE in tests.notes)
 
 

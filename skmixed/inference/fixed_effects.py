@@ -36,6 +36,11 @@ SINGULAR_NOTE = (
     "freedom treat it as known, Kenward and Roger's as uncertain."
 )
 
+MISSED_NOTE = (
+    "The search for the variances has not converged: standard errors and tests are not those of "
+    "an optimum."
+)
+
 
 @dataclass(frozen=True)
 class FixedEffects:
@@ -284,8 +289,10 @@ class FixedEffects:
 
     def notes(self, ddf=None) -> tuple[str, ...]:
         """What a table of tests has to say of this fit."""
-        counted = self.fit.is_mixed and self.method(ddf) in _FROM_RECORD
-        return (SINGULAR_NOTE,) if counted and self.fit.is_singular else ()
+        fit = self.fit
+        counted = fit.is_mixed and self.method(ddf) in _FROM_RECORD
+        missed = fit.is_mixed and not fit.optimum.converged
+        return (MISSED_NOTE,) * missed + (SINGULAR_NOTE,) * (counted and fit.is_singular)
 
 
 def why_not_estimable(fit, K, row, name="") -> str:

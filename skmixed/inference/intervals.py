@@ -7,7 +7,8 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
-from skmixed.inference.limits import limits_of
+from skmixed.inference.fixed_effects import FixedEffects
+from skmixed.inference.limits import limits_of, wald_rows
 
 KINDS = ("wald", "profile")
 COLUMNS = ["estimate", "lower", "upper"]
@@ -80,7 +81,7 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     if method == "profile" and ddf is not None:
         raise ValueError(f"ddf belongs to method='wald'; a profile has none, got ddf={ddf!r}")
     own = limits_of(fit, problem)
-    ddf = own.checked_ddf(ddf)
+    ddf = FixedEffects(fit).method(ddf)
     names = [*fit.names, *(component_name(fit, c) for c in own.components)]
     wanted = _wanted(parameters, names)
     rows = _kept_rows(fit) if rows is None else rows
@@ -88,7 +89,7 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     others = [j for j in wanted if j >= len(rows)]
     chosen = [own.components[j - len(rows)] for j in others]
     if method == "wald":
-        found = [*own.wald_rows(rows[fixed], level, ddf), *own.wald(chosen, level)]
+        found = [*wald_rows(fit, rows[fixed], level, ddf), *own.wald(chosen, level)]
     else:
         found = own.profile(rows[fixed], chosen, level)
     limits = dict(zip([*fixed, *others], found, strict=True))

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
-from skmixed.inference.degrees_of_freedom import METHODS, row_tests
 from skmixed.inference.deviances import GeneralizedDeviance
+from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.profile import (
     Linear,
     coefficient_limits,
@@ -49,25 +48,6 @@ class LinearLimits:
     def components(self):
         """Standard deviations, correlations, and sigma."""
         return variance_parameters(self.fit.layout)
-
-    def checked_ddf(self, ddf):
-        """The degrees of freedom asked for."""
-        ddf = "satterthwaite" if ddf is None else ddf
-        if ddf not in METHODS:
-            raise ValueError(f"ddf must be one of {', '.join(METHODS)}, got {ddf!r}")
-        return ddf
-
-    def wald_rows(self, rows, level, ddf):
-        """Limits of linear functions rows (d, r) of the coefficients of the kept columns."""
-        if not len(rows):
-            return []
-        fit, L = self.fit, rows @ self.fit.basis.to_coef
-        if ddf in ("residual", "asymptotic"):  # without a record, which copies may lack
-            error = fit.sigma * np.linalg.norm(fit.unscaled_on_basis(L), axis=1)
-            df = fit.n_obs - fit.rank if ddf == "residual" else np.inf
-            return _wald(L @ fit.gamma, error, df, level)
-        tests = row_tests(fit.second_order, fit.gamma, L, ddf)
-        return _wald(tests.estimate, tests.std_error, tests.df, level)
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
@@ -108,24 +88,6 @@ class GeneralizedLimits:
         if name is None:
             return found
         return [*found, Component(name, None, (), Sigma(layout.n_theta), layout)]
-
-    def checked_ddf(self, ddf):
-        """The degrees of freedom asked for: there are none."""
-        if ddf not in (None, "asymptotic"):
-            raise ValueError(
-                f"ddf of a generalised model is 'asymptotic', got {ddf!r}{self.fit.no_other_df}"
-            )
-        return ddf
-
-    def wald_rows(self, rows, level, ddf):
-        """Limits of linear functions rows (d, r) of the coefficients of the kept columns."""
-        if not len(rows):
-            return []
-        fit = self.fit
-        K = np.zeros((len(rows), len(fit.names)))
-        K[:, fit.basis.kept] = rows
-        error = fit.scale * np.linalg.norm(fit.unscaled(K), axis=1)
-        return _wald(rows @ fit.beta, error, np.inf, level)
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
@@ -202,9 +164,11 @@ def _padded(row, before, size):
     return Linear(slope)
 
 
-def _wald(estimate, error, df, level):
-    reach = error * stats.t.isf((1.0 - level) / 2.0, df)
-    return [(b, b - half, b + half, "") for b, half in zip(estimate, reach, strict=True)]
+def wald_rows(fit, rows, level, ddf):
+    """Wald limits of linear functions rows (d, r) of the coefficients of the kept columns."""
+    K = np.asarray(rows).reshape(-1, fit.rank) @ fit.basis.combinations.T
+    tests = FixedEffects(fit).row_tests(K, ddf)
+    return [(*values, "") for values in zip(tests.estimate, *tests.limits(level), strict=True)]
 
 
 def _plain(found):

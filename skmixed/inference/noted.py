@@ -21,7 +21,7 @@ class NotedTable(pd.DataFrame):
     @classmethod
     def of(cls, rows, columns, index, notes=()):
         """A table of rows with notes."""
-        table = cls(rows, columns=columns, index=index)
+        table = cls(rows, columns=columns, index=index, dtype=None if len(index) else float)
         table.notes = tuple(notes)
         return table
 

@@ -15,8 +15,18 @@ def shares_of(model, mean=None) -> VarianceShares:
     model : fitted mixed model
     mean : float, optional
         For Poisson models with a log link, see :func:`link_variance`.
+
+    Raises
+    ------
+    ValueError
+        Where outcomes separate, and for families and links without such a variance.
     """
     fit = model.result_
+    if np.isinf(fit.relative_vcov).any():
+        raise ValueError(
+            "coefficients without finite estimates explain no share of a variance: leave the "
+            "columns out that separate the outcomes, or merge categories"
+        )
     moments = fit.source.moments
     spread = fit.gamma @ moments.covariance(fit.n_obs) @ fit.gamma
     T = fit.layout.factors(fit.optimum.theta)

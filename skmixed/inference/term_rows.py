@@ -168,7 +168,7 @@ def _independent_columns(root, order, n_first):
             left -= np.multiply.outer(q, again)
             kept.append(j)
             R.append(row + again)
-    R = np.array(R).reshape(-1, root.shape[1])
+    R = np.array(R).reshape(len(kept), root.shape[1])
     # what earlier pivots have left in the columns kept before is rounding
     for at, j in enumerate(kept):
         R[at + 1 :, j] = 0.0

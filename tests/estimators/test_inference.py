@@ -164,8 +164,8 @@ def test_bad_contrasts(model):
         model.contrast({"days": 1})
     with pytest.raises(ValueError, match=r"one coefficient for each of the 2 parameters.*\(3,\)"):
         model.contrast([1, 2, 3])
-    with pytest.raises(ValueError, match="there is nothing to test"):
-        model.contrast([[1, 0], [0, 0]])
+    nothing = model.contrast([0, 0])
+    assert nothing.estimate == 0 and np.isnan([nothing.statistic, nothing.p_value]).all()
     with pytest.raises(ValueError, match="K contains NaN or infinity"):
         model.contrast({"Days": np.inf})
     with pytest.raises(ValueError, match="one coefficient for each of the 2 parameters"):
@@ -283,6 +283,29 @@ def test_prior_weights_do_not_enter_the_spread_of_predictors(sleep):
     random = float(model.covariances_["Subject"].iloc[0, 0])
     total = fixed + random + model.sigma_**2
     np.testing.assert_allclose(model.r2(), [fixed / total, (fixed + random) / total], rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SeparationWarning")
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+def test_separated_outcomes():
+    """Other terms have the tests of the rows that do not separate."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"x": rng.normal(size=120), "g": np.arange(120) % 12})
+    data["n"] = rng.poisson(np.exp(0.3 * data["x"]))
+    data["c"] = np.where(np.arange(120) < 10, "none", "some")
+    data.loc[:9, "n"] = 0
+    model = MixedGLMRegressor("n ~ x + c + (1 | g)", family="poisson").fit(data)
+    rest = MixedGLMRegressor("n ~ x + (1 | g)", family="poisson").fit(data[10:])
+    found = model.anova(3)
+    assert found.loc["x", "chi2"] == pytest.approx(rest.anova(3).loc["x", "chi2"], rel=1e-4)
+    assert found.loc["c"].isna().tolist() == [True, False, True]
+    table = model.coefficients()
+    assert np.isinf(table.loc["c[T.some]", ["std_error", "upper"]].to_numpy(dtype=float)).all()
+    assert table.loc["c[T.some]", ["z", "p_value"]].isna().all()
+    with pytest.raises(ValueError, match="no tests of types 1 and 2: leave the columns out"):
+        model.anova(2)
+    with pytest.raises(ValueError, match="explain no share of a variance"):
+        model.r2(data)
 
 
 # Summary

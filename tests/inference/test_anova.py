@@ -187,6 +187,15 @@ def test_a_model_of_an_intercept_has_an_empty_table(reference_of):
     assert found.shape == (0, 6)
 
 
+def test_a_model_without_fixed_effects_has_an_empty_table(reference_of):
+    model = MixedLinearRegressor("Yield ~ 0 + (1 | Batch)")
+    model.fit(reference_of("dyestuff2_singular_reml").table)
+    for type in (1, 2, 3):
+        found = anova_of_terms(model, type)
+        assert found.shape == (0, 6) and set(found.dtypes) == {np.dtype(float)}
+    assert model.coefficients().shape == (0, 7)
+
+
 def test_terms_in_empty_cells_have_no_degrees_of_freedom():
     data = pd.DataFrame({"a": list("uuvv") * 6, "b": list("sstt") * 6, "g": np.arange(24) // 4})
     data["y"] = np.random.default_rng(0).normal(size=24) + data["g"]

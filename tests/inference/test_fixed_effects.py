@@ -9,7 +9,7 @@ from scipy import stats
 
 from skmixed import GeneralizedInverseRegressor, MixedGLMRegressor, MixedLinearRegressor
 from skmixed.exceptions import NotEstimableError
-from skmixed.inference.fixed_effects import SINGULAR_NOTE, FixedEffects
+from skmixed.inference.fixed_effects import MISSED_NOTE, SINGULAR_NOTE, FixedEffects
 
 METHODS = ("satterthwaite", "kenward_roger")
 
@@ -168,6 +168,12 @@ def test_limits_are_those_of_t(data):
     lower, upper = rows.limits(0.9)
     np.testing.assert_allclose((lower + upper) / 2, rows.estimate)
     np.testing.assert_allclose(upper - lower, 2 * stats.t.ppf(0.95, rows.df) * rows.std_error)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_notes_of_fits_that_missed_the_optimum(data):
+    assert FixedEffects.of(mixed(data, max_iter=1)).notes("asymptotic") == (MISSED_NOTE,)
+    assert FixedEffects.of(mixed(data)).notes() == ()
 
 
 def test_notes_of_singular_fits(reference_of):

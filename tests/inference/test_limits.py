@@ -158,7 +158,7 @@ def test_the_joint_mode_has_no_standard_errors_of_variances():
 def test_bad_input():
     problem = _problem("poisson", "log")
     fit = fit_glmm(problem)
-    with pytest.raises(ValueError, match="is 'asymptotic', got 'satterthwaite'"):
+    with pytest.raises(ValueError, match="must be 'asymptotic' here, got 'satterthwaite'"):
         confint(fit, ddf="satterthwaite")
     with pytest.raises(ValueError, match="give the X and y that it was fitted to"):
         confint(fit, method="profile")
