@@ -270,11 +270,14 @@ def build_glm_design(
 
 
 def _reference_values(variables, labels, table, weights=None):
-    """Levels, means and counts of clean columns over the rows that count."""
+    """Levels, means and counts of clean columns over the rows that count; booleans are numbers."""
     counted = Table(table)
     if weights is not None:
         counted.keep(np.flatnonzero(weights))
     columns = {name: column.values_in(counted) for name, column in variables.items()}
+    for name, column in variables.items():
+        if column.kind == "boolean" and name not in labels:
+            columns[name] = columns[name].astype(float)
     return ReferenceValues.of(columns, labels, counted.rows_of(weights))
 
 

@@ -32,7 +32,7 @@ class ReferenceValues:
     factors : dict
         Levels (an Index, or an array of numbers or booleans) of every factor, in order.
     covariates : dict of Range
-        Mean and range of every numeric column; booleans are factors and numbers.
+        Mean and range of every numeric column.
     observed : ndarray of int, (m, number of factors), or None
         Codes of the combinations of levels that occur; None where they are too many.
     counts : ndarray, (m,), or None
@@ -66,12 +66,11 @@ class ReferenceValues:
             if hasattr(values.dtype, "categories"):
                 codes.append(np.asarray(values.array.codes))
                 factors[name] = values.array.categories
-                continue
-            if values.dtype.kind == "b" or name in coded:
+            elif values.dtype.kind == "b" or name in coded:
                 levels, own = np.unique(values, return_inverse=True)
                 codes.append(own)
                 factors[name] = levels
-            if name not in coded:
+            else:
                 x = np.asarray(values, dtype=np.float64)
                 mean = float(np.average(x, weights=counts))
                 covariates[name] = Range(mean, float(x.min()), float(x.max()))

@@ -82,10 +82,7 @@ class ReferenceGrid:
         at = {} if at is None else at
         if not isinstance(at, Mapping):
             raise ValueError(f"at must be a dict of values by name, got {at!r}")
-        known = (
-            *reference.factors,
-            *(n for n in reference.covariates if n not in reference.factors),
-        )
+        known = (*reference.factors, *reference.covariates)
         for name in at:
             check_name(name, known, "at")
         values, places = {}, {}

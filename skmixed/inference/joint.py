@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skmixed.inference.means_text import NO_DF
 from skmixed.inference.noted import NotedTable
 from skmixed.models.questions import estimable_part
 
@@ -22,6 +23,8 @@ def joint_table(effects, tests, index, ddf) -> NotedTable:
     if lost:
         names = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
         notes = (*notes, LOST_NOTE.format(names))
+    if any(test.df_den <= 0 for test in rows):
+        notes = (*notes, NO_DF)
     if ddf == "asymptotic":
         z = [(t.df_num * t.F, t.df_num, t.p_value) for t in rows]
         return NotedTable.of(z, ["chi2", "df", "p_value"], index, notes)

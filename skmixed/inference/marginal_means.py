@@ -29,7 +29,7 @@ _PAIRS = ("pairwise", "revpairwise")
 _DEPENDENT = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MarginalMeans:
     """Estimates K beta + offset of a fitted model with tests and intervals.
 

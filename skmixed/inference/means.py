@@ -263,7 +263,6 @@ class _Question:
             self.effects.method(ddf), level, remarks=remarks, **more,
         )  # fmt: skip
 
-
     def _averaging(self, averaged, weights):
         """What was averaged over, and whether that depends on what was asked for."""
         own = {*self.names, *self.by}

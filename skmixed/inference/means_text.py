@@ -12,6 +12,7 @@ _DDF = {
     "residual": "residual",
     "asymptotic": "infinite (z tests)",
 }
+NO_DF = "No residual degrees of freedom are left: nothing can be tested."
 _OWN_LIMITS = ("tukey", "dunnettx", "mvt", "scheffe", "bonferroni", "sidak")
 
 
@@ -32,7 +33,7 @@ def notes_of(means) -> tuple[str, ...]:
     """Sentences below the table of MarginalMeans."""
     found = [*means.remarks, f"Degrees of freedom: {_DDF[means.ddf]}. Confidence level: "
              f"{means.level:g}."]  # fmt: skip
-    if means.adjust != "none":
+    if means.adjust != "none" and max(map(len, means.families)) > 1:
         found.append(_about_adjustment(means))
     if means.scale == "response" and means.distribution is not None:
         found.append(f"Tests are on the {means.distribution.link.name} scale.")
@@ -43,6 +44,8 @@ def notes_of(means) -> tuple[str, ...]:
             f"{lost} of {len(means.index)} rows {verb} not estimable: combinations of levels "
             "without data leave them undetermined."
         )
+    if (means.frame["df"] <= 0).any():
+        found.append(NO_DF)
     return (*found, *means.effects.notes(means.ddf))
 
 

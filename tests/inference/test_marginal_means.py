@@ -134,6 +134,10 @@ def test_data_takes_the_place_of_what_the_fit_kept(additive, cake):
     at = {"temperature": sorted(set(some["temperature"])), "z": some["z"].mean()}
     expected = emmeans(additive, "recipe", at=at)
     np.testing.assert_allclose(found.frame, expected.frame, rtol=1e-10)
+    with pytest.raises(ValueError, match="no complete row"):
+        emmeans(additive, "recipe", data=cake.assign(z=np.nan))
+    with pytest.raises(ValueError, match="the unknown category 'D'"):
+        emmeans(additive, "recipe", data=cake.assign(recipe="D"))
     same = emmeans(additive, "recipe", data=cake, weights="cells")
     np.testing.assert_allclose(same.frame, emmeans(additive, "recipe", weights="cells").frame)
 
@@ -317,6 +321,27 @@ def test_least_squares_models_give_the_same_object(cake):
     assert np.isfinite(F).all() and len(anova) == 4
 
 
+def test_least_squares_models_take_other_data(cake):
+    frame = cake[["recipe", "temperature", "z"]]
+    model = GeneralizedInverseRegressor().fit(frame, cake["angle"])
+    some = frame[frame["temperature"] != "225"]
+    found = emmeans(model, "recipe", data=some).frame
+    at = {"temperature": sorted(set(some["temperature"])), "z": some["z"].mean()}
+    np.testing.assert_allclose(found, emmeans(model, "recipe", at=at).frame, rtol=1e-9)
+    with pytest.raises(ValueError, match="'D' is no level of 'recipe' at the fit"):
+        emmeans(model, "recipe", data=some.assign(recipe="D"))
+
+
+def test_booleans_of_least_squares_models_are_numbers(cake):
+    frame = cake[["recipe"]].assign(hot=cake["temp"] > 200)
+    model = GeneralizedInverseRegressor().fit(frame, cake["angle"])
+    old = model.least_squares_means("recipe")
+    found = emmeans(model, "recipe").frame
+    np.testing.assert_allclose(found[["estimate", "df"]], old[["estimate", "df"]], rtol=1e-9)
+    hot, cold = emmeans(model, "hot", at={"hot": [1, 0]}).frame["estimate"]
+    np.testing.assert_allclose(hot - cold, model.coef_[-1], rtol=1e-9)
+
+
 def test_least_squares_models_of_numbers_have_no_factors(cake):
     model = GeneralizedInverseRegressor().fit(cake[["z"]].to_numpy(), cake["angle"])
     with pytest.raises(ValueError, match="pass a DataFrame with categorical columns"):
@@ -346,6 +371,22 @@ def test_singular_fits_are_told():
         model = MixedLinearRegressor("Yield ~ half + (1 | Batch)").fit(df)
     assert "A variance is estimated as zero" in str(emmeans(model, "half"))
     assert "A variance" not in str(emmeans(model, "half", ddf="asymptotic"))
+
+
+def test_no_degrees_of_freedom_are_told(cake):
+    rows = cake.drop_duplicates(["recipe", "temperature"])
+    model = GeneralizedInverseRegressor(formula="angle ~ recipe * temperature").fit(rows)
+    means = emmeans(model, "temperature", at={"recipe": ["B", "C"]})
+    for table in (means, means.pairs(), means.pairs().test(joint=True), joint_tests(model)):
+        assert "No residual degrees of freedom are left" in str(table)
+    assert means.frame["p_value"].isna().all()
+    assert np.isfinite(means.frame["estimate"]).all()
+
+
+def test_one_comparison_is_not_adjusted(additive):
+    means = emmeans(additive, "recipe", at={"recipe": ["A", "C"]})
+    pd.testing.assert_frame_equal(means.pairs().frame, means.pairs(adjust="none").frame)
+    assert "tukey" not in str(means.pairs())
 
 
 # Letters
