@@ -145,7 +145,11 @@ def draw_intervals(ax, frame, labels, color):
     lines = ax.hlines(rows, frame["lower"], frame["upper"], color=color, linewidth=5, alpha=0.35)
     ax.plot(frame["estimate"].to_numpy(), rows, "o", color="black", markersize=4)
     ax.set_ylim(-0.7, len(frame) - 0.3)
-    ax.set_yticks(rows, labels)
+    if len(frame) > MAX_LABELS:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(frame):,} rows")
+    else:
+        ax.set_yticks(rows, labels)
     return lines
 
 

@@ -171,7 +171,7 @@ class MarginalMeansDisplay:
 
     def _draw(self, panel, title, frame, letters, color):
         lines = draw_intervals(panel, frame, frame.index, color)
-        for row, text in zip(panel.get_yticks(), letters, strict=True):
+        for row, text in zip(range(len(frame))[::-1], letters, strict=True):
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center",
                        fontsize=9)  # fmt: skip
         panel.set_title(title, fontsize=10)

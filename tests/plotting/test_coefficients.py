@@ -1,6 +1,7 @@
 """The forest plot draws the table of fixed effects."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skmixed import GeneralizedInverseRegressor, MixedLinearRegressor
@@ -67,3 +68,11 @@ def test_a_table_of_ones_own(model, cake):
     assert display.ax_ is ax
     assert display.figure_ is figure
     np.testing.assert_allclose(ends(display), robust[["lower", "upper"]])
+
+
+def test_more_rows_than_can_be_read_have_no_labels():
+    table = pd.DataFrame({"estimate": np.arange(41.0), "lower": -1.0, "upper": 50.0})
+    display = CoefficientsDisplay(table).plot()
+    assert labels(display) == []
+    assert display.ax_.get_ylabel() == "41 rows"
+    assert len(labels(CoefficientsDisplay(table[1:]).plot())) == 40
