@@ -66,6 +66,11 @@ class LinearLimits:
                 "profiles need a residual variance, and this model leaves none: it has as many "
                 "parameters as the rows can tell apart"
             )
+        if not ml.optimum.converged:
+            raise ValueError(
+                f"there is no profile without an optimum of the likelihood: "
+                f"{ml.optimum.message}. {ml.optimum.remedy}"
+            )
         at = ml.objective, ml.optimum.theta, ml.sigma
         with ml.objective.threads():
             found = coefficient_limits(*at, rows @ ml.basis.to_coef, level) if len(rows) else []

@@ -26,6 +26,7 @@ from skmixed.inference.deviances import LinearDeviance
 from skmixed.models.components import (
     Component,
     Correlation,
+    Sigma,
     StandardDeviation,
     variance_parameters,
 )
@@ -39,8 +40,14 @@ _SADDLE = -1e-6
 # Correlations beyond this are at their bound.
 _BOUND = 1.0 - 1e-7
 _EDGE = 1.0 - 1e-4
+# Share of its size at which a standard deviation is next to zero.
+_NEARLY = 1e-3
 # The level is met this closely where it is found by its root.
 _LEVEL = 1e-8
+# Where no point meets it, this close in the root of the rise, relative to the level's, will do.
+_CLOSE = 1e-3
+# Evaluations after which a limit is given up.
+_MOST = 1200
 # A rise below this share of the level's, over half the distance again, is none.
 _FLAT = 1e-6
 
@@ -92,7 +99,7 @@ def variance_limits(objective, theta, sigma, level=0.95, components=None) -> lis
         scale = 1.0 if component.kind == "cor" else sigma
         before = f.n_evaluations
         ends = Profile(f, component.function, best, stats.chi2.ppf(level, 1), component).limits()
-        found.append(_limits(ends, 0.0, scale, f.n_evaluations - before, component.kind == "sd"))
+        found.append(_limits(ends, 0.0, scale, f.n_evaluations - before))
     return found
 
 
@@ -108,7 +115,7 @@ def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits
         best = f(np.append(start.x, 0.0))
         own = Linear(np.eye(len(best.x))[-1])
         ends = Profile(f, own, best, stats.chi2.ppf(level, 1)).limits()
-        found.append(_limits(ends, f.origin, sigma, f.n_evaluations, False))
+        found.append(_limits(ends, f.origin, sigma, f.n_evaluations))
     return found
 
 
@@ -129,17 +136,14 @@ def generalized_limits(f, parameters, level=0.95) -> list[Limits]:
         psi = parameter if component is None else component.function
         before = f.n_evaluations
         ends = Profile(f, psi, best, stats.chi2.ppf(level, 1), component).limits()
-        positive = component is not None and component.kind == "sd"
-        found.append(_limits(ends, 0.0, 1.0, f.n_evaluations - before, positive))
+        found.append(_limits(ends, 0.0, 1.0, f.n_evaluations - before))
     return found
 
 
-def _limits(ends, origin, scale, n_evaluations, positive):
+def _limits(ends, origin, scale, n_evaluations):
     """Limits from (estimate, lower, upper, notes) in units of ``scale``."""
     estimate, lower, upper, notes = ends
     values = [origin + scale * v for v in (estimate, lower, upper)]
-    if positive:
-        values = [abs(v) for v in values]
     return Limits(*values, "; ".join(notes), n_evaluations)
 
 
@@ -165,8 +169,10 @@ class Profile:
             end, note = self._end(estimate, sign)
             ends.append(end)
             notes += [note] if note else []
-        if isinstance(self.psi, StandardDeviation) and estimate < 0:
-            ends.reverse()
+        if isinstance(self.psi, StandardDeviation):
+            if estimate < 0:
+                estimate, ends = -estimate, [-ends[1], -ends[0]]
+            ends[0] = max(ends[0], 0.0)  # beyond zero is the mirror image
         return estimate, *ends, notes
 
     def _end(self, estimate, sign):
@@ -296,8 +302,12 @@ class Profile:
         others = np.setdiff1d(np.arange(n), at)
         basis[others, np.arange(len(others))] = 1.0
         basis[at, len(others) :] = free
-        start = self.f(basis @ (basis.T @ self.best.x))
-        return np.inf if start is None else minimum(self.f, start, basis).value
+        starts = [self.best.x]
+        if self.component is not None:  # the best point may be on a face that this one is not near
+            starts.append(self.component.moved_to(self.best.x, 0.0))
+        points = [self.f(basis @ (basis.T @ x)) for x in starts]
+        values = [minimum(self.f, p, basis).value for p in points if p is not None]
+        return min(values, default=np.inf)
 
     def _at(self, value, near=None):
         """The least deviance at psi = value, from a point near by or from off the faces."""
@@ -321,13 +331,16 @@ class Profile:
 
     def _by_root(self, sign, guess=None, near=None):
         """(limit, note): the level by the root of least deviances at fixed psi."""
-        estimate = self.psi(self.best.x)[0]
-        edge = sign * _EDGE if isinstance(self.psi, Correlation) else None
+        estimate, before = self.psi(self.best.x)[0], self.f.n_evaluations
+        edge, bound, note = self._edge(sign, estimate)
         known = [(estimate, -np.sqrt(self.c), None)]
         value = guess
         if guess is None:
-            value = estimate + sign * (0.3 if edge else 0.7 * max(self._wald_reach(), 0.02))
+            near_by = isinstance(self.psi, Correlation)
+            value = estimate + sign * (0.3 if near_by else 0.7 * max(self._wald_reach(), 0.02))
         for _ in range(30):
+            if self.f.n_evaluations - before > _MOST:
+                break
             if edge is not None:
                 value = sign * min(sign * value, sign * edge)
             point = self._at(value, near)
@@ -339,12 +352,25 @@ class Profile:
             if abs(point.value - self.target) < _LEVEL:
                 return value, ""
             if value == edge and rise <= 0:
-                return sign, "the deviance stays below the level up to the bound"
+                return bound, note
             if self._is_flat(known):
                 return sign * np.inf, "the deviance stays below the level however far"
             value = _next_root(known, sign)
             near = min(known[1:], key=lambda k: abs(k[0] - value))[2]
+        nearest = min(known, key=lambda k: abs(k[1]))
+        if abs(nearest[1]) < _CLOSE * np.sqrt(self.c):  # minima are only so exact there
+            return nearest[0], ""
         return np.nan, "the limit was not found"
+
+    def _edge(self, sign, estimate):
+        """(value next to a bound, the bound, what to say where the level is beyond it)."""
+        if isinstance(self.psi, Correlation):
+            return sign * _EDGE, sign, "the deviance stays below the level up to the bound"
+        if sign < 0 and isinstance(self.psi, Sigma):
+            return _NEARLY * estimate, 0.0, "the deviance stays below the level down to zero"
+        if sign < 0 and isinstance(self.psi, StandardDeviation) and len(self.psi.rows) > 1:
+            return _NEARLY * np.linalg.norm(self.psi.rows), 0.0, ""
+        return None, None, ""
 
     def _is_flat(self, known):
         """Whether the profile of a parameter without bounds has come to its end below the level."""
@@ -368,8 +394,12 @@ def _next_root(known, sign):
         return low[0] + (ahead or sign * 0.1)
     high = min(above, key=lambda k: sign * k[0])
     width = high[0] - low[0]
-    share = -low[1] / (high[1] - low[1])
-    last = known[-1]
-    if (len(known) > 3 and last is high and share < 0.5) or (last is low and share > 0.5):
-        share = min(max(share, 1e-3), 1.0 - 1e-3)
-    return low[0] + share * width
+    # an end that stays weighs half as much each time (the Illinois rule)
+    sides = [k[1] > 0 for k in known]
+    stays = next((n for n, side in enumerate(sides[::-1]) if side != sides[-1]), 1) - 1
+    lower, upper = low[1], high[1]
+    if sides[-1]:
+        lower *= 0.5**stays
+    else:
+        upper *= 0.5**stays
+    return low[0] - lower / (upper - lower) * width

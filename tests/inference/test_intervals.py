@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,57 @@ def test_no_residual_variance():
     for method in ("wald", "profile"):
         with pytest.raises(ValueError, match="need a residual variance"):
             confint(model.result_, method=method)
+
+
+def _small(seed, formula):
+    """Fourteen rows of five levels: likelihoods with several valleys and faces."""
+    rng = np.random.default_rng(seed)
+    s = rng.integers(0, 5, 14)
+    data = pd.DataFrame({"s": s, "k": s % 3, "x": rng.normal(size=14)})
+    spread = rng.choice([0.0, 0.3, 1.0, 5.0], 2)
+    noise, effects = rng.normal(size=14), spread * rng.normal(size=(5, 2))[s]
+    data["y"] = noise + effects[:, 0] + effects[:, 1] * data["x"]
+    return MixedLinearRegressor(formula).fit(data).result_
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+@pytest.mark.parametrize(
+    ("seed", "formula"),
+    [
+        (19, "y ~ x + (1 | s) + (1 | k)"),
+        (33, "y ~ x + (1 | s) + (1 | k)"),
+        (45, "y ~ x + (1 | s) + (1 | k)"),
+        (46, "y ~ 1 + (1 | k) + (x || s)"),
+        (48, "y ~ 1 + (1 | k) + (x || s)"),
+        (74, "y ~ x + (x | s)"),
+        (68, "y ~ x + (x | s)"),
+    ],
+)
+def test_profiles_of_little_data(seed, formula):
+    """A limit beyond zero is zero, never its mirror image; every limit is found."""
+    table = confint(_small(seed, formula), method="profile")
+    assert (table["lower"] <= table["estimate"] + 1e-9).all()
+    assert (table["estimate"] <= table["upper"] + 1e-9).all()
+    assert (table.filter(regex="^sd_", axis=0)["lower"] >= 0).all()
+
+
+def test_no_optimum_no_profile(reference_of):
+    fit = reference_of("penicillin_crossed_reml").fit.refit(reml=False)
+    lost = replace(fit, optimum=replace(fit.optimum, converged=False, message="it fell"))
+    with pytest.raises(ValueError, match="without an optimum of the likelihood: it fell"):
+        confint(lost, method="profile")
+
+
+def test_order_of_rows_and_units():
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"x": rng.normal(size=90), "g": np.arange(90) % 9,
+                         "h": rng.integers(0, 5, 90)})  # fmt: skip
+    intercept, slope = rng.normal(size=(2, 9))[:, data["g"]]
+    data["y"] = intercept + (1 + slope) * data["x"] + rng.normal(size=90)
+    moved = data.sample(frac=1, random_state=0).assign(x=lambda d: 1e6 * d["x"])
+    formula = "y ~ x + (x | g) + (1 | h)"
+    a, b = (MixedLinearRegressor(formula).fit(d).result_ for d in (data, moved))
+    unit = np.array([1e6 if name in ("x", "sd_x|g") else 1.0 for name in confint(a).index])
+    for method in ("wald", "profile"):
+        found, expected = (confint(f, method=method).to_numpy() for f in (b, a))
+        np.testing.assert_allclose(found * unit[:, None], expected, rtol=1e-4, atol=1e-6)
