@@ -237,7 +237,7 @@ class _Question:
 
     def __init__(self, model, specs, by, at, data, output):
         self.effects = FixedEffects.of(model, output=output)
-        design = getattr(model, "design_spec_", None)
+        design = getattr(model, "design_spec_", None) or getattr(model, "glm_design_", None)
         if design is None:
             raise ValueError(
                 f"marginal means need the factors of the model, and {type(model).__name__} was "
