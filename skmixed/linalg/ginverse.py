@@ -16,34 +16,6 @@ PIVOT_TOLERANCE = 1e-12
 PIVOT_ULPS = 4.0
 
 
-@dataclass(frozen=True)
-class GInverse:
-    """A generalised inverse G of A with what is read off it.
-
-    Attributes
-    ----------
-    G : (p, p)
-        ``A G A = A`` and ``G A G = G``.
-    H : (p, p)
-        ``G A``; K'beta is estimable exactly if ``K'H = K'``.
-    aliased : (p,) bool
-        True for the columns whose pivots were skipped.
-    rank : int
-    """
-
-    G: np.ndarray
-    H: np.ndarray
-    aliased: np.ndarray
-    rank: int
-
-    @classmethod
-    def of(cls, A, *, pivoting=False, tol=None) -> GInverse:
-        """The G2 inverse of the symmetric positive semidefinite matrix A."""
-        A = _symmetric(A, "GInverse.of")
-        G, aliased = _sweep_all(A, pivoting, tol)
-        return cls(G, G @ A, aliased, int((~aliased).sum()))
-
-
 def sweep(A, k=None, *, tol=None):
     """A swept on the pivots k in the order given, each once.
 

@@ -182,12 +182,6 @@ def _lens(n):
     return rows, vectors, _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
 
 
-def _by_level(codes, values, n_levels):
-    """Sparse (l, n) with one value per row, in the line of its level."""
-    n = len(codes)
-    return sparse.csc_matrix((values, codes, np.arange(n + 1)), shape=(n_levels, n))
-
-
 def _bucket_sums(numbers, values):
     """Sparse (m, n): weighted sums of the rows in m buckets, every row in several of them.
 
@@ -226,8 +220,9 @@ def _mixed(x):
 
 def _covariances(codes, z, vectors):
     """(pairs, s (s + 1) / 2): a'Z E Z'b for all pairs a, b of vectors and all E of a term."""
-    levels, codes = np.unique(codes, return_inverse=True)
-    sums = [_by_level(codes, column, len(levels)) @ vectors for column in z.T]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
     found = []
     for i, k in combinations_with_replacement(range(len(sums)), 2):
         product = sums[i].T @ sums[k]
