@@ -31,7 +31,13 @@ from skmixed.models.components import (
     StandardDeviation,
     variance_parameters,
 )
-from skmixed.models.minimum import Point, constrained_minimum, minimum, tangent_space
+from skmixed.models.minimum import (
+    Point,
+    constrained_minimum,
+    minimum,
+    next_root,
+    tangent_space,
+)
 from skmixed.models.second_order import SecondOrder, scaled_inverse
 
 # Solved when what is left of the system changes the deviance by less than this.
@@ -366,7 +372,7 @@ class Profile:
                 return bound, note
             if self._is_flat(known):
                 return sign * np.inf, "the deviance stays below the level however far"
-            value = _next_root(known, sign)
+            value = next_root(known, sign)
             near = min(known[1:], key=lambda k: abs(k[0] - value))[2]
         nearest = min(known, key=lambda k: abs(k[1]))
         if abs(nearest[1]) < _CLOSE * np.sqrt(self.c):  # minima are only so exact there
@@ -390,27 +396,3 @@ class Profile:
         (first, *_), (before, lower, _), (last, rise, _) = known[0], known[-2], known[-1]
         farther = abs(last - first) > 1.5 * abs(before - first)
         return farther and abs(rise - lower) < _FLAT * np.sqrt(self.c)
-
-
-def _next_root(known, sign):
-    """Secant step between the nearest values below and above the level, kept inside them."""
-    below = [k for k in known if k[1] <= 0]
-    above = [k for k in known if k[1] > 0]
-    low = max(below, key=lambda k: sign * k[0])
-    if not above:
-        first = known[0]
-        step = low[0] - first[0]
-        rise = low[1] - first[1]
-        ahead = step * min(3.0, -low[1] / rise + 0.1) if rise > 0 else step
-        return low[0] + (ahead or sign * 0.1)
-    high = min(above, key=lambda k: sign * k[0])
-    width = high[0] - low[0]
-    # an end that stays weighs half as much each time (the Illinois rule)
-    sides = [k[1] > 0 for k in known]
-    stays = next((n for n, side in enumerate(sides[::-1]) if side != sides[-1]), 1) - 1
-    lower, upper = low[1], high[1]
-    if sides[-1]:
-        lower *= 0.5**stays
-    else:
-        upper *= 0.5**stays
-    return low[0] - lower / (upper - lower) * width
