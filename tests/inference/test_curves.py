@@ -91,3 +91,23 @@ def test_a_dispersion_is_profiled_on_its_logarithm_and_shown_on_its_own_scale():
     assert values[0] > 0
     found = np.interp(stats.norm.ppf([0.025, 0.5, 0.975]), zeta, values)
     np.testing.assert_allclose(found, limits.loc[name, ["lower", "estimate", "upper"]], rtol=0.02)
+
+
+# predict(attr(profile(m), "forward")[[name]], at)$y of lme4 1.1-31, R 4.2.2, with
+# m <- lmer(Reaction ~ Days + (Days | Subject), sleepstudy, REML = FALSE)
+LME4 = {
+    "sd_(Intercept)|Subject": ((16, 32), (-1.589837, 1.271700)),
+    "cor_Days.(Intercept)|Subject": ((-0.4, 0.6), (-1.624677, 1.660505)),
+    "sd_Days|Subject": ((4, 8), (-1.721958, 1.564894)),
+    "sigma": ((23, 28), (-1.878956, 1.481785)),
+    "Intercept": ((240, 262), (-1.654668, 1.544827)),
+    "Days": ((8, 13), (-1.585414, 1.624550)),
+}
+
+
+def test_of_the_sleep_study_are_those_of_lme4():
+    model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(load_sleepstudy().frame)
+    _, curves = profile_curves(model.result_)
+    for name, (at, zeta) in LME4.items():
+        found = interpolate.CubicSpline(*curves[name].T)(at)
+        np.testing.assert_allclose(found, zeta, atol=1e-3)  # both are splines
