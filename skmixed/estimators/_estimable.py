@@ -50,7 +50,7 @@ class EstimableFunctionsMixin:
     null_space_: np.ndarray
 
     @property
-    def design_spec_(self) -> GLMDesign | None:
+    def glm_design_(self) -> GLMDesign | None:
         """How rows of a table become columns; None for a model of plain numbers."""
         return self._design
 

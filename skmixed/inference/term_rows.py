@@ -67,7 +67,7 @@ class TermStructure:
             order += [*term.columns[~term.base], *term.columns[term.base]]
         kept, R = _independent_columns(root, order, len(first))
         own = R[:, kept]
-        C = solve_triangular(own, R)
+        C = solve_triangular(own, R) if kept else R
         C[np.abs(C) < _ROUNDING] = 0.0
         return cls(tuple(terms), np.array(kept, dtype=int), own.T @ own, C)
 
