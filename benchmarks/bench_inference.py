@@ -122,13 +122,13 @@ def _bundled(name):
     return lambda: getattr(datasets, f"load_{name}")().frame
 
 
-# pbkrtest works with n x n matrices
-LARGE = {"questions": tuple(QUESTIONS)[:4], "never": frozenset({"pbkrtest"})}
+TABLES = tuple(QUESTIONS)[:4]
+NO_ROOM = frozenset({"pbkrtest"})  # crossed factors make its n x n matrices dense
 CASES = [
     *_cases("sleepstudy", SLEEPSTUDY, _bundled("sleepstudy"), "180 rows", 5),
     *_cases("cake", CAKE, _bundled("cake"), "270 rows", 5),
-    *_cases("insteval", INSTEVAL, _bundled("insteval"), "73,421 rows", 2, **LARGE),
-    *_cases("many_slopes", "y ~ x + (x | g)", many_slopes, "500,000 rows", 2, **LARGE),
+    *_cases("insteval", INSTEVAL, _bundled("insteval"), "73,421 rows", 2, TABLES, never=NO_ROOM),
+    *_cases("many_slopes", "y ~ x + (x | g)", many_slopes, "500,000 rows", 2, TABLES),
 ]
 PACKAGES = [
     Skmixed(),
