@@ -292,7 +292,10 @@ def test_the_mode_from_far_away():
     objective = _problem("(1 | g)", "poisson", "log").objective
     at = _point(objective)
     state, rows = objective.evaluate(at), objective.rows
-    u = [np.full(x.shape, 33.0 / float(np.abs(t).max())) for x, t in zip(state.mode.u, state.T)]
+    u = [
+        np.full(x.shape, 33.0 / float(np.abs(t).max()))
+        for x, t in zip(state.mode.u, state.T, strict=True)
+    ]
     found = find_mode(rows, mode_at(rows, state.mode.gamma, u, state.T, 0.0), state.T, 0.0)
     assert_allclose(found.penalised, state.mode.penalised, rtol=1e-9)
     assert_allclose(found.u[0], state.mode.u[0], atol=1e-6)
