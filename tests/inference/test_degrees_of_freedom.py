@@ -18,7 +18,8 @@ from skmixed.inference.degrees_of_freedom import (
     row_tests,
     satterthwaite_df,
 )
-from skmixed.inference.fixed_effects import DIGITS_NOTE
+from skmixed.inference.fixed_effects import AVERAGE_NOTE, DIGITS_NOTE
+from skmixed.linalg import marginal as marginal_inverse
 from skmixed.models.second_order import SecondOrder
 
 METHODS = ["satterthwaite", "kenward_roger"]
@@ -229,3 +230,14 @@ def test_kenward_roger_of_a_covariance_with_large_and_small_variances():
         found.append(row_tests(record, record.beta, fit.basis.to_coef, "kenward_roger"))
     np.testing.assert_allclose(found[1].df, found[0].df, rtol=1e-3)
     np.testing.assert_allclose(found[1].std_error, found[0].std_error, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+def test_average_information_at_a_singular_fit_is_told(monkeypatch):
+    model = MixedLinearRegressor("y ~ f + (1 | g) + (1 | h)").fit(_latin_square(0.0))
+    assert model.result_.is_singular
+    assert AVERAGE_NOTE not in model.coefficients(ddf="kenward_roger").notes
+    monkeypatch.setattr(marginal_inverse, "machine_memory", lambda: -1.0)
+    model.fit(_latin_square(0.0))
+    assert AVERAGE_NOTE in model.coefficients(ddf="kenward_roger").notes
+    assert AVERAGE_NOTE not in model.coefficients(ddf="satterthwaite").notes
