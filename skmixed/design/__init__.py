@@ -1,8 +1,10 @@
 """Formulas, random-effects terms and design matrices."""
 
-from skmixed.design.design import Design, DesignSpec, build_design, check_identifiable
+from skmixed.design.design import build_design
 from skmixed.design.formula import RandomSpec, Terms, parse_formula
+from skmixed.design.identifiable import check_identifiable
 from skmixed.design.random import RandomTerm
+from skmixed.design.spec import Design, DesignSpec
 
 __all__ = [
     "Design",

@@ -14,11 +14,12 @@ from itertools import pairwise, product
 import numpy as np
 
 from skmixed.design.columns import Column, Table, clean, looks_numeric
-from skmixed.design.design import DesignSpec, build_design
+from skmixed.design.design import build_design
 from skmixed.design.expression import read_expression
 from skmixed.design.formula import formulaic_formula, has_dot, is_call, parse_formula, resolve
 from skmixed.design.plan import make_plan
 from skmixed.design.reference import ReferenceValues
+from skmixed.design.spec import DesignSpec
 from skmixed.design.terms import FixedTerm
 
 _CODED = re.compile(r"C\(\s*([^\W\d]\w*)\s*(?:,.*)?\)")

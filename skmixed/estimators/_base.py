@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skmixed._warn import warn
 from skmixed.design import build_design, parse_formula
-from skmixed.design.design import Design
+from skmixed.design.spec import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
 from skmixed.estimators._dependencies import dependency_text, shortlist

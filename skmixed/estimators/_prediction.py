@@ -12,7 +12,8 @@ from scipy.stats import norm
 
 from skmixed._warn import warn
 from skmixed.design.columns import Table, TextColumn
-from skmixed.design.design import Design, read_prior_weights
+from skmixed.design.response import read_prior_weights
+from skmixed.design.spec import Design
 from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.estimators._dependencies import dependency_text
 from skmixed.estimators._input import GROUPS, ReadsTables, with_groups

@@ -17,7 +17,7 @@ from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
-from skmixed.models.search import Search, outside_starts, outside_terms
+from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.source import Source
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
@@ -85,7 +85,7 @@ def approximation(design, y, w, family: Family, n_agq):
     pattern = Pattern.build(layout.groups, Q.shape[1])
     rows = Rows(family, y, w, frequencies, design.offset, Q, pattern)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
-    outside = outside_terms(layout, Q, frequencies)
+    outside = outside_effects(layout, Q, frequencies)
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
     if joint or n_agq == 1:

@@ -37,14 +37,14 @@ class LaplaceDeviance:
     """The deviance as a function of (gamma, theta, log dispersion).
 
     With ``joint`` the fixed effects are those of the joint mode of (gamma, u) and no longer
-    parameters: faster, and not quite the maximum (n_agq = 0). ``outside``: for every term, whether
-    X misses one of its columns. Below ``least_log_dispersion`` nothing is left to explain.
+    parameters: faster, and not quite the maximum (n_agq = 0). ``outside``: for every term, which
+    effects X misses the covariate of. Below ``least_log_dispersion`` nothing is left to explain.
     """
 
     rows: Rows
     layout: CovarianceLayout
     joint: bool = False
-    outside: tuple[bool, ...] = ()
+    outside: tuple[np.ndarray, ...] = ()
     least_log_dispersion: float = -math.inf
     near: Near = field(default_factory=Near)
 
@@ -76,7 +76,9 @@ class LaplaceDeviance:
             mode = self._mode(parameters, gamma, T, log_disp)
             self.near.n_steps += mode.n_steps
             return self._evaluation(parameters, mode, T, log_disp)
-        except (NoMode, NotPositiveDefinite) as error:
+        except NotPositiveDefinite:
+            return Impossible()
+        except NoMode as error:
             return Impossible(str(error))
 
     def _mode(self, parameters, gamma, T, log_disp):

@@ -15,7 +15,7 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
-from skmixed.models.search import Search, outside_starts, outside_terms
+from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
 
@@ -101,8 +101,8 @@ class ProfiledDeviance:
         Names and fingerprints of what the rows were.
     exact : bool
         Whether X explains the response up to rounding, so that there is no variance to divide.
-    outside : tuple of bool
-        For every term, whether X misses one of its columns: its effects have a mean of their own.
+    outside : tuple of (s,) bool
+        For every term, which effects have a mean of their own, as X misses their covariate.
     """
 
     system: System
@@ -117,7 +117,7 @@ class ProfiledDeviance:
     log_weights: float
     source: Source
     exact: bool = False
-    outside: tuple[bool, ...] = ()
+    outside: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def from_design(cls, design, *, reml=True):
@@ -150,7 +150,7 @@ class ProfiledDeviance:
             log_weights,
             Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
-            outside_terms(layout, Q, weights),
+            outside_effects(layout, Q, weights),
         )
 
     def response(self, design, y):
@@ -398,13 +398,16 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
 def _starts(objective):
     """theta to start from: unit factors, or what random effects with means of their own suggest."""
     start = objective.layout.initial()
-    if not any(objective.outside):
+    if not any(outside.any() for outside in objective.outside):
         return [start]
     return [_moment_start(objective), *outside_starts(objective.layout, objective.outside, start)]
 
 
 def _moment_start(objective):
-    """theta by moments of the effects where they are hardly shrunk (a first step of EM)."""
+    """theta by moments of the effects where they are hardly shrunk (a first step of EM).
+
+    A mean that X can hold is taken for the fixed effects': there it costs nothing.
+    """
     layout = objective.layout
     theta = _UNSHRUNK * layout.initial()
     state = objective.evaluate(theta)
@@ -412,7 +415,11 @@ def _moment_start(objective):
         return layout.initial()
     fit = LMMFit.at(objective, Optimum(theta, state.value, state, 0, 1, True, "", ()))
     T = layout.factors(layout.initial())
-    for term, b, own in zip(layout.terms, fit.effects, fit.relative_effects_variance, strict=True):
+    terms = zip(
+        layout.terms, objective.outside, fit.effects, fit.relative_effects_variance, strict=True
+    )
+    for term, outside, b, own in terms:
+        b = b - np.where(outside, 0.0, b.mean(axis=0))
         moments = b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)
         try:
             half = np.linalg.solve(term.M, np.linalg.cholesky(moments))

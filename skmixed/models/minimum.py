@@ -87,3 +87,27 @@ def constrained_minimum(f, psi, value, point):
             return point if abs(value - now) < 1e-9 else None
         point = near
     return point
+
+
+def next_root(known, sign):
+    """Secant step between the nearest values below and above the level, kept inside them."""
+    below = [k for k in known if k[1] <= 0]
+    above = [k for k in known if k[1] > 0]
+    low = max(below, key=lambda k: sign * k[0])
+    if not above:
+        first = known[0]
+        step = low[0] - first[0]
+        rise = low[1] - first[1]
+        ahead = step * min(3.0, -low[1] / rise + 0.1) if rise > 0 else step
+        return low[0] + (ahead or sign * 0.1)
+    high = min(above, key=lambda k: sign * k[0])
+    width = high[0] - low[0]
+    # an end that stays weighs half as much each time (the Illinois rule)
+    sides = [k[1] > 0 for k in known]
+    stays = next((n for n, side in enumerate(sides[::-1]) if side != sides[-1]), 1) - 1
+    lower, upper = low[1], high[1]
+    if sides[-1]:
+        lower *= 0.5**stays
+    else:
+        upper *= 0.5**stays
+    return low[0] - lower / (upper - lower) * width

@@ -141,8 +141,11 @@ def minimize_theta(
             return walk.end(True, "model promises no further decrease")
         if known is not None and walk.is_hopeless(step, known):
             return walk.end(False, "ends no lower than another optimum")
-        if walk.take(step, tol) and walk.left(step) <= 1e-3 * tol:
+        accepted = walk.take(step, tol)
+        if accepted and walk.left(step) <= 1e-3 * tol:
             return walk.end(True, "promised decrease below tol")
+        if not accepted and max(step.decrement, -walk.gain) <= tol:
+            return walk.end(True, "what is left is rounding of the objective")
         if walk.radius < _MIN_RADIUS:
             converged = walk.propose().decrement <= max(tol, 1e3 * walk.noise)
             return walk.end(converged, "the objective cannot be decreased further", walk.refused)
@@ -174,7 +177,7 @@ class _Walk:
         if len(theta) and not math.isfinite(self.state.value):
             raise NoStart(getattr(self.state, "reason", "the objective is not finite"))
         self.radius, self.before = math.inf, _TINY
-        self.n_iter, self.n_evaluations, self.refused = 0, 1, ""
+        self.n_iter, self.n_evaluations, self.refused, self.gain = 0, 1, "", 0.0
         self.trace, self.model = [(self.state.value, theta)], None
         self.curvature = _Curvature(len(theta), units)
 
@@ -201,7 +204,7 @@ class _Walk:
         trial = self.evaluate(self.theta + step.change)
         self.n_evaluations += 1
         self.refused = getattr(trial, "reason", self.refused)
-        gain = self.state.value - trial.value
+        self.gain = gain = self.state.value - trial.value
         accepted = gain > 1e-4 * step.promised or (step.promised < tol and gain > -self.noise)
         near = step.promised < _NEAR
         if (accepted and near) or (self.curvature.is_own and math.isfinite(trial.value)):

@@ -25,6 +25,9 @@ from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
 _LAST_STEP = 1e-10
 _MAX_STEPS = 200
 _MAX_HALVINGS = 40
+# After so many steps in a row of which hardly anything is left, a wall is what is approached.
+_SHORT, _MAX_SHORT = 1e-3, 8
+_BOUNDARY = "the penalised likelihood is largest on the boundary of the mean's range"
 
 
 class NoMode(ArithmeticError):
@@ -175,7 +178,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
     """
     if not math.isfinite(start.penalised):
         raise NoMode("the linear predictor leaves the range of the family's mean")
-    at = start
+    at, n_short = start, 0
     for step in range(1, _MAX_STEPS + 1):
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
@@ -185,6 +188,9 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
             if float(np.abs(at.curve.weight) @ gap**2) <= last_step:
                 return replace(at, n_steps=start.n_steps + step)
             at = again  # far from the mode eta, which is summed up, and u drift apart
+        n_short = n_short + 1 if length < _SHORT else 0
+        if n_short == _MAX_SHORT:
+            raise NoMode(_BOUNDARY)
     raise NoMode("the penalised likelihood has no mode")
 
 
@@ -234,4 +240,4 @@ def _shortened(rows, at, gamma, u, change, T, log_disp, decrement):
         length /= 2
     if decrement <= 1e3 * noise:
         return at, 0.0
-    raise NoMode("the penalised likelihood is largest on the boundary of the mean's range")
+    raise NoMode(_BOUNDARY)

@@ -132,8 +132,8 @@ def singular_terms(layout, theta):
     return tuple(is_singular(T[t.group][t.columns, t.columns]) for t in layout.terms)
 
 
-def outside_terms(layout, Q, weights=None):
-    """For every term, whether X misses a column of it: its effects have a mean of their own.
+def outside_effects(layout, Q, weights=None):
+    """For every term, which effects have a mean of their own, as X misses their covariate.
 
     Parameters
     ----------
@@ -142,16 +142,29 @@ def outside_terms(layout, Q, weights=None):
     Q : (n, r)
         Basis of the columns of X, orthonormal over the rows.
     weights : (n,) or None
+
+    Returns
+    -------
+    tuple of (s,) bool, over the effects in the user's units
     """
-    total = len(Q) if weights is None else weights.sum()
     found = []
     for term in layout.terms:
         z = layout.groups[term.group].z[:, term.columns]
-        weighted = z if weights is None else z * weights[:, None]
-        size = np.einsum("ns,ns->s", z, weighted) / total
-        explained = np.square(Q.T @ weighted / total).sum(axis=0)
-        found.append(bool((size - explained > _OUTSIDE * size).any()))
+        outside = _outside(z, Q, weights)
+        if outside.any() and term.size > 1:
+            users = _outside(np.linalg.solve(term.M.T, z.T).T, Q, weights)
+            outside = users if users.any() else np.ones_like(users)
+        found.append(outside)
     return tuple(found)
+
+
+def _outside(z, Q, weights):
+    """Mask (s,) of the columns that are not in the column space of Q."""
+    total = len(Q) if weights is None else weights.sum()
+    weighted = z if weights is None else z * weights[:, None]
+    size = np.einsum("ns,ns->s", z, weighted) / total
+    explained = np.square(Q.T @ weighted / total).sum(axis=0)
+    return size - explained > _OUTSIDE * size
 
 
 def outside_starts(layout, outside, theta):
@@ -159,7 +172,7 @@ def outside_starts(layout, outside, theta):
 
     A term of several effects needs none: its covariance with the others tells where the mean is.
     """
-    terms = [t for t, out in zip(layout.terms, outside, strict=True) if out]
+    terms = [t for t, out in zip(layout.terms, outside, strict=True) if out.any()]
     starts = [theta] if any(term.size == 1 for term in terms) else []
     for group in dict.fromkeys(term.group for term in terms) if len(layout.groups) > 1 else ():
         start = _SMALLER * theta

@@ -1,6 +1,7 @@
 """MixedLogisticClassifier and MixedGLMRegressor: responses, prediction, hard data."""
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -585,3 +586,17 @@ def test_a_search_that_ends_at_the_limit_of_the_mean_says_so():
     assert not model.converged_
     assert model.deviance_ < 52.424
     assert "in doubt" in str(model.summary())
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_the_warning_says_in_words_what_stopped_the_search(seed):
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"x": rng.normal(size=60), "g": np.arange(60) % 6})
+    data["y"] = rng.normal(size=60)  # no exponential: the search ends beside what has no factor
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = MixedGLMRegressor("y ~ x + (1 | g)", family="gaussian", link="log").fit(data)
+    texts = [str(w.message) for w in told if w.category is ConvergenceWarning]
+    assert model.converged_ != bool(texts)
+    assert not any(re.search(r"beyond, [^a-z]", text) for text in texts)
+    assert model.result_.optimum.obstacle == "" or model.result_.optimum.obstacle[0].isalpha()

@@ -75,6 +75,31 @@ def test_models_without_a_fixed_intercept(seed):
     assert fit.deviance < _lowest(objective) + 1e-4
 
 
+@pytest.mark.parametrize("seed", [6, 7, 16])
+def test_a_mean_that_x_can_hold_is_not_looked_for_among_the_random_effects(seed):
+    rng = np.random.default_rng(7000 + seed)
+    c, x = np.arange(80) % 8, rng.normal(size=80)
+    y = 100 + 10 * rng.normal(size=8)[c] + x + rng.normal(size=80)
+    data = pd.DataFrame({"c": c, "x": x, "y": y})
+    objective = _objective("y ~ 0 + x + (x | c)", data)
+    fit = fit_lmm(objective)
+    assert fit.optimum.converged
+    assert fit.optimum.n_evaluations < 30
+    assert fit.deviance < _lowest(objective) + 1e-4
+
+
+@pytest.mark.parametrize("seed", [16, 28])
+def test_a_step_refused_for_rounding_ends_the_search(seed):
+    rng = np.random.default_rng(7000 + seed)
+    c, x = np.arange(63) % 9, rng.normal(4, 1, 63)
+    y = -800 + 30 * rng.normal(size=9)[c] + (1 + rng.normal(size=9)[c]) * x
+    data = pd.DataFrame({"c": c, "x": x, "y": y + 2 * rng.normal(size=63)})
+    optimum = fit_lmm(_objective("y ~ 0 + x + (x | c)", data)).optimum
+    assert optimum.converged
+    assert optimum.doubt is None
+    assert optimum.n_evaluations < 25
+
+
 def _without_variance(seed, slopes):
     """Data whose slopes, or intercepts, do not vary beyond the noise."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,96 @@
+"""Grouping factors: the level of every row, as the fit saw them and of new rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from skmixed.design.columns import Table, observed
+from skmixed.design.formula import split_group
+from skmixed.design.levels import find_levels, level_kind
+from skmixed.design.plan import Plan
+from skmixed.design.random import cell_digits, combine_codes, find_cells, radix_key
+
+# name -> (codes of all rows, levels) of a grouping column
+Grouping = dict[str, tuple[np.ndarray, pd.Index]]
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """A grouping factor as the fit saw it.
+
+    ``cells`` numbers the observed combinations of ``a:b`` in mixed radix; None for one column.
+    """
+
+    columns: tuple[str, ...]
+    column_levels: tuple[pd.Index, ...]
+    cells: np.ndarray | None
+    levels: pd.Index
+
+    def codes(self, grouping: Grouping) -> np.ndarray:
+        """The codes of new rows, -1 for levels and combinations that the fit did not have."""
+        codes = [
+            _known_codes(name, *grouping[name], levels)
+            for name, levels in zip(self.columns, self.column_levels, strict=True)
+        ]
+        if self.cells is None:
+            return codes[0]
+        return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
+
+
+def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:
+    if len(own) and level_kind(own) != level_kind(levels):
+        raise ValueError(
+            f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
+            f"like {_shown(own)} now: convert the column"
+        )
+    return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
+
+
+def own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray, pd.Index]:
+    """Codes in the levels of the rows themselves; every unknown one is a level of its own."""
+    codes, spec = group_factor(columns, {name: observed(*grouping[name]) for name in columns})
+    unknown = np.flatnonzero(codes < 0)
+    codes = codes.copy()
+    codes[unknown] = len(spec.levels) + np.arange(len(unknown))
+    return codes, pd.Index([*spec.levels, *(f"unknown {row}" for row in unknown)], dtype=object)
+
+
+def _shown(levels: pd.Index) -> str:
+    return repr(levels[:1].tolist()[0])
+
+
+def group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, GroupSpec]:
+    codes, levels = [kept[name][0] for name in columns], tuple(kept[name][1] for name in columns)
+    if len(columns) == 1:
+        return codes[0], GroupSpec(columns, levels, None, levels[0])
+    sizes = [len(own) for own in levels]
+    joint, cells = combine_codes(codes, sizes)
+    texts = [
+        own.astype(str).to_numpy(dtype=object)[digit]
+        for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
+    ]
+    label = texts[0]
+    for text in texts[1:]:
+        label = label + ":" + text
+    return joint, GroupSpec(columns, levels, cells, pd.Index(label))
+
+
+def group_codes(
+    plan: Plan, table: Table, grouping: Grouping, groups: dict[str, GroupSpec]
+) -> dict[str, np.ndarray]:
+    """The codes of every grouping factor; their specifications are added to ``groups``."""
+    kept = {
+        name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
+    }
+    made = {}
+    for group in plan.terms.groups:
+        made[group], groups[group] = group_factor(split_group(group), kept)
+        if len(groups[group].levels) < 2:
+            raise ValueError(
+                f"the grouping factor {group!r} has one level, "
+                f"{str(groups[group].levels[0])!r}: a variance between levels needs at least two"
+            )
+    return made

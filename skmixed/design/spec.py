@@ -1,0 +1,306 @@
+"""What a fit keeps of its design, and the design of new rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmixed.design.columns import ColumnSpec, Table, clean, factorize
+from skmixed.design.formula import Terms, group_label, unknown_name
+from skmixed.design.grouping import GroupSpec, own_codes
+from skmixed.design.missing import check_missing, drop_missing, undefined_rows
+from skmixed.design.parts import Materializer, Part
+from skmixed.design.random import RandomTerm, rows_of
+from skmixed.design.reference import ReferenceValues
+from skmixed.design.terms import FixedTerm, fixed_terms
+
+
+@dataclass(frozen=True)
+class Design:
+    r"""The matrices of :math:`y = X\beta + \sum_t Z_t b_t + \text{offset} + \varepsilon`.
+
+    Attributes
+    ----------
+    y : ndarray, (n,) or (n, 2), or None
+        The response; two columns for ``cbind(successes, failures)``.
+    X : ndarray, (n, p)
+        The fixed-effects columns, with their ``names`` (p,), the place of the constant column in
+        ``intercept`` (None without one) and the columns of every term in ``term_slices``.
+    random : tuple of RandomTerm
+        In the order of the formula.
+    weights : ndarray, (n,), or None
+        Prior weights w: residual variance sigma^2 / w.
+    frequencies : ndarray, (n,), or None
+        How often each row counts; rows that count zero times are gone already.
+    offset : ndarray, (n,), or None
+        The sum of the offsets.
+    rows : ndarray of intp, (n,)
+        The rows of the input that were kept, of ``n_input``.
+    spec : DesignSpec
+        Builds the design of new rows.
+    """
+
+    y: np.ndarray | None
+    X: np.ndarray
+    names: tuple[str, ...]
+    intercept: int | None
+    term_slices: dict[str, slice]
+    random: tuple[RandomTerm, ...]
+    weights: np.ndarray | None
+    frequencies: np.ndarray | None
+    offset: np.ndarray | None
+    rows: np.ndarray
+    n_input: int
+    spec: DesignSpec
+
+    @property
+    def fixed_terms(self) -> tuple[FixedTerm, ...]:
+        """The terms of X with their columns, variables and factors."""
+        return fixed_terms(self.spec.fixed)
+
+    @property
+    def n_obs(self) -> float:
+        """The number of observations: rows, each counted as often as its frequency says."""
+        return len(self.X) if self.frequencies is None else float(self.frequencies.sum())
+
+
+@dataclass(frozen=True)
+class DesignSpec:
+    """All that is needed to build the design of new rows; it holds no row of the fit.
+
+    Attributes
+    ----------
+    terms : Terms or None
+        The formula with ``.`` written out; None for a design without a formula.
+    fixed : part
+        The columns of X.
+    random : tuple of parts
+        The columns of ``z`` of each random-effects term.
+    offsets : tuple of parts
+        One column each.
+    groups : dict of str to GroupSpec
+        The grouping factors.
+    columns : dict of str to ColumnSpec
+        The kind and the categories of every covariate.
+    fixed_columns, random_columns : tuple of str
+        The covariates that X and the offsets, and the random-effects terms need.
+    reference : ReferenceValues
+        Levels, means and counts of the columns of X and the offsets.
+    response : part or None
+        The response where the formula names one column, with ``response_columns``.
+    trusted : bool
+        Whether expressions are Python code beyond what formulas hold, and trusted to be.
+    """
+
+    terms: Terms | None
+    fixed: Part
+    random: tuple[Part, ...]
+    offsets: tuple[Part, ...]
+    groups: dict[str, GroupSpec]
+    columns: dict[str, ColumnSpec]
+    fixed_columns: tuple[str, ...]
+    random_columns: tuple[str, ...]
+    reference: ReferenceValues
+    response: Part | None = None
+    response_columns: tuple[str, ...] = ()
+    trusted: bool = False
+
+    def needs(self) -> frozenset[str]:
+        """All columns that new rows are read from."""
+        groups = (name for group in self.groups.values() for name in group.columns)
+        return frozenset((*self.fixed_columns, *self.random_columns, *groups))
+
+    def new(
+        self,
+        table: Any,
+        *,
+        need: Collection[str] = ("fixed", "random"),
+        missing: str = "raise",
+        levels: str = "fit",
+        absent: Collection[str] = (),
+    ) -> Design:
+        """Return the design of new rows, with the transforms and categories of the fit.
+
+        Parameters
+        ----------
+        table : DataFrame or dict of arrays
+            The new rows. The response need not be there.
+        need : {"fixed", "random"}
+            Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
+            the offset. A part that is not built has no columns.
+        missing : {"raise", "drop"}
+            Missing values are an error, or their rows are left out of the result, which ``rows``
+            tells.
+        levels : {"fit", "own"}
+            Codes in the levels of the fit, -1 for others, or in the levels of the new rows
+            themselves, where every unknown one is a level of its own.
+        absent : names, optional
+            Grouping columns that the new rows need not have: their levels are unknown.
+
+        Returns
+        -------
+        Design
+            With ``y``, ``weights`` and ``frequencies`` None.
+
+        Raises
+        ------
+        ValueError
+            For an absent column, an unknown category of a covariate, or missing values with
+            ``missing="raise"``.
+        """
+        check_missing(missing)
+        table = Table(table)
+        fixed, random = "fixed" in need, "random" in need
+        groups = self.groups if random else {}
+        names = (*self.fixed_columns * fixed, *self.random_columns * random)
+        names = tuple(dict.fromkeys(names))
+        grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
+        _check_present(table, (*names, *(name for name in grouped if name not in absent)))
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in names
+        }
+        grouping = {
+            name: factorize(name, table.column(name)) for name in grouped if name not in absent
+        }
+        drop_missing(table, cleaned, grouping, missing)
+        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
+        make = Materializer(columns, table.n_rows, trusted=self.trusted)
+        blocks = Blocks(
+            fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
+            random=[part.matrix(make) for part in self.random] if random else [],
+            offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
+            response=None,
+        )
+        undefined = blocks.undefined(self, missing)
+        if undefined is not None:
+            table.keep(np.flatnonzero(~undefined))
+            blocks = blocks.without(undefined)
+        unknown = np.full(table.n_rows, -1, dtype=np.intp), pd.Index([], dtype=object)
+        kept = {name: (table.rows_of(code), own) for name, (code, own) in grouping.items()}
+        kept |= dict.fromkeys(absent, unknown)
+        codes, own = {}, {}
+        for name, spec in groups.items():
+            if levels == "own":
+                codes[name], own[name] = own_codes(spec.columns, kept)
+            else:
+                codes[name] = spec.codes(kept)
+        return self._design(table, blocks, codes, need, own)
+
+    def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        """X (n, p) and the offset (n,) of rows that need have no other columns."""
+        design = self.new(table, need=("fixed",))
+        return design.X, np.zeros(len(design.X)) if design.offset is None else design.offset
+
+    def reference_of(self, table: Any) -> ReferenceValues:
+        """Levels, means and counts of other rows, those with missing values left out."""
+        table = Table(table)
+        _check_present(table, self.fixed_columns)
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in self.fixed_columns
+        }
+        drop_missing(table, cleaned, {}, "drop")
+        if not table.n_rows:
+            raise ValueError("the data have no complete row")
+        columns = {name: column.values_in(table) for name, column in cleaned.items()}
+        coded = [name for name in self.reference.factors if self.columns[name].kind == "number"]
+        return ReferenceValues.of(columns, coded)
+
+    def response_of(self, table: Any) -> np.ndarray:
+        """The response of new rows (n,), NaN where it is missing, of a formula that names one."""
+        assert self.response is not None
+        table = Table(table)
+        _check_present(table, self.response_columns)
+        cleaned = {
+            name: self.columns[name].conform(name, clean(name, table.column(name)))
+            for name in self.response_columns
+        }
+        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
+        make = Materializer(columns, table.n_rows, trusted=self.trusted)
+        y = self.response.matrix(make)[:, 0]
+        missing = [column.missing for column in cleaned.values() if column.missing is not None]
+        return np.where(np.logical_or.reduce(missing), np.nan, y) if missing else y
+
+    def _design(
+        self,
+        table: Table,
+        blocks: Blocks,
+        codes: Mapping[str, np.ndarray],
+        need: Collection[str] = ("fixed", "random"),
+        levels: Mapping[str, pd.Index] | None = None,
+        **vectors: np.ndarray | None,
+    ) -> Design:
+        """The parts put together; ``levels`` are those of the fit unless given."""
+        fixed = "fixed" in need
+        levels = levels or {name: spec.levels for name, spec in self.groups.items()}
+        specs = self.terms.random if self.terms is not None and "random" in need else ()
+        return Design(
+            y=blocks.response,
+            X=blocks.fixed,
+            names=self.fixed.names if fixed else (),
+            intercept=self.fixed.intercept if fixed else None,
+            term_slices=self.fixed.term_slices if fixed else {},
+            random=tuple(
+                RandomTerm(
+                    group_label(spec.group, self.groups),
+                    part.names,
+                    codes[spec.group],
+                    levels[spec.group],
+                    z,
+                    spec.correlated,
+                )
+                for spec, part, z in zip(specs, self.random, blocks.random, strict=False)
+            ),
+            weights=vectors.get("weights"),
+            frequencies=vectors.get("frequencies"),
+            offset=blocks.offset,
+            rows=table.kept,
+            n_input=table.n_input,
+            spec=self,
+        )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The matrices that expressions gave, before rows without a defined value are dealt with."""
+
+    fixed: np.ndarray
+    random: list[np.ndarray]
+    offset: np.ndarray | None
+    response: np.ndarray | None
+
+    def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
+        """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
+        named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
+        named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
+        named += [(self.response, ("the response",))]
+        masks = [undefined_rows(block, names, missing) for block, names in named]
+        found = [mask for mask in masks if mask is not None]
+        return np.logical_or.reduce(found) if found else None
+
+    def without(self, rows: np.ndarray) -> Blocks:
+        """These blocks without the rows of a mask."""
+        kept = np.flatnonzero(~rows)
+        return Blocks(
+            self.fixed[kept],
+            [rows_of(z, kept) for z in self.random],
+            None if self.offset is None else self.offset[kept],
+            None if self.response is None else self.response[kept],
+        )
+
+
+def sum_of(offsets: Iterable[np.ndarray]) -> np.ndarray | None:
+    offsets = list(offsets)
+    return np.sum(offsets, axis=0) if offsets else None
+
+
+def _check_present(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in table.names:
+            message = f"the model was fitted with {name!r}, which the new data do not have"
+            raise unknown_name(name, table.names, message)
