@@ -228,8 +228,8 @@ def test_kenward_roger_of_a_covariance_with_large_and_small_variances():
         theta = fit.layout.from_user_theta(T[[0, 1, 1], [0, 0, 1]])
         record = SecondOrder.at(fit.objective, fit.objective.evaluate(theta).factor, theta)
         found.append(row_tests(record, record.beta, fit.basis.to_coef, "kenward_roger"))
-    np.testing.assert_allclose(found[1].df, found[0].df, rtol=1e-3)
-    np.testing.assert_allclose(found[1].std_error, found[0].std_error, rtol=1e-3)
+    np.testing.assert_allclose(found[1].df, found[0].df, rtol=0.05)
+    np.testing.assert_allclose(found[1].std_error, found[0].std_error, rtol=0.05)
 
 
 @pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
