@@ -23,6 +23,8 @@ from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
 
 # Newton decrement (in units of the deviance) after which one more step is exact to rounding.
 _LAST_STEP = 1e-10
+# Distance of u and eta, in the same units, that is more than rounding of large weights leaves.
+_DRIFT = 1e-3
 _MAX_STEPS = 200
 _MAX_HALVINGS = 40
 # After so many steps in a row of which hardly anything is left, a wall is what is approached.
@@ -184,8 +186,8 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
         if decrement <= last_step and length in (0.0, 1.0):
             again = mode_at(rows, at.gamma, at.u, T, log_disp)
-            gap = again.eta - at.eta
-            if float(np.abs(at.curve.weight) @ gap**2) <= last_step:
+            gap = float(np.abs(at.curve.weight) @ (again.eta - at.eta) ** 2)
+            if gap <= max(last_step, _DRIFT):
                 return replace(at, n_steps=start.n_steps + step)
             at = again  # far from the mode eta, which is summed up, and u drift apart
         n_short = n_short + 1 if length < _SHORT else 0
