@@ -12,6 +12,7 @@ from skmixed.design.formula import Terms, parse_formula, quoted_name, unknown_na
 from skmixed.design.grouping import group_codes
 from skmixed.design.missing import check_missing, drop_missing
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
+from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
@@ -155,14 +156,15 @@ def _expressions(
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
     builder = PartBuilder(make, kinds)
     fixed, X = builder.make(plan.fixed)
-    random = [builder.make(expr) for expr in plan.random]
+    specs = plan.terms.random
+    random = [structured_part(builder.make(spec.expr), spec) for spec in specs]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
     responses = [builder.make_vector(expr, "the response") for expr in plan.responses]
     y = _one_array([values for _, values in responses]) if responses else table.rows_of(given)
     spec = DesignSpec(
         plan.terms,
         fixed,
-        tuple(part for part, _ in random),
+        tuple(part for part, _, _ in random),
         tuple(part for part, _ in offsets),
         {},
         {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
@@ -172,9 +174,10 @@ def _expressions(
         responses[0][0] if len(responses) == 1 else None,
         plan.response_columns,
         plan.trusted,
+        tuple(places for _, _, places in random),
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
-    return spec, Blocks(X, [z for _, z in random], sum_of(z for _, z in offsets), y)
+    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y)
 
 
 def _reference(

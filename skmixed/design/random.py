@@ -27,6 +27,10 @@ class RandomTerm:
         The covariates; an intercept alone is a read-only view that takes no memory.
     correlated : bool
         False for a term that ``||`` split off.
+    structure : str
+        The covariance of a level's effects: "us" for any, or one of `formula.STRUCTURES`.
+    places : ndarray, (s,) or (s, d), or None
+        Times or positions of the effects, for structures that have them.
     """
 
     group: str
@@ -35,6 +39,8 @@ class RandomTerm:
     levels: Any
     z: np.ndarray
     correlated: bool = True
+    structure: str = "us"
+    places: np.ndarray | None = None
 
     @property
     def n_levels(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import ColumnSpec, Table, clean, factorize
-from skmixed.design.formula import Terms, group_label, unknown_name
+from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.parts import Materializer, Part
@@ -94,6 +94,8 @@ class DesignSpec:
         The response where the formula names one column, with ``response_columns``.
     trusted : bool
         Whether expressions are Python code beyond what formulas hold, and trusted to be.
+    places : tuple of arrays or None
+        Times or positions of the effects of every random-effects term.
     """
 
     terms: Terms | None
@@ -108,6 +110,7 @@ class DesignSpec:
     response: Part | None = None
     response_columns: tuple[str, ...] = ()
     trusted: bool = False
+    places: tuple[np.ndarray | None, ...] = ()
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
@@ -185,10 +188,10 @@ class DesignSpec:
         kept |= dict.fromkeys(absent, unknown)
         codes, own = {}, {}
         for name, spec in groups.items():
-            if levels == "own":
+            if levels == "own" and spec.columns:
                 codes[name], own[name] = own_codes(spec.columns, kept)
             else:
-                codes[name] = spec.codes(kept)
+                codes[name] = spec.codes(kept, table.n_rows)
         return self._design(table, blocks, codes, need, own)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -237,6 +240,7 @@ class DesignSpec:
     ) -> Design:
         """The parts put together; ``levels`` are those of the fit unless given."""
         fixed = "fixed" in need
+        own = bool(levels)
         levels = levels or {name: spec.levels for name, spec in self.groups.items()}
         specs = self.terms.random if self.terms is not None and "random" in need else ()
         return Design(
@@ -249,12 +253,15 @@ class DesignSpec:
                 RandomTerm(
                     group_label(spec.group, self.groups),
                     part.names,
-                    codes[spec.group],
-                    levels[spec.group],
-                    z,
-                    spec.correlated,
+                    levels=levels[spec.group],
+                    correlated=spec.correlated,
+                    structure=spec.structure,
+                    places=places,
+                    **_codes_and_covariates(spec, codes[spec.group], z, own),
                 )
-                for spec, part, z in zip(specs, self.random, blocks.random, strict=False)
+                for spec, part, z, places in zip(
+                    specs, self.random, blocks.random, self.places, strict=False
+                )
             ),
             weights=vectors.get("weights"),
             frequencies=vectors.get("frequencies"),
@@ -263,6 +270,23 @@ class DesignSpec:
             n_input=table.n_input,
             spec=self,
         )
+
+
+def _codes_and_covariates(
+    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool
+) -> dict[str, np.ndarray]:
+    """Codes and z of a term; a row at a position that the fit did not have is of no known level."""
+    elsewhere = ~z.any(axis=1) if spec.is_spatial else np.zeros(0, dtype=bool)
+    if not elsewhere.any():
+        return {"codes": codes, "z": z}
+    if own:
+        raise ValueError(
+            f"{elsewhere.sum()} rows are at positions that the fit of {spec} did not have: new "
+            "fields are drawn, and conditioned on, at the positions of the fit alone"
+        )
+    codes, z = codes.copy(), z.copy()
+    codes[elsewhere], z[elsewhere, 0] = -1, 1.0  # every position has the same variance
+    return {"codes": codes, "z": z}
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class TermLabels:
-    """Grouping factor and effects of one random-effects term."""
+    """Grouping factor and effects of one random-effects term, its covariance structure and text."""
 
     group: str
     names: tuple[str, ...]
     correlated: bool
+    structure: str = "us"
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,27 @@ class FittedMixedModel:
         return result
 
     @property
+    def structure_(self) -> dict[str, pd.Series]:
+        """Parameters of every structured random-effects term: standard deviations, rho, range."""
+        found, fit = {}, self.result_
+        for t, term in enumerate(self.labels_.terms):
+            if term.structure == "us":
+                continue
+            values = {
+                fit.layout.natural_name(t, p): p.value
+                * fit.layout.natural_unit(t, p)
+                * (fit.sigma if p.kind == "sd" else 1.0)
+                for p in fit.layout.natural(fit.optimum.theta, t)[1]
+            }
+            found[term.text] = pd.Series(values, name=term.text)
+        return found
+
+    @property
     def theta_(self) -> np.ndarray:
-        """Relative covariance parameters: lower triangles of T, by column, in lme4's order."""
+        """Relative covariance parameters: lower triangles of T, by column, in lme4's order.
+
+        After them those of structured terms: standard deviations over sigma, rho, range.
+        """
         return self.result_.theta.copy()
 
     @property

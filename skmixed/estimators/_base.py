@@ -137,7 +137,7 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
         labels = Labels(
             columns=design.names,
             intercept=design.intercept,
-            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            terms=_term_labels(design),
             levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(design),
         )
@@ -194,9 +194,17 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
             )
 
 
+def _term_labels(design):
+    specs = design.spec.terms.random if design.random else ()
+    return tuple(
+        TermLabels(t.group, t.names, t.correlated, t.structure, str(spec))
+        for t, spec in zip(design.random, specs, strict=True)
+    )
+
+
 def _why_singular(fit, labels):
     terms = dict.fromkeys(
-        f"({' + '.join(term.names)} | {term.group})"
+        f"({' + '.join(term.names)} | {term.group})" if term.structure == "us" else term.text
         for term, singular in zip(labels.terms, fit.singular_terms, strict=True)
         if singular
     )

@@ -35,9 +35,7 @@ def check_counts(design, who):
     n_obs, n_rows = design.n_obs, len(design.X)
     if not design.random or n_obs >= n_rows:
         return
-    sizes = [len(t.names) for t in design.random]
-    pairs = zip(sizes, design.random, strict=True)
-    n_theta = sum(s * (s + 1) // 2 if t.correlated else s for s, t in pairs)
+    n_theta = sum(_n_parameters(term) for term in design.random)
     n_params = design.X.shape[1] + n_theta + 1
     n_levels = max(t.n_levels for t in design.random)
     if n_obs <= max(n_params, n_levels):
@@ -47,6 +45,14 @@ def check_counts(design, who):
             "that are precisions are prior_weights; relative ones become counts when they are "
             f"multiplied by {n_rows / n_obs:.4g}, so that they sum to the number of rows"
         )
+
+
+def _n_parameters(term):
+    """Covariance parameters of a term, at least."""
+    s = len(term.names)
+    if term.structure != "us":
+        return 2
+    return s * (s + 1) // 2 if term.correlated else s
 
 
 def check_magnitude(y, family, who):

@@ -13,7 +13,6 @@ from skmixed.linalg.system import Effects, Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
-from skmixed.models.search import singular_terms
 from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
@@ -253,7 +252,7 @@ class MixedFit(Questions):
     @cached_property
     def singular_terms(self):
         """For every term, whether its covariance is singular (in any units of its covariates)."""
-        return singular_terms(self.layout, self.optimum.theta)
+        return self.layout.singular_terms(self.optimum.theta)
 
     @property
     def is_singular(self):

@@ -13,6 +13,8 @@ from skmixed.models.structures import triangle
 
 # Numbers held at a time in right-hand sides.
 _CHUNK = 1 << 23
+# Entries of structured covariances from which the forms in them are too many.
+_MOST = 150
 
 
 def linear_parameters(layout):
@@ -23,6 +25,11 @@ def linear_parameters(layout):
         for i, j in zip(*(x.tolist() for x in triangle(term.size)), strict=True):
             directions.append(Direction(term.group, first + i, first + j))
     return directions
+
+
+def has_many_parameters(layout):
+    """Whether structured terms have too many entries, where these parameters are no way to go."""
+    return layout.is_structured and sum(t.size * (t.size + 1) // 2 for t in layout.terms) > _MOST
 
 
 def derivatives_of_gamma(layout, directions, theta):
