@@ -192,6 +192,8 @@ class DesignSpec:
                 codes[name], own[name] = own_codes(spec.columns, kept)
             else:
                 codes[name] = spec.codes(kept, table.n_rows)
+                if levels == "own":  # a field, which has one level everywhere
+                    own[name] = spec.levels
         return self._design(table, blocks, codes, need, own)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:

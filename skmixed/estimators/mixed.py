@@ -73,8 +73,12 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         levels by effects. Terms with one grouping factor are joined.
     covariances_ : dict of str to DataFrame
         Covariance sigma^2 T T' of the effects of every grouping factor.
+    structure_ : dict of str to Series
+        For every structured term, such as ``"ar1(0 + C(day) | g)"``, its standard deviations,
+        correlations or range.
     theta_ : ndarray
-        The lower triangles of the relative factors T by column, most levels first (lme4's order).
+        The lower triangles of the relative factors T by column, most levels first (lme4's order);
+        after them the parameters of structured terms, standard deviations over sigma.
     sigma_ : float
         Residual standard deviation; NaN without residual degrees of freedom.
     deviance_ : float
