@@ -9,12 +9,13 @@ import numpy as np
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize, looks_numeric
 from skmixed.design.formula import Terms, parse_formula, quoted_name, unknown_name
-from skmixed.design.grouping import group_codes
+from skmixed.design.grouping import GroupSpec, group_codes
 from skmixed.design.missing import check_missing, drop_missing
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
 from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
+from skmixed.design.relationship import known_codes, read_relationships
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
 from skmixed.design.spec import Blocks, Design, DesignSpec, sum_of
 
@@ -28,6 +29,7 @@ def build_design(
     prior_weights: str | Any | None = None,
     missing: str = "raise",
     trusted: bool = False,
+    relationship: Any = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -50,6 +52,8 @@ def build_design(
         Let expressions be any Python code, which runs now and whenever the design of new rows is
         built: only for formulas of your own. By default they are evaluated as arithmetic on
         columns, and what is more than that is an error.
+    relationship : dict, optional
+        From grouping factors to matrices K: covariances of their levels are proportional to K.
 
     Returns
     -------
@@ -82,6 +86,7 @@ def build_design(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
             "of them out"
         )
+    relationships = read_relationships(relationship, plan.terms.groups)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
@@ -91,6 +96,11 @@ def build_design(
     drop_missing(table, cleaned, grouping, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
     codes = group_codes(plan, table, grouping, spec.groups)
+    for group, own in relationships.items():
+        columns = spec.groups[group].columns
+        codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
+        spec.groups[group] = GroupSpec(columns, (own.levels,), None, own.levels)
+    spec.relationships.update(relationships)
     return spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
     )

@@ -31,6 +31,9 @@ class RandomTerm:
         The covariance of a level's effects: "us" for any, or one of `formula.STRUCTURES`.
     places : ndarray, (s,) or (s, d), or None
         Times or positions of the effects, for structures that have them.
+    relationship : Relationship or None
+        Where the levels of the user are related: the one level of the term has independent
+        effects, and those of the user's levels are L times them.
     """
 
     group: str
@@ -41,6 +44,7 @@ class RandomTerm:
     correlated: bool = True
     structure: str = "us"
     places: np.ndarray | None = None
+    relationship: Any = None
 
     @property
     def n_levels(self) -> int:

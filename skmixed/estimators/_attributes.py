@@ -204,6 +204,7 @@ class FittedMixedModel:
         """Covariance of the effects of each group: sigma^2 T T'; 0 between separate terms."""
         parts: dict[str, list] = {}
         for term, covariance in zip(self.labels_.terms, self.result_.covariances, strict=True):
+            covariance = covariance[: len(term.names), : len(term.names)]  # per unit of a known K
             parts.setdefault(term.group, []).append((list(term.names), covariance))
         result = {}
         for group, blocks in parts.items():

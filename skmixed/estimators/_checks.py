@@ -7,6 +7,7 @@ import numpy as np
 from skmixed.design import check_identifiable
 from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.linalg.rank import independent_columns
+from skmixed.models.structured import has_equal_variances
 
 # Largest response: sums of its squares must be numbers.
 _LARGEST = 1e151
@@ -88,7 +89,8 @@ def _check_effects(design):
             "a linear model has one, see MixedLogisticClassifier and MixedGLMRegressor"
         )
     for term in design.random:
-        dependent = [] if _clearly_independent(term.z) else _dependent(term)
+        has_variances = term.structure == "us" or not has_equal_variances(term.structure)
+        dependent = [] if not has_variances or _clearly_independent(term.z) else _dependent(term)
         if dependent:
             raise ValueError(
                 f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
@@ -135,7 +137,7 @@ def _check_not_absorbed(design, objective):
         Q = objective.basis.orthonormal(design.X)
         left = rows - Q @ (Q.T @ (rows * weights[:, None]) / weights.sum())
         absorbed = np.abs(left).max(axis=0) <= 1e-8 * np.abs(rows).max(axis=0)
-        if absorbed.any():
+        if absorbed.all() if term.structure != "us" else absorbed.any():
             names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
             raise ValueError(
                 f"the fixed effects hold a coefficient of {names} for every level of "

@@ -155,7 +155,7 @@ def _variances(model, *, residual):
 def _structured_rows(term, parameters):
     """Variances of a structured term; its correlations are in the notes."""
     sd = parameters[[name.startswith("sd") for name in parameters.index]]
-    name = {"sd": f"each ({term.structure})"}
+    name = {"sd": term.names[0] if term.structure == "known" else f"each ({term.structure})"}
     return [
         ["" if j else term.group, name.get(key, key.removeprefix("sd ")), value**2, value]
         for j, (key, value) in enumerate(sd.items())
@@ -166,7 +166,8 @@ def _structure_notes(model):
     for text, parameters in model.structure_.items():
         rest = parameters[[not name.startswith("sd") for name in parameters.index]]
         shown = ", ".join(f"{name} = {value:.4g}" for name, value in rest.items())
-        yield f"Structure {text}: {shown or 'independent effects'}."
+        if shown:
+            yield f"Structure {text}: {shown}."
 
 
 def _counts(model):

@@ -43,7 +43,11 @@ class TermScale:
 
 @dataclass(frozen=True)
 class TermLayout:
-    """Where one random-effects term lives: its group, its columns there, its units."""
+    """Where one random-effects term lives: its group, its columns there, its units.
+
+    ``loadings`` (q, s): effects of the q levels of the user from those of the one level here, where
+    levels are related.
+    """
 
     group: int
     columns: slice
@@ -52,10 +56,23 @@ class TermLayout:
     center: np.ndarray
     scale: np.ndarray
     kind: str = "us"
+    loadings: np.ndarray | None = None
 
     @property
     def size(self):
         return len(self.M)
+
+    def users_effects(self, b):
+        """Effects (l, k) of the user's levels and covariates from the engine's (l, s)."""
+        b = b @ self.M.T
+        return b if self.loadings is None else self.loadings @ b.T
+
+    def users_covariances(self, blocks):
+        """Covariances (l, k, k) of the user's effects from those (s, s, l) of the engine's."""
+        V = self.M @ blocks.transpose(2, 0, 1) @ self.M.T
+        if self.loadings is None:
+            return V
+        return np.einsum("qr,qr->q", self.loadings @ V[0], self.loadings)[:, None, None]
 
     def covariates(self, z):
         """The engine's covariates of rows with covariates z (n, s) in the user's units.
@@ -107,6 +124,7 @@ class CovarianceLayout:
                     scale.center,
                     scale.scale,
                     term.structure,
+                    None if term.relationship is None else term.relationship.L,
                 )
             )
             columns[g].append(scale.z)

@@ -289,8 +289,8 @@ def make_structure(kind, size, places=None):
     Parameters
     ----------
     kind : str
-        "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "expo", "gau", "mat0.5",
-        "mat1.5" or "mat2.5".
+        "diag", "homdiag", "known" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep", "expo",
+        "gau", "mat0.5", "mat1.5" or "mat2.5".
     size : int
         Effects s.
     places : (s,) or (s, d) array, optional
@@ -301,11 +301,12 @@ def make_structure(kind, size, places=None):
     correlations = {
         "diag": Independent,
         "homdiag": Independent,
+        "known": Independent,
         "cs": Exchangeable,
         "toep": Toeplitz,
     }
     if kind in correlations:
-        return Correlated(correlations[kind](size), kind == "homdiag")
+        return Correlated(correlations[kind](size), has_equal_variances(kind))
     if kind in ("ar1", "hetar1"):
         return Correlated(Autoregressive.of_times(places), kind == "ar1")
     return Correlated(Decaying.of_positions(places, kind), True)
