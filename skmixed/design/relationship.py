@@ -207,12 +207,12 @@ def pedigree_relationship(
     ...     {"animal": ["c", "d", "e"], "sire": ["a", "a", "c"], "dam": ["b", "b", "d"]}
     ... )
     >>> pedigree_relationship(pedigree)
-          a     b    c    d     e
-    a  1.00  0.00  0.5  0.5  0.50
-    b  0.00  1.00  0.5  0.5  0.50
-    c  0.50  0.50  1.0  0.5  0.75
-    d  0.50  0.50  0.5  1.0  0.75
-    e  0.50  0.50  0.75  0.75  1.25
+         a    b     c     d     e
+    a  1.0  0.0  0.50  0.50  0.50
+    b  0.0  1.0  0.50  0.50  0.50
+    c  0.5  0.5  1.00  0.50  0.75
+    d  0.5  0.5  0.50  1.00  0.75
+    e  0.5  0.5  0.75  0.75  1.25
     """
     table = pd.DataFrame(pedigree)
     for name in (animal, sire, dam):
@@ -284,8 +284,8 @@ def marker_relationship(markers: Any) -> pd.DataFrame:
     >>> markers = pd.DataFrame([[0, 2], [2, 2], [1, 0]], index=["u", "v", "w"])
     >>> marker_relationship(markers).round(2)
           u     v     w
-    u  1.53  0.47 -0.94
-    v  0.47  1.53 -0.94
+    u  1.53 -0.59 -0.94
+    v -0.59  1.53 -0.94
     w -0.94 -0.94  1.88
     """
     table = pd.DataFrame(markers)
