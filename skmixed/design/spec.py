@@ -14,6 +14,7 @@ from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.parts import Materializer, Part
+from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import Relationship
@@ -103,7 +104,7 @@ class DesignSpec:
 
     terms: Terms | None
     fixed: Part
-    random: tuple[Part, ...]
+    random: tuple[Part | PositionsPart, ...]
     offsets: tuple[Part, ...]
     groups: dict[str, GroupSpec]
     columns: dict[str, ColumnSpec]
@@ -238,7 +239,7 @@ class DesignSpec:
     def _random_term(
         self,
         spec: RandomSpec,
-        part: Part,
+        part: Part | PositionsPart,
         codes: np.ndarray,
         levels: Any,
         z: np.ndarray,
@@ -296,7 +297,7 @@ class DesignSpec:
 
 def _known_term(
     spec: RandomSpec,
-    part: Part,
+    part: Part | PositionsPart,
     relationship: Relationship,
     codes: np.ndarray,
     z: np.ndarray,

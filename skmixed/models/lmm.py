@@ -300,7 +300,7 @@ class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
     is_linear: ClassVar[bool] = True
-    no_other_df: ClassVar[str] = (
+    no_other_df = (
         "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries of a "
         "term's covariance, which are too many here"
     )

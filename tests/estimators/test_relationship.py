@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor, marker_relationship
+from skmixed.inference import heritability
 
 FOLDER = Path(__file__).parents[1] / "data" / "structures"
 
@@ -150,3 +151,24 @@ def test_terms_that_have_no_relationship(lines):
     frame, K, _ = lines
     with pytest.raises(ValueError, match="one effect per level"):
         MixedLinearRegressor("y ~ 1 + (block | line)", relationship={"line": K}).fit(frame)
+
+
+def test_heritability_and_its_standard_error(lines, model):
+    frame, K, _ = lines
+    eye = pd.DataFrame(np.eye(len(K)), index=K.index, columns=K.index)
+    own = MixedLinearRegressor("y ~ 1 + (1 | line)", relationship={"line": eye}).fit(frame)
+    plain = MixedLinearRegressor("y ~ 1 + (1 | line)").fit(frame)
+    # the delta method in variances of the plain model
+    record = plain.result_.second_order
+    [theta] = record.theta
+    share = theta**2 / (theta**2 + 1)
+    slope = 2 * theta / (theta**2 + 1) ** 2
+    found = heritability(own).loc["(1 | line)"]
+    assert found["estimate"] == pytest.approx(share, rel=1e-5)
+    error = slope * np.sqrt(record.covariance[0, 0])
+    assert found["std_error"] == pytest.approx(error, rel=1e-3)
+    assert 0 < found["lower"] < found["estimate"] < found["upper"] < 1
+    animal = heritability(model).iloc[0]
+    assert 0 < animal["std_error"] < animal["estimate"]
+    with pytest.raises(ValueError, match="relationship"):
+        heritability(plain)
