@@ -310,6 +310,11 @@ class FittedMixedModel:
     def expand(self) -> Expansion:
         """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
         check_is_fitted(self)
+        if any(term.structure == "known" for term in self.labels_.terms):
+            raise ValueError(
+                "the factors of expand() are for levels without a known relationship: "
+                "covariances_ times K is the covariance of related levels"
+            )
         fit, lower, scale = self.result_, [], []
         for term, T in zip(self.labels_.terms, fit.term_factors, strict=True):
             eye = sparse.identity(len(self.labels_.levels[term.group]), format="csr")

@@ -147,6 +147,14 @@ def test_a_generalised_model(lines):
     assert np.corrcoef(b, value)[0, 1] > 0.8
 
 
+def test_what_related_levels_do_not_have(model):
+    with pytest.raises(ValueError, match="covariances_ times K"):
+        model.expand()
+    with pytest.raises(ValueError, match="no standard errors of variances"):
+        model.variance_components()
+    assert model.coefficients()["df"].eq(np.inf).all()
+
+
 def test_terms_that_have_no_relationship(lines):
     frame, K, _ = lines
     with pytest.raises(ValueError, match="one effect per level"):
