@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor, marker_relationship
-from skmixed.inference import heritability
+from skmixed.inference import heritability, influence
 
 FOLDER = Path(__file__).parents[1] / "data" / "structures"
 
@@ -153,6 +153,19 @@ def test_what_related_levels_do_not_have(model):
     with pytest.raises(ValueError, match="no standard errors of variances"):
         model.variance_components()
     assert model.coefficients()["df"].eq(np.inf).all()
+
+
+def test_influence_of_related_levels_is_that_of_leaving_them_out(records, model, K):
+    table = influence(model, records, level="animal")
+    assert len(table) == records["animal"].nunique()
+    sd, s2 = model.structure_["(1 | animal)"]["sd"], model.sigma_**2
+    rest = records[records["animal"] != "a21"]
+    Z = (rest["animal"].to_numpy()[:, None] == K.index.to_numpy()).astype(float)
+    V = sd**2 * Z @ K.to_numpy() @ Z.T + s2 * np.eye(len(rest))
+    X = np.column_stack([np.ones(len(rest)), rest["sex"] == "M"]).astype(float)
+    beta = np.linalg.solve(X.T @ np.linalg.solve(V, X), X.T @ np.linalg.solve(V, rest["weight"]))
+    change = table.loc["a21", ["Intercept", "sex[T.M]"]].to_numpy(dtype=float)
+    np.testing.assert_allclose(change, model.fixed_effects_ - beta, atol=1e-6)
 
 
 def test_terms_that_have_no_relationship(lines):
