@@ -1,6 +1,7 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
+from skmixed.design.relationship import marker_relationship, pedigree_relationship
 from skmixed.estimators.classifier import MixedLogisticClassifier
 from skmixed.estimators.ginverse import GeneralizedInverseRegressor
 from skmixed.estimators.glm import MixedGLMRegressor
@@ -34,4 +35,6 @@ __all__ = [
     "UndefinedMeanWarning",
     "UnseenGroupsWarning",
     "datasets",
+    "marker_relationship",
+    "pedigree_relationship",
 ]

@@ -9,11 +9,13 @@ import numpy as np
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize, looks_numeric
 from skmixed.design.formula import Terms, parse_formula, quoted_name, unknown_name
-from skmixed.design.grouping import group_codes
+from skmixed.design.grouping import GroupSpec, group_codes
 from skmixed.design.missing import check_missing, drop_missing
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
+from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
+from skmixed.design.relationship import known_codes, read_relationships
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
 from skmixed.design.spec import Blocks, Design, DesignSpec, sum_of
 
@@ -27,6 +29,7 @@ def build_design(
     prior_weights: str | Any | None = None,
     missing: str = "raise",
     trusted: bool = False,
+    relationship: Any = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -49,6 +52,8 @@ def build_design(
         Let expressions be any Python code, which runs now and whenever the design of new rows is
         built: only for formulas of your own. By default they are evaluated as arithmetic on
         columns, and what is more than that is an error.
+    relationship : dict, optional
+        From grouping factors to matrices K: covariances of their levels are proportional to K.
 
     Returns
     -------
@@ -81,6 +86,7 @@ def build_design(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
             "of them out"
         )
+    relationships = read_relationships(relationship, plan.terms.groups)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
@@ -90,6 +96,11 @@ def build_design(
     drop_missing(table, cleaned, grouping, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
     codes = group_codes(plan, table, grouping, spec.groups)
+    for group, own in relationships.items():
+        columns = spec.groups[group].columns
+        codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
+        spec.groups[group] = GroupSpec(columns, (own.levels,), None, own.levels)
+    spec.relationships.update(relationships)
     return spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
     )
@@ -155,14 +166,15 @@ def _expressions(
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
     builder = PartBuilder(make, kinds)
     fixed, X = builder.make(plan.fixed)
-    random = [builder.make(expr) for expr in plan.random]
+    specs = plan.terms.random
+    random = [structured_part(builder.make(spec.expr), spec) for spec in specs]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
     responses = [builder.make_vector(expr, "the response") for expr in plan.responses]
     y = _one_array([values for _, values in responses]) if responses else table.rows_of(given)
     spec = DesignSpec(
         plan.terms,
         fixed,
-        tuple(part for part, _ in random),
+        tuple(part for part, _, _ in random),
         tuple(part for part, _ in offsets),
         {},
         {name: ColumnSpec.of(c.kind, columns[name]) for name, c in cleaned.items()},
@@ -172,9 +184,10 @@ def _expressions(
         responses[0][0] if len(responses) == 1 else None,
         plan.response_columns,
         plan.trusted,
+        tuple(places for _, _, places in random),
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
-    return spec, Blocks(X, [z for _, z in random], sum_of(z for _, z in offsets), y)
+    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y)
 
 
 def _reference(

@@ -40,16 +40,62 @@ _ADVICE = {
 }
 
 
+# Covariances of a level's effects, in glmmTMB's spelling; the spatial ones of coordinates
+SPATIAL = ("expo", "gau", "mat")
+STRUCTURES = ("us", "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", *SPATIAL)
+# Other programs' names of structures, which are none here
+_NO_STRUCTURES = (
+    "exp",
+    "ou",
+    "rr",
+    "homtoep",
+    "propto",
+    "equalto",
+    "exponential",
+    "gaus",
+    "matern",
+)
+# Smoothness of a Matern covariance for which there is a closed form
+_SMOOTHNESS = ("0.5", "1.5", "2.5")
+
+
 @dataclass(frozen=True)
 class RandomSpec:
-    """One random-effects term ``(expr | group)``; not ``correlated`` where ``||`` split it."""
+    """One random-effects term ``(expr | group)``; not ``correlated`` where ``||`` split it.
+
+    ``structure`` is one of `STRUCTURES`, "mat" with its smoothness: "mat1.5".
+    """
 
     expr: str
     group: str
     correlated: bool = True
+    structure: str = "us"
 
     def __str__(self) -> str:
-        return f"({self.expr} | {self.group})"
+        if self.structure == "us":
+            return f"({self.expr} | {self.group})"
+        if not self.is_spatial:
+            return f"{self.structure}({self.expr} | {self.group})"
+        name, nu = (
+            ("mat", self.structure[3:]) if self.structure[:3] == "mat" else (self.structure, "")
+        )
+        group = "" if self.is_field else f" | {self.group}"
+        return f"{name}({self.coordinates}{group}{', nu=' * bool(nu)}{nu})"
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether ``expr`` names coordinates."""
+        return self.structure.startswith(SPATIAL)
+
+    @property
+    def coordinates(self) -> str:
+        """The coordinates of a spatial term."""
+        return self.expr.removeprefix("0 + ")
+
+    @property
+    def is_field(self) -> bool:
+        """Whether this is one field for all rows: its group, of one level, is its coordinates."""
+        return self.is_spatial and self.group == self.coordinates
 
 
 @dataclass(frozen=True)
@@ -107,6 +153,11 @@ def parse_formula(text: str) -> Terms:
     ``(1 | a/b)``          ``(1 | a) + (1 | a:b)``
     ``(1 | a:b)``          one level for every observed combination
     ``(f | g)``            intercept and contrasts of a factor ``f``, correlated
+    ``ar1(0 + f | g)``     effects with a covariance of fewer parameters, in glmmTMB's spelling:
+                           ``us diag homdiag cs homcs ar1 hetar1 toep``
+    ``expo(x + y | g)``    a field over coordinates for every level, of one field ``expo(x + y)``:
+                           ``expo`` exp(-d / range), ``gau`` exp(-(d / range)^2), ``mat`` Matern's
+                           with ``nu=1.5`` (or 0.5, 2.5) as in ``mat(x + y, nu=2.5)``
     =====================  ====================================================================
 
     ``offset(x)`` may stand anywhere in the sum, more than once. ``.`` is every column that is not
@@ -166,6 +217,17 @@ def _split(tokens: Sequence[Token], separator: str) -> list[list[Token]]:
     parts: list[list[Token]] = [[]]
     for token in tokens:
         if token.kind == "operator" and token.text == separator and not token.context:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _split_commas(tokens: Sequence[Token]) -> list[list[Token]]:
+    """``tokens`` between the commas outside all brackets."""
+    parts: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.text == "," and not token.context:
             parts.append([])
         else:
             parts[-1].append(token)
@@ -254,7 +316,9 @@ class _RightHandSide:
 
     def _read_piece(self, sign: str, piece: list[Token]) -> None:
         bars = [token for token in piece if token.text in ("|", "||") and not token.in_python]
-        if bars:
+        if self._is_structured(piece):
+            self._read_structured(sign, piece)
+        elif bars:
             self._read_bars(sign, piece, bars)
         elif piece[0].text == "offset" and len(piece) > 1 and _encloses(piece[1:]):
             self._read_offset(sign, piece)
@@ -263,6 +327,74 @@ class _RightHandSide:
                 if token.text == "offset" and _called(piece, token):
                     raise formula_error(self.text, token.start, "offset() is added on its own")
             self.pieces.append(f"{sign} {_translate(self.text, piece)}")
+
+    def _is_structured(self, piece: list[Token]) -> bool:
+        """Whether a summand is one call with a bar, or of coordinates."""
+        if piece[0].kind != "name" or len(piece) < 3 or not _encloses(piece[1:]):
+            return False
+        inside = [token.shifted(1) for token in piece[2:-1]]
+        bars = any(token.text in ("|", "||") and not token.context for token in inside)
+        return piece[0].text in SPATIAL or (
+            bars and piece[0].text in (*STRUCTURES, *_NO_STRUCTURES)
+        )
+
+    def _read_structured(self, sign: str, piece: list[Token]) -> None:
+        name, end = piece[0], piece[-1].start
+        if name.text not in STRUCTURES:
+            advice = "; an exponential covariance is expo(...)" if name.text == "exp" else ""
+            message = (
+                f"{name.text!r} is no covariance structure of random effects, which are "
+                f"{', '.join(STRUCTURES)}{advice}"
+            )
+            raise formula_error(self.text, name.start, message)
+        if sign == "-":
+            message = "a random-effects term cannot be subtracted: leave it out of the formula"
+            raise formula_error(self.text, name.start, message)
+        begin = piece[1].start + 1
+        inside = tokenize(" " * begin + self.text[begin:end])  # as it stands outside of a call
+        if not inside:
+            raise formula_error(self.text, end, f"{name.text}() has nothing inside")
+        inside, structure = self._smoothness(name, inside)
+        at = [token for token in inside if token.text in ("|", "||") and not token.context]
+        if len(at) > 1 or any(token.text == "||" for token in at):
+            message = f"a structured term has one bar: {name.text}(x | g)"
+            raise formula_error(self.text, at[-1].start, message)
+        spatial = name.text in SPATIAL
+        before = len(self.random)
+        if at:
+            self._read_term(inside, at[0])
+        else:
+            self._check_left(inside)
+            self.random.append(RandomSpec(_random_expression(self.text, inside), ""))
+        for k in range(before, len(self.random)):
+            spec = self.random[k]
+            if spatial:
+                coordinates = spec.expr.removeprefix("1 + ").removeprefix("0 + ")
+                if coordinates in ("1", "0"):
+                    message = f"{name.text}() needs coordinates: {name.text}(x + y | g)"
+                    raise formula_error(self.text, inside[0].start, message)
+                expr, group = f"0 + {coordinates}", spec.group or coordinates
+                spec = RandomSpec(expr, group)
+            self.random[k] = replace(spec, structure=structure)
+
+    def _smoothness(self, name: Token, inside: list[Token]) -> tuple[list[Token], str]:
+        """The tokens without ``nu=``, and the name of the structure."""
+        parts = _split_commas(inside)
+        structure = "mat1.5" if name.text == "mat" else name.text
+        for part in parts[1:]:
+            words = [token.text for token in part]
+            if (
+                name.text != "mat"
+                or words[:2] != ["nu", "="]
+                or "".join(words[2:]) not in (_SMOOTHNESS)
+            ):
+                where = part[0].start if part else name.start
+                message = f"{name.text}() takes one term"
+                if name.text == "mat":
+                    message += f" and nu, one of {', '.join(_SMOOTHNESS)}: mat(x + y, nu=2.5)"
+                raise formula_error(self.text, where, message)
+            structure = f"mat{words[2]}"
+        return parts[0], structure
 
     def _read_offset(self, sign: str, piece: list[Token]) -> None:
         if sign == "-" or len(piece) < 4:

@@ -29,8 +29,10 @@ class GroupSpec:
     cells: np.ndarray | None
     levels: pd.Index
 
-    def codes(self, grouping: Grouping) -> np.ndarray:
+    def codes(self, grouping: Grouping, n_rows: int) -> np.ndarray:
         """The codes of new rows, -1 for levels and combinations that the fit did not have."""
+        if not self.columns:
+            return np.zeros(n_rows, dtype=np.intp)
         codes = [
             _known_codes(name, *grouping[name], levels)
             for name, levels in zip(self.columns, self.column_levels, strict=True)
@@ -86,7 +88,12 @@ def group_codes(
         name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
     }
     made = {}
+    fields = {spec.group for spec in plan.terms.random if spec.is_field}
     for group in plan.terms.groups:
+        if group in fields:
+            made[group] = np.zeros(table.n_rows, dtype=np.intp)
+            groups[group] = GroupSpec((), (), None, pd.Index(["field"]))
+            continue
         made[group], groups[group] = group_factor(split_group(group), kept)
         if len(groups[group].levels) < 2:
             raise ValueError(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from skmixed.design.formula import SPATIAL
 from skmixed.design.random import RandomTerm
 from skmixed.design.spec import Design
+
+# Structures with one variance and correlations that decay: even with one row per effect these tell
+# it from the residual variance.
+_TOLD_BY_CORRELATION = ("ar1", "known", *SPATIAL)
 
 
 def check_identifiable(design: Design, *, residual: bool = True) -> None:
@@ -51,7 +56,7 @@ def _check_varies(y: np.ndarray, offset: np.ndarray | None) -> None:
 
 def _check_term_size(term: RandomTerm, design: Design) -> None:
     n_obs = design.n_obs
-    if term.n_effects < n_obs:
+    if term.n_effects < n_obs or term.structure.startswith(_TOLD_BY_CORRELATION):
         return
     if term.n_levels >= n_obs:
         message = (

@@ -48,7 +48,8 @@ def make_plan(
     offsets = tuple(map(_one_column, terms.offsets))
     responses = tuple(map(_one_column, terms.responses))
     random = tuple(spec.expr for spec in terms.random)
-    groups = tuple(dict.fromkeys(name for group in terms.groups for name in split_group(group)))
+    factors = (spec.group for spec in terms.random if not spec.is_field)
+    groups = tuple(dict.fromkeys(name for group in factors for name in split_group(group)))
     fixed_use = _uses((terms.fixed, *offsets))
     random_use, response_use = _uses(random), _uses(responses)
     uses = (*fixed_use, *random_use, *response_use)
@@ -101,7 +102,8 @@ def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[
     exprs = [_one_column(text) for text in (*terms.responses, *terms.offsets)]
     exprs += [spec.expr for spec in terms.random]
     used = {weights, *_names(_uses(exprs), columns)}
-    used |= {name for group in terms.groups for name in split_group(group)}
+    factors = (spec.group for spec in terms.random if not spec.is_field)
+    used |= {name for group in factors for name in split_group(group)}
     fill = tuple(name for name in columns if name not in used)
     if not fill:
         raise ValueError("'.' stands for no column: the formula uses all columns elsewhere")

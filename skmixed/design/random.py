@@ -27,6 +27,13 @@ class RandomTerm:
         The covariates; an intercept alone is a read-only view that takes no memory.
     correlated : bool
         False for a term that ``||`` split off.
+    structure : str
+        The covariance of a level's effects: "us" for any, or one of `formula.STRUCTURES`.
+    places : ndarray, (s,) or (s, d), or None
+        Times or positions of the effects, for structures that have them.
+    relationship : Relationship or None
+        Where the levels of the user are related: the one level of the term has independent
+        effects, and those of the user's levels are L times them.
     """
 
     group: str
@@ -35,6 +42,9 @@ class RandomTerm:
     levels: Any
     z: np.ndarray
     correlated: bool = True
+    structure: str = "us"
+    places: np.ndarray | None = None
+    relationship: Any = None
 
     @property
     def n_levels(self) -> int:

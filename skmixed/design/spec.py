@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import ColumnSpec, Table, clean, factorize
-from skmixed.design.formula import Terms, group_label, unknown_name
+from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.parts import Materializer, Part
+from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
+from skmixed.design.relationship import Relationship
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 
@@ -94,11 +96,15 @@ class DesignSpec:
         The response where the formula names one column, with ``response_columns``.
     trusted : bool
         Whether expressions are Python code beyond what formulas hold, and trusted to be.
+    places : tuple of arrays or None
+        Times or positions of the effects of every random-effects term.
+    relationships : dict of str to Relationship
+        Known covariances of the levels of grouping factors.
     """
 
     terms: Terms | None
     fixed: Part
-    random: tuple[Part, ...]
+    random: tuple[Part | PositionsPart, ...]
     offsets: tuple[Part, ...]
     groups: dict[str, GroupSpec]
     columns: dict[str, ColumnSpec]
@@ -108,6 +114,8 @@ class DesignSpec:
     response: Part | None = None
     response_columns: tuple[str, ...] = ()
     trusted: bool = False
+    places: tuple[np.ndarray | None, ...] = ()
+    relationships: dict[str, Relationship] = field(default_factory=dict)
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
@@ -185,10 +193,12 @@ class DesignSpec:
         kept |= dict.fromkeys(absent, unknown)
         codes, own = {}, {}
         for name, spec in groups.items():
-            if levels == "own":
+            if levels == "own" and spec.columns and name not in self.relationships:
                 codes[name], own[name] = own_codes(spec.columns, kept)
             else:
-                codes[name] = spec.codes(kept)
+                codes[name] = spec.codes(kept, table.n_rows)
+                if levels == "own":  # fields, and levels that are related to others
+                    own[name] = spec.levels
         return self._design(table, blocks, codes, need, own)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -226,6 +236,30 @@ class DesignSpec:
         missing = [column.missing for column in cleaned.values() if column.missing is not None]
         return np.where(np.logical_or.reduce(missing), np.nan, y) if missing else y
 
+    def _random_term(
+        self,
+        spec: RandomSpec,
+        part: Part | PositionsPart,
+        codes: np.ndarray,
+        levels: Any,
+        z: np.ndarray,
+        places: np.ndarray | None,
+        own: bool,
+    ) -> RandomTerm:
+        """One random-effects term of rows with these codes and covariates."""
+        relationship = self.relationships.get(spec.group)
+        if relationship is not None:
+            return _known_term(spec, part, relationship, codes, z, own)
+        return RandomTerm(
+            group_label(spec.group, self.groups),
+            part.names,
+            levels=levels,
+            correlated=spec.correlated,
+            structure=spec.structure,
+            places=places,
+            **_codes_and_covariates(spec, codes, z, own),
+        )
+
     def _design(
         self,
         table: Table,
@@ -237,6 +271,7 @@ class DesignSpec:
     ) -> Design:
         """The parts put together; ``levels`` are those of the fit unless given."""
         fixed = "fixed" in need
+        own = bool(levels)
         levels = levels or {name: spec.levels for name, spec in self.groups.items()}
         specs = self.terms.random if self.terms is not None and "random" in need else ()
         return Design(
@@ -246,15 +281,10 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                RandomTerm(
-                    group_label(spec.group, self.groups),
-                    part.names,
-                    codes[spec.group],
-                    levels[spec.group],
-                    z,
-                    spec.correlated,
+                self._random_term(spec, part, codes[spec.group], levels[spec.group], z, places, own)
+                for spec, part, z, places in zip(
+                    specs, self.random, blocks.random, self.places, strict=False
                 )
-                for spec, part, z in zip(specs, self.random, blocks.random, strict=False)
             ),
             weights=vectors.get("weights"),
             frequencies=vectors.get("frequencies"),
@@ -263,6 +293,54 @@ class DesignSpec:
             n_input=table.n_input,
             spec=self,
         )
+
+
+def _known_term(
+    spec: RandomSpec,
+    part: Part | PositionsPart,
+    relationship: Relationship,
+    codes: np.ndarray,
+    z: np.ndarray,
+    own: bool,
+) -> RandomTerm:
+    """The term of levels with known relationships: independent effects of one level."""
+    if z.shape[1] > 1 or spec.structure != "us":
+        raise ValueError(
+            f"a term with relationship has one effect per level, which {spec} has not: write "
+            f"({spec.expr.removeprefix('1 + ')} || {spec.group}) for several without correlation"
+        )
+    unknown = codes < 0
+    if own and unknown.any():
+        raise ValueError(
+            f"{unknown.sum()} rows have levels that the relationship matrix of {spec.group!r} does "
+            "not have: their effects cannot be drawn or found beside those of their relatives"
+        )
+    return RandomTerm(
+        spec.group,
+        tuple(f"{part.names[0]} {j}" for j in range(relationship.L.shape[1])),
+        np.where(unknown, -1, 0),
+        pd.Index(["all"]),
+        relationship.covariates(codes, z[:, 0]),
+        structure="known",
+        relationship=relationship,
+    )
+
+
+def _codes_and_covariates(
+    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool
+) -> dict[str, np.ndarray]:
+    """Codes and z of a term; a row at a position that the fit did not have is of no known level."""
+    elsewhere = ~z.any(axis=1) if spec.is_spatial else np.zeros(0, dtype=bool)
+    if not elsewhere.any():
+        return {"codes": codes, "z": z}
+    if own:
+        raise ValueError(
+            f"{elsewhere.sum()} rows are at positions that the fit of {spec} did not have: new "
+            "fields are drawn, and conditioned on, at the positions of the fit alone"
+        )
+    codes, z = codes.copy(), z.copy()
+    codes[elsewhere], z[elsewhere, 0] = -1, 1.0  # every position has the same variance
+    return {"codes": codes, "z": z}
 
 
 @dataclass(frozen=True)

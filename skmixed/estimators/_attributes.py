@@ -32,11 +32,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class TermLabels:
-    """Grouping factor and effects of one random-effects term."""
+    """Grouping factor and effects of one random-effects term, its covariance structure and text."""
 
     group: str
     names: tuple[str, ...]
     correlated: bool
+    structure: str = "us"
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class FittedMixedModel:
         """Covariance of the effects of each group: sigma^2 T T'; 0 between separate terms."""
         parts: dict[str, list] = {}
         for term, covariance in zip(self.labels_.terms, self.result_.covariances, strict=True):
+            covariance = covariance[: len(term.names), : len(term.names)]  # per unit of a known K
             parts.setdefault(term.group, []).append((list(term.names), covariance))
         result = {}
         for group, blocks in parts.items():
@@ -215,8 +218,27 @@ class FittedMixedModel:
         return result
 
     @property
+    def structure_(self) -> dict[str, pd.Series]:
+        """Parameters of every structured random-effects term: standard deviations, rho, range."""
+        found, fit = {}, self.result_
+        for t, term in enumerate(self.labels_.terms):
+            if term.structure == "us":
+                continue
+            values = {
+                fit.layout.natural_name(t, p): p.value
+                * fit.layout.natural_unit(t, p)
+                * (fit.sigma if p.kind == "sd" else 1.0)
+                for p in fit.layout.natural(fit.optimum.theta, t)[1]
+            }
+            found[term.text] = pd.Series(values, name=term.text)
+        return found
+
+    @property
     def theta_(self) -> np.ndarray:
-        """Relative covariance parameters: lower triangles of T, by column, in lme4's order."""
+        """Relative covariance parameters: lower triangles of T, by column, in lme4's order.
+
+        After them those of structured terms: standard deviations over sigma, rho, range.
+        """
         return self.result_.theta.copy()
 
     @property
@@ -288,6 +310,11 @@ class FittedMixedModel:
     def expand(self) -> Expansion:
         """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
         check_is_fitted(self)
+        if any(term.structure == "known" for term in self.labels_.terms):
+            raise ValueError(
+                "the factors of expand() are for levels without a known relationship: "
+                "covariances_ times K is the covariance of related levels"
+            )
         fit, lower, scale = self.result_, [], []
         for term, T in zip(self.labels_.terms, fit.term_factors, strict=True):
             eye = sparse.identity(len(self.labels_.levels[term.group]), format="csr")

@@ -35,6 +35,7 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "verbose": ["verbose"],
         "trusted": ["boolean"],
+        "relationship": [dict, None],
     }
 
     def __sklearn_tags__(self):
@@ -76,6 +77,7 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
             prior_weights=self.prior_weights,
             missing=self.missing,
             trusted=self.trusted,
+            relationship=self.relationship,
         )
         self._check_use(design, table, y, values, groups)
         check_counts(design, type(self).__name__)
@@ -137,8 +139,8 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
         labels = Labels(
             columns=design.names,
             intercept=design.intercept,
-            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
-            levels={t.group: t.levels for t in design.random},
+            terms=_term_labels(design),
+            levels={t.group: _levels_of(t) for t in design.random},
             formula=self._shown_formula(design),
         )
         self._tell_convergence(fit, labels)
@@ -194,9 +196,23 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
             )
 
 
+def _levels_of(term):
+    return term.levels if term.relationship is None else term.relationship.levels
+
+
+def _term_labels(design):
+    if not design.random:
+        return ()
+    specs = design.spec.terms.random
+    return tuple(
+        TermLabels(t.group, part.names, t.correlated, t.structure, str(spec))
+        for t, spec, part in zip(design.random, specs, design.spec.random, strict=True)
+    )
+
+
 def _why_singular(fit, labels):
     terms = dict.fromkeys(
-        f"({' + '.join(term.names)} | {term.group})"
+        f"({' + '.join(term.names)} | {term.group})" if term.structure == "us" else term.text
         for term, singular in zip(labels.terms, fit.singular_terms, strict=True)
         if singular
     )

@@ -7,6 +7,7 @@ import numpy as np
 from skmixed.design import check_identifiable
 from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.linalg.rank import independent_columns
+from skmixed.models.structured import has_equal_variances
 
 # Largest response: sums of its squares must be numbers.
 _LARGEST = 1e151
@@ -35,9 +36,7 @@ def check_counts(design, who):
     n_obs, n_rows = design.n_obs, len(design.X)
     if not design.random or n_obs >= n_rows:
         return
-    sizes = [len(t.names) for t in design.random]
-    pairs = zip(sizes, design.random, strict=True)
-    n_theta = sum(s * (s + 1) // 2 if t.correlated else s for s, t in pairs)
+    n_theta = sum(_n_parameters(term) for term in design.random)
     n_params = design.X.shape[1] + n_theta + 1
     n_levels = max(t.n_levels for t in design.random)
     if n_obs <= max(n_params, n_levels):
@@ -47,6 +46,14 @@ def check_counts(design, who):
             "that are precisions are prior_weights; relative ones become counts when they are "
             f"multiplied by {n_rows / n_obs:.4g}, so that they sum to the number of rows"
         )
+
+
+def _n_parameters(term):
+    """Covariance parameters of a term, at least."""
+    s = len(term.names)
+    if term.structure != "us":
+        return 2
+    return s * (s + 1) // 2 if term.correlated else s
 
 
 def check_magnitude(y, family, who):
@@ -82,7 +89,8 @@ def _check_effects(design):
             "a linear model has one, see MixedLogisticClassifier and MixedGLMRegressor"
         )
     for term in design.random:
-        dependent = [] if _clearly_independent(term.z) else _dependent(term)
+        has_variances = term.structure == "us" or not has_equal_variances(term.structure)
+        dependent = [] if not has_variances or _clearly_independent(term.z) else _dependent(term)
         if dependent:
             raise ValueError(
                 f"the effects ({' + '.join(term.names)} | {term.group}) are linearly dependent, "
@@ -129,7 +137,7 @@ def _check_not_absorbed(design, objective):
         Q = objective.basis.orthonormal(design.X)
         left = rows - Q @ (Q.T @ (rows * weights[:, None]) / weights.sum())
         absorbed = np.abs(left).max(axis=0) <= 1e-8 * np.abs(rows).max(axis=0)
-        if absorbed.any():
+        if absorbed.all() if term.structure != "us" else absorbed.any():
             names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
             raise ValueError(
                 f"the fixed effects hold a coefficient of {names} for every level of "

@@ -133,6 +133,9 @@ def _criteria(model, name):
 def _variances(model, *, residual):
     rows = []
     for term, T in zip(model.random_terms_, model.result_.term_factors, strict=True):
+        if term.structure != "us":
+            rows += _structured_rows(term, model.structure_[term.text])
+            continue
         length = np.sqrt(np.einsum("ij,ij->i", T, T))
         with np.errstate(divide="ignore", invalid="ignore"):
             unit = T / length[:, None]
@@ -147,6 +150,24 @@ def _variances(model, *, residual):
     if width == 5:
         columns[-1] = "Corr"
     return pd.DataFrame([row + [np.nan] * (width - len(row)) for row in rows], columns=columns)
+
+
+def _structured_rows(term, parameters):
+    """Variances of a structured term; its correlations are in the notes."""
+    sd = parameters[[name.startswith("sd") for name in parameters.index]]
+    name = {"sd": term.names[0] if term.structure == "known" else f"each ({term.structure})"}
+    return [
+        ["" if j else term.group, name.get(key, key.removeprefix("sd ")), value**2, value]
+        for j, (key, value) in enumerate(sd.items())
+    ]
+
+
+def _structure_notes(model):
+    for text, parameters in model.structure_.items():
+        rest = parameters[[not name.startswith("sd") for name in parameters.index]]
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in rest.items())
+        if shown:
+            yield f"Structure {text}: {shown}."
 
 
 def _counts(model):
@@ -185,7 +206,7 @@ def _correlation(model):
 
 
 def _notes(model):
-    notes = []
+    notes = list(_structure_notes(model))
     if model.is_singular_:
         notes.append("The fit is singular: a variance is zero or a correlation is 1 or -1.")
     if not model.converged_:

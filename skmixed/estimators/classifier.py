@@ -87,6 +87,7 @@ trusted
         tol=1e-8,
         verbose=0,
         trusted=False,
+        relationship=None,
     ):
         self.formula = formula
         self.link = link
@@ -99,6 +100,7 @@ trusted
         self.tol = tol
         self.verbose = verbose
         self.trusted = trusted
+        self.relationship = relationship
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

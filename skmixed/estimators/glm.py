@@ -127,6 +127,7 @@ feature_names_in_
         tol=1e-8,
         verbose=0,
         trusted=False,
+        relationship=None,
     ):
         self.formula = formula
         self.family = family
@@ -140,6 +141,7 @@ feature_names_in_
         self.tol = tol
         self.verbose = verbose
         self.trusted = trusted
+        self.relationship = relationship
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -56,6 +56,11 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     trusted : bool, default False
         Evaluate expressions of the formula as Python code, at the fit and at every prediction,
         where they are more than arithmetic on columns: only for formulas of your own.
+    relationship : dict, optional
+        ``{"animal": K}``: random effects of this grouping factor have covariances proportional to
+        K, a DataFrame whose index and columns are the levels (or a pair (array, levels), or a
+        function that returns one of these). Levels of K without rows have effects too. See
+        :func:`skmixed.pedigree_relationship` and :func:`skmixed.marker_relationship`.
 
     Attributes
     ----------
@@ -73,8 +78,12 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         levels by effects. Terms with one grouping factor are joined.
     covariances_ : dict of str to DataFrame
         Covariance sigma^2 T T' of the effects of every grouping factor.
+    structure_ : dict of str to Series
+        For every structured term, such as ``"ar1(0 + C(day) | g)"``, its standard deviations,
+        correlations or range.
     theta_ : ndarray
-        The lower triangles of the relative factors T by column, most levels first (lme4's order).
+        The lower triangles of the relative factors T by column, most levels first (lme4's order);
+        after them the parameters of structured terms, standard deviations over sigma.
     sigma_ : float
         Residual standard deviation; NaN without residual degrees of freedom.
     deviance_ : float
@@ -146,6 +155,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         tol=1e-8,
         verbose=0,
         trusted=False,
+        relationship=None,
     ):
         self.formula = formula
         self.reml = reml
@@ -157,6 +167,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         self.tol = tol
         self.verbose = verbose
         self.trusted = trusted
+        self.relationship = relationship
 
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.

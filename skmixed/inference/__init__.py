@@ -1,5 +1,6 @@
 """Answers of fitted models: tests, comparisons, marginal means, robust covariances, influence."""
 
+from skmixed.inference.heritability import heritability
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.means import emmeans, emtrends, joint_tests
@@ -12,6 +13,7 @@ __all__ = [
     "drop1",
     "emmeans",
     "emtrends",
+    "heritability",
     "influence",
     "joint_tests",
     "likelihood_ratio_test",

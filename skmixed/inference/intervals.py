@@ -167,6 +167,8 @@ def component_name(fit, component) -> str:
     if component.term is None:
         return component.kind
     group, effects = fit.source.random[component.term]
+    if component.name:
+        return f"{component.name.replace(' ', '_', 1)}|{group}"
     names = ["(Intercept)" if name == "Intercept" else name for name in effects]
     return f"{component.kind}_{'.'.join(names[i] for i in component.effects)}|{group}"
 
@@ -236,6 +238,9 @@ def variance_components(fit, *, level=0.95, information="observed"):
             continue
         group, effects = ("Residual", ("",)) if c.term is None else fit.source.random[c.term]
         effect = effects[c.effects[0] if c.effects else 0]
+        if c.name == "sd":  # of all effects of a structured term
+            kind = c.layout.terms[c.term].kind
+            effect = effect.rsplit(" ", 1)[0] if kind == "known" else kind
         # limits symmetric in the logarithm are squared with the estimate
         rows.append([group, effect, sd**2, sd, 2 * sd * e.std_error, e.lower**2, e.upper**2])
     columns = ["group", "effect", "variance", "std_dev", "std_error", "lower", "upper"]

@@ -62,6 +62,7 @@ class LinearLimits:
 
     def profile(self, rows, components, level, points=0):
         """Profile Limits of rows, then of components, with points of their curves."""
+        _check_unstructured(self.fit)
         ml = self.fit.refit(reml=False)
         if not ml.sigma > 0:
             raise ValueError(
@@ -121,6 +122,7 @@ class GeneralizedLimits:
 
     def profile(self, rows, components, level, points=0):
         """Profile Limits of rows, then of components, with points of their curves."""
+        _check_unstructured(self.fit)
         f = GeneralizedDeviance(self._objective(), self.fit)
         t = self.fit.layout.n_theta
         parameters = [_padded(row, t, len(f.start)) for row in rows @ self.fit.basis.to_coef]
@@ -185,6 +187,18 @@ def _exponentiated(limits):
 
 def _chosen(estimates, components, missing=_AT_BOUND):
     """Limits of components from the estimates of all."""
-    by_name = {(e.component.kind, e.component.term, e.component.effects): e for e in estimates}
-    own = [by_name[c.kind, c.term, c.effects] for c in components]
+    by_name = {_key(e.component): e for e in estimates}
+    own = [by_name[_key(c)] for c in components]
     return [(e.estimate, e.lower, e.upper, missing if np.isnan(e.std_error) else "") for e in own]
+
+
+def _key(component):
+    return component.kind, component.term, component.effects, component.name
+
+
+def _check_unstructured(fit):
+    """Profiles move along faces of the unstructured covariances, which others do not have."""
+    if fit.layout.is_structured:
+        raise ValueError(
+            "profiles are for models whose random-effects terms are unstructured: use method='wald'"
+        )

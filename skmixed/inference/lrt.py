@@ -40,7 +40,8 @@ def likelihood_ratio_test(*models):
     the boundary of their range and the plain p-value is too large. ``p-value (boundary)`` then
     refers the statistic to the mixture sum_j C(k, j) 2^-k chi2_j; where one effect is added to a
     correlated term (its variance and r covariances), to (chi2_r + chi2_(r+1)) / 2. It is NaN for
-    every other hypothesis.
+    every other hypothesis. A simpler structure of the same effects, such as ``homdiag`` in ``ar1``,
+    is a hypothesis about correlations and variances off their bounds, and has the plain p-value.
 
     The test needs one likelihood and one model inside the other. What is decided from the fits:
 
@@ -260,6 +261,7 @@ def _missing(small, large):
     """What the larger model lacks of the smaller one, in words; empty if it contains it."""
     fixed = [repr(name) for name in large.lacks_fixed(small)]
     random = [
+        f"{'' if small.is_unstructured(t) else small.structures[t]}"
         f"({' + '.join(small.random[t][1])} | {small.random[t][0]})"
         for t in large.lacks_random(small)
     ]
@@ -271,11 +273,13 @@ def _boundary_p(statistic, small, large):
     if large.columns.shape[1] != small.columns.shape[1]:
         return np.nan
     added, gone = _without_common(large, small), _without_common(small, large)
-    if added and not gone and all(large.n_effects(t) == 1 for t in added):
+    if added and not gone and all(large.is_one_variance(t) for t in added):
         k = len(added)
         return float(sum(binom.pmf(j, k, 0.5) * _chi2_sf(statistic, j) for j in range(k + 1)))
     if len(added) == len(gone) == 1:
         [more], [fewer] = added, gone
+        if not (large.is_unstructured(more) and small.is_unstructured(fewer)):
+            return np.nan
         r = small.n_effects(fewer)
         if large.n_effects(more) == r + 1 and small.term_within(fewer, large, more):
             return boundary_mixture(statistic, r)

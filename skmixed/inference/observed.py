@@ -39,7 +39,7 @@ def level_codes(model, X, observed, by, groups, who):
     """
     if isinstance(by, str):
         for term in observed.random:
-            if term.group == by:
+            if term.group == by and term.n_levels > 1:  # else related levels, or a field
                 return _in_use(term.codes, pd.Index(term.levels, name=by))
         name, by = by, model._column(X, by, groups)
     else:

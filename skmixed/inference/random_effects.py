@@ -92,6 +92,12 @@ def _check(model, fit):
         )
     if not fit.is_mixed:
         raise ValueError("the model has no random effects to test")
+    if fit.layout.is_structured:
+        raise ValueError(
+            "random_effects_test takes effects out of unstructured terms: fit the model without "
+            "the structured term, or with a simpler one, and compare the two with "
+            "likelihood_ratio_test"
+        )
     if fit.objective is None:
         raise ValueError(
             "random_effects_test needs the cross-products of the data, which are not pickled: fit "

@@ -65,6 +65,11 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
         For other kinds of information.
     """
     check_information(information)
+    if information == "expected" and layout.is_structured:
+        raise ValueError(
+            "the expected information is told for unstructured terms alone: use "
+            "information='observed'"
+        )
     found = []
     x = np.append(record.theta, 0.0)
     for component in variance_parameters(layout):
@@ -74,7 +79,7 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
             slope = _slope_by_gamma(component, layout, record.gamma)
             error = np.sqrt(slope @ record.expected_covariance @ slope)
             own = _estimate(component, component.function(x)[0], error, level)
-        found.append(own.times(1.0 if component.kind == "cor" else record.sigma))
+        found.append(own.times(record.sigma if component.kind in ("sd", "sigma") else 1.0))
     return found
 
 
@@ -101,7 +106,7 @@ def _estimate(component, value, error, level):
 def _is_at_bound(component, value):
     if component.kind == "cor":
         return not abs(value) < 1.0 - _AT_BOUND
-    if component.term is None:
+    if component.term is None or component.kind == "range":
         return False
     # in units of the effect's own covariate, which its row of M carries
     M = component.layout.terms[component.term].M

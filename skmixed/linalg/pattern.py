@@ -23,6 +23,8 @@ _PAIR_COST, _DENSE_COST = 1e-8, 4e-11
 _DENSE_BORDER_BYTES = 4e8
 # Copies of the core that a fit holds at a time: cross-products, factor, inverse, and workspace.
 COPIES = 3.5
+# Effects of one level from which its blocks are no longer small: loops run over their rows.
+_WIDE = 100
 # Pairs worked on at a time: what they read and write stays in cache.
 _PAIR_CHUNK = 1 << 17
 
@@ -151,7 +153,7 @@ def _elimination_order(groups, chain_from):
     if not groups:
         return [], 0, {}
     by_size = sorted(range(len(groups)), key=lambda i: -groups[i].size)
-    if sum(group.size for group in groups) < chain_from:
+    if sum(g.size for g in groups) < chain_from or groups[by_size[0]].n_columns > _WIDE:
         return by_size, 0, {}
     chain, rest, above = [by_size[0]], [], {}
     for k in by_size[1:]:

@@ -86,6 +86,32 @@ class Correlation:
         return c, gradient, H
 
 
+@dataclass(frozen=True)
+class NaturalParameter:
+    """One parameter of a structured term: its sd times sigma, a correlation or a range."""
+
+    layout: CovarianceLayout
+    term: int
+    number: int
+    sigma_at: int | None
+
+    def __call__(self, x):
+        """(value, gradient, hessian) at x = (theta, log sigma if ``sigma_at``, ...)."""
+        at, found = self.layout.natural(x[: self.layout.n_theta], self.term)
+        p, n = found[self.number], self.sigma_at
+        is_sd = p.kind == "sd"
+        sigma = float(np.exp(x[n])) if is_sd and n is not None else 1.0
+        scale = sigma * self.layout.natural_unit(self.term, p)
+        gradient, H = np.zeros(len(x)), np.zeros((len(x), len(x)))
+        value = scale * p.value
+        gradient[at] = scale * p.gradient
+        H[np.ix_(at, at)] = scale * p.hessian
+        if is_sd and n is not None:
+            H[at, n] = H[n, at] = gradient[at]
+            gradient[n] = H[n, n] = value
+        return value, gradient, H
+
+
 def _length_and_unit(a):
     length = float(np.linalg.norm(a))
     return length, a / length if length else a
@@ -93,13 +119,17 @@ def _length_and_unit(a):
 
 @dataclass(frozen=True)
 class Component:
-    """One variance parameter of a model: ``kind`` sd, cor or sigma, its term and effects there."""
+    """One variance parameter of a model: ``kind`` sd, cor, range or sigma, its term and effects.
+
+    Those of structured terms have a ``name``.
+    """
 
     kind: str
     term: int | None
     effects: tuple[int, ...]
-    function: Sigma | StandardDeviation | Correlation
+    function: Sigma | StandardDeviation | Correlation | NaturalParameter
     layout: CovarianceLayout
+    name: str = ""
 
     def moved_to(self, x, value):
         """x with this standard deviation or correlation at about ``value``, all else about kept.
@@ -131,6 +161,9 @@ def variance_parameters(layout, sigma=True) -> list[Component]:
     """
     found, n = [], layout.n_theta if sigma else None
     for t, term in enumerate(layout.terms):
+        if term.kind != "us":
+            found += _natural_components(layout, t, n)
+            continue
         at = layout.parameters_of(t)
         B = _row_maps(layout, term, at)
         for j in range(term.size):
@@ -142,6 +175,13 @@ def variance_parameters(layout, sigma=True) -> list[Component]:
     if not sigma:
         return found
     return [*found, Component("sigma", None, (), Sigma(layout.n_theta), layout)]
+
+
+def _natural_components(layout, t, sigma_at):
+    _, natural = layout.natural(layout.initial(), t)
+    for j, p in enumerate(natural):
+        function = NaturalParameter(layout, t, j, sigma_at)
+        yield Component(p.kind, t, p.effects, function, layout, layout.natural_name(t, p))
 
 
 def _row_maps(layout, term, at):

@@ -13,7 +13,6 @@ from skmixed.linalg.system import Effects, Factor
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
-from skmixed.models.search import singular_terms
 from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
@@ -166,7 +165,7 @@ class MixedFit(Questions):
     @property
     def effects(self):
         """Conditional modes (l, s) of every term, levels as in the design."""
-        return tuple(b @ t.M.T for b, t in zip(self.modes, self.layout.terms, strict=True))
+        return tuple(t.users_effects(b) for b, t in zip(self.modes, self.layout.terms, strict=True))
 
     def random_part(self, random):
         """z'b (n,) of the rows of terms; an unknown level (code -1) adds nothing.
@@ -193,8 +192,7 @@ class MixedFit(Questions):
             return ()
         blocks = self.factor.conditional_blocks()
         return tuple(
-            np.einsum("ai,ijl,bj->lab", t.M, blocks[t.group][t.columns, t.columns], t.M)
-            for t in self.layout.terms
+            t.users_covariances(blocks[t.group][t.columns, t.columns]) for t in self.layout.terms
         )
 
     def effects_std(self, kind="conditional"):
@@ -246,14 +244,13 @@ class MixedFit(Questions):
                 total += np.einsum("ikl,jkl->ijl", x, x)
         pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
         return tuple(
-            own + np.einsum("ai,ijl,bj->lab", t.M, added[t.group][t.columns, t.columns], t.M)
-            for t, own in pairs
+            own + t.users_covariances(added[t.group][t.columns, t.columns]) for t, own in pairs
         )
 
     @cached_property
     def singular_terms(self):
         """For every term, whether its covariance is singular (in any units of its covariates)."""
-        return singular_terms(self.layout, self.optimum.theta)
+        return self.layout.singular_terms(self.optimum.theta)
 
     @property
     def is_singular(self):

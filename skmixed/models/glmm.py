@@ -91,14 +91,20 @@ def approximation(design, y, w, family: Family, n_agq):
     if joint or n_agq == 1:
         objective = LaplaceDeviance(rows, layout.without_rows(), joint, outside)
     else:
-        rule = _rule(n_agq, layout.groups)
+        rule = _rule(n_agq, layout)
         objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
     source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
     return Problem(objective, basis, n_obs, source, n_agq)
 
 
-def _rule(n_agq, groups):
+def _rule(n_agq, layout):
     """The product rule for the effects of a single grouping factor."""
+    groups = layout.groups
+    if layout.is_structured:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
+            "Laplace approximation, n_agq=1"
+        )
     if len(groups) > 1:
         raise ValueError(
             f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
@@ -246,7 +252,7 @@ def _others(objective, search, start):
     others = outside_starts(objective.layout, objective.outside, theta)
     rows = objective.rows
     if rows.family.name == "binomial" and rows.w.sum() < _LITTLE * len(start):
-        others += [factor * theta for factor in _RANGE]
+        others += [objective.layout.scaled(theta, factor) for factor in _RANGE]
     return [search.with_theta(start, theta) for theta in others]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
+from skmixed.models.structured import SideBySide, has_equal_variances, make_structure
 from skmixed.models.structures import (
     SINGULAR,
     Restricted,
@@ -42,7 +43,11 @@ class TermScale:
 
 @dataclass(frozen=True)
 class TermLayout:
-    """Where one random-effects term lives: its group, its columns there, its units."""
+    """Where one random-effects term lives: its group, its columns there, its units.
+
+    ``loadings`` (q, s): effects of the q levels of the user from those of the one level here, where
+    levels are related.
+    """
 
     group: int
     columns: slice
@@ -50,10 +55,24 @@ class TermLayout:
     M: np.ndarray
     center: np.ndarray
     scale: np.ndarray
+    kind: str = "us"
+    loadings: np.ndarray | None = None
 
     @property
     def size(self):
         return len(self.M)
+
+    def users_effects(self, b):
+        """Effects (l, k) of the user's levels and covariates from the engine's (l, s)."""
+        b = b @ self.M.T
+        return b if self.loadings is None else self.loadings @ b.T
+
+    def users_covariances(self, blocks):
+        """Covariances (l, k, k) of the user's effects from those (s, s, l) of the engine's."""
+        V = self.M @ blocks.transpose(2, 0, 1) @ self.M.T
+        if self.loadings is None:
+            return V
+        return np.einsum("qr,qr->q", self.loadings @ V[0], self.loadings)[:, None, None]
 
     def covariates(self, z):
         """The engine's covariates of rows with covariates z (n, s) in the user's units.
@@ -89,7 +108,7 @@ class CovarianceLayout:
     def build(cls, random, weights=None):
         """Layout of the terms ``random`` (RandomTerm, in the user's order)."""
         names = list(dict.fromkeys(term.group for term in random))
-        columns, places = [[] for _ in names], [[] for _ in names]
+        columns, places, structures = ([[] for _ in names] for _ in range(3))
         layouts, n_theta, groups = [], 0, {}
         for term in random:
             g = names.index(term.group)
@@ -98,11 +117,19 @@ class CovarianceLayout:
             s, first = len(scale.M), sum(z.shape[1] for z in columns[g])
             layouts.append(
                 TermLayout(
-                    g, slice(first, first + s), term.names, scale.M, scale.center, scale.scale
+                    g,
+                    slice(first, first + s),
+                    term.names,
+                    scale.M,
+                    scale.center,
+                    scale.scale,
+                    term.structure,
+                    None if term.relationship is None else term.relationship.L,
                 )
             )
             columns[g].append(scale.z)
-            end = n_theta + s * (s + 1) // 2
+            structures[g].append(_structure_of(term))
+            end = n_theta + structures[g][-1].n_params
             places[g].append(np.arange(n_theta, end))
             n_theta = end
         return cls(
@@ -111,7 +138,7 @@ class CovarianceLayout:
                 for g, z in enumerate(columns)
             ),
             tuple(layouts),
-            tuple(Unstructured(tuple(z.shape[1] for z in own)) for own in columns),
+            tuple(_of_group(own, z) for own, z in zip(structures, columns, strict=True)),
             tuple(_as_slice(np.concatenate(at)) for at in places),
             n_theta,
         )
@@ -170,6 +197,49 @@ class CovarianceLayout:
         """theta of the covariances T T', T (s, s) by group."""
         pairs = zip(self.structures, T, strict=True)
         return self._joined([own.from_factor(T_g) for own, T_g in pairs])
+
+    def scaled(self, theta, factor):
+        """theta of all covariances times factor^2."""
+        return self._joined([own.scaled(phi, factor) for own, phi in self._by_group(theta)])
+
+    def singular_terms(self, theta):
+        """For every term, whether its covariance is singular (in any units of its covariates)."""
+        found = list(self._by_group(theta))
+        return tuple(
+            found[t.group][0].is_singular(found[t.group][1], t.columns) for t in self.terms
+        )
+
+    @property
+    def is_structured(self):
+        """Whether a term has another structure than the unstructured one."""
+        return any(term.kind != "us" for term in self.terms)
+
+    def natural(self, theta, t):
+        """Indices in theta of the parameters of a structured term, and these as people read them.
+
+        They are in the engine's units, see :class:`skmixed.models.structured.Natural`.
+        """
+        term, at = self.terms[t], self.parameters_of(t)
+        own = self.structures[term.group]
+        if isinstance(own, SideBySide):
+            own, _ = own.part(term.columns)
+        return at, own.natural(theta[at])
+
+    def natural_values(self, theta, t):
+        """{name: value} of a structured term, standard deviations in the user's units."""
+        return {
+            self.natural_name(t, p): p.value * self.natural_unit(t, p)
+            for p in self.natural(theta, t)[1]
+        }
+
+    def natural_name(self, t, p):
+        """How a natural parameter of term t is called: by its effect where there are several."""
+        several = p.kind == "sd" and not has_equal_variances(self.terms[t].kind)
+        return f"sd {self.terms[t].names[p.effects[0]]}" if several else p.name
+
+    def natural_unit(self, t, p):
+        """What takes a natural parameter of term t to the user's units, sigma = 1."""
+        return abs(self.terms[t].M[p.effects[0], p.effects[0]]) if p.kind == "sd" else 1.0
 
     def parameters_of(self, t):
         """Indices in theta of the parameters of term t."""
@@ -267,22 +337,35 @@ class CovarianceLayout:
         Where the formula has that order already it stays; otherwise terms with as many levels are
         in the reverse of the formula's order, as R's ``rev(order(levels))`` leaves them.
         """
-        levels = [self.groups[term.group].n_levels for term in self.terms]
-        order = range(len(levels))
-        if all(a >= b for a, b in pairwise(levels)):
-            return list(order)
+        levels = {
+            t: self.groups[term.group].n_levels
+            for t, term in enumerate(self.terms)
+            if term.kind == "us"
+        }
+        order = list(levels)
+        if all(a >= b for a, b in pairwise(levels.values())):
+            return order
         return sorted(reversed(order), key=lambda t: -levels[t])
 
     def user_theta(self, theta):
-        """theta in the user's units and in lme4's order."""
+        """theta in the user's units and lme4's order, then the parameters of structured terms."""
         factors = self.factors(theta)
         parts = [
             self._in_user_units(factors, t)[triangle(self.terms[t].size)] for t in self._user_order
         ]
+        for t in self._structured:
+            parts.append(np.array(list(self.natural_values(theta, t).values())))
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    @property
+    def _structured(self):
+        """The structured terms, in the formula's order."""
+        return [t for t, term in enumerate(self.terms) if term.kind != "us"]
+
     def from_user_theta(self, user_theta):
-        """Engine theta for a theta in the user's units and lme4's order."""
+        """Engine theta for a theta in the user's units and lme4's order, of unstructured terms."""
+        if self.is_structured:
+            raise ValueError("parameters of structured terms are not made from a vector theta")
         factors, begin = [np.zeros((g.n_columns,) * 2) for g in self.groups], 0
         for t in self._user_order:
             term = self.terms[t]
@@ -295,12 +378,28 @@ class CovarianceLayout:
 
     @property
     def names(self):
-        """(term, row, column) of every entry of :meth:`user_theta`: names of two effects."""
+        """(term, row, column) of the entries of :meth:`user_theta` in triangles: two effects."""
         return [
             (t, self.terms[t].names[i], self.terms[t].names[k])
             for t in self._user_order
             for i, k in zip(*triangle(self.terms[t].size), strict=True)
         ]
+
+
+def _structure_of(term):
+    """Structure of one term."""
+    if term.structure == "us":
+        return Unstructured((len(term.names),))
+    return make_structure(term.structure, len(term.names), term.places)
+
+
+def _of_group(structures, columns):
+    """The structure of all terms of a group, with covariates z (n, s) each."""
+    if all(isinstance(own, Unstructured) for own in structures):
+        return Unstructured(tuple(z.shape[1] for z in columns))
+    if len(structures) == 1:
+        return structures[0]
+    return SideBySide.of(structures, [z.shape[1] for z in columns])
 
 
 def _within(terms, t, n_columns, space):
@@ -326,6 +425,8 @@ def _as_slice(at):
 def standardise(term, weights=None):
     """TermScale of one term's covariates."""
     z, center = term.z, np.zeros(term.z.shape[1])
+    if term.structure != "us":
+        return _rescaled(term, weights)
     if z.shape[1] == 1:
         if is_constant_view(z):
             return TermScale(z, np.eye(1), center, np.eye(1))
@@ -350,6 +451,18 @@ def standardise(term, weights=None):
         shift[constant[0]] -= center / term.z[0, constant[0]]
         M = shift @ scale
     return TermScale(z, M, center, scale)
+
+
+def _rescaled(term, weights):
+    """TermScale of a structured term, whose columns must not be mixed.
+
+    Columns with one standard deviation keep their proportions; a row has the mean square 1.
+    """
+    size = _rms(term.z, weights)
+    if has_equal_variances(term.structure):
+        size = np.full(len(size), np.sqrt(np.mean(size**2)))
+    scale = 1.0 / (size * np.sqrt(len(size)))
+    return TermScale(term.z * scale, np.diag(scale), np.zeros(len(size)), np.diag(scale))
 
 
 def _gram_root(z, weights):

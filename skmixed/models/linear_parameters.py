@@ -12,6 +12,8 @@ from skmixed.linalg.system import Direction, Effects
 
 # Numbers held at a time in right-hand sides.
 _CHUNK = 1 << 23
+# Entries of structured covariances from which the forms in them are too many.
+_MOST = 150
 
 
 def linear_parameters(layout):
@@ -22,6 +24,11 @@ def linear_parameters(layout):
         for j in range(first, first + term.size):
             directions += [Direction(term.group, i, j) for i in range(j, first + term.size)]
     return directions
+
+
+def has_many_parameters(layout):
+    """Whether structured terms have too many entries, where these parameters are no way to go."""
+    return layout.is_structured and sum(t.size * (t.size + 1) // 2 for t in layout.terms) > _MOST
 
 
 def derivatives_of_gamma(layout, directions, theta):

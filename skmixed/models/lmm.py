@@ -13,6 +13,7 @@ from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, P
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.search import Search, outside_effects, outside_starts
@@ -299,6 +300,10 @@ class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
     is_linear: ClassVar[bool] = True
+    no_other_df = (
+        "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries of a "
+        "term's covariance, which are too many here"
+    )
 
     objective: ProfiledDeviance | None = None
 
@@ -334,6 +339,8 @@ class LMMFit(MixedFit):
         """Kinds of degrees of freedom, the default first."""
         if not self.is_mixed:
             return super().df_methods
+        if has_many_parameters(self.layout):
+            return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
 
     def refit(self, *, reml):
@@ -409,7 +416,7 @@ def _moment_start(objective):
     A mean that X can hold is taken for the fixed effects': there it costs nothing.
     """
     layout = objective.layout
-    theta = _UNSHRUNK * layout.initial()
+    theta = layout.scaled(layout.initial(), _UNSHRUNK)
     state = objective.evaluate(theta)
     if not np.isfinite(state.value):
         return layout.initial()

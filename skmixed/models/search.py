@@ -13,7 +13,6 @@ import numpy as np
 
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import LOWER, NoStart, minimize_theta
-from skmixed.models.structures import is_singular
 
 # Standard deviations, relative to that of a row, that are tried at zero.
 _NEGLIGIBLE = 1e-2, 1e-3, 1e-4
@@ -62,7 +61,7 @@ class Search:
         """
         best = self._settled(self._descend(start))
         others = list(others)
-        if not best.converged or any(singular_terms(self.layout, self.theta(best.theta))):
+        if not best.converged or any(self.layout.singular_terms(self.theta(best.theta))):
             others.append(self._larger(start))
         for other in others:
             best = self._lower(best, other)
@@ -82,7 +81,7 @@ class Search:
         return moved
 
     def _larger(self, start):
-        return self.with_theta(start, _LARGER * self.theta(start))
+        return self.with_theta(start, self.layout.scaled(self.theta(start), _LARGER))
 
     def _descend(self, start, known=None):
         return minimize_theta(
@@ -111,25 +110,20 @@ class Search:
         What it does not mind is far above rounding and far below what anybody could tell apart,
         so that order of rows and units do not decide.
         """
-        theta, tried = self.theta(optimum.theta) / self.unit, None
+        theta = self.layout.scaled(self.theta(optimum.theta), 1.0 / self.unit)
+        tried = None
         for negligible in _NEGLIGIBLE:
             tidied = self.layout.settled(theta, negligible)
             if np.array_equal(tidied, theta):
                 break
             if tried is not None and np.array_equal(tidied, tried):
                 continue
-            parameters = self.with_theta(optimum.theta, self.unit * tidied)
+            parameters = self.with_theta(optimum.theta, self.layout.scaled(tidied, self.unit))
             state, tried = self.evaluate(parameters), tidied
             optimum = replace(optimum, n_evaluations=optimum.n_evaluations + 1)
             if state.value <= optimum.value + max(_UNNOTICED, 1e-11 * abs(optimum.value)):
                 return replace(optimum, theta=parameters, value=state.value, state=state)
         return optimum
-
-
-def singular_terms(layout, theta):
-    """For every term, whether its covariance is singular (in any units of its covariates)."""
-    T = layout.factors(theta)
-    return tuple(is_singular(T[t.group][t.columns, t.columns]) for t in layout.terms)
 
 
 def outside_effects(layout, Q, weights=None):
@@ -150,7 +144,7 @@ def outside_effects(layout, Q, weights=None):
     found = []
     for term in layout.terms:
         z = layout.groups[term.group].z[:, term.columns]
-        outside = _outside(z, Q, weights)
+        outside = _outside(z, Q, weights) if term.kind == "us" else np.zeros(term.size, dtype=bool)
         if outside.any() and term.size > 1:
             users = _outside(np.linalg.solve(term.M.T, z.T).T, Q, weights)
             outside = users if users.any() else np.ones_like(users)
@@ -175,7 +169,7 @@ def outside_starts(layout, outside, theta):
     terms = [t for t, out in zip(layout.terms, outside, strict=True) if out.any()]
     starts = [theta] if any(term.size == 1 for term in terms) else []
     for group in dict.fromkeys(term.group for term in terms) if len(layout.groups) > 1 else ():
-        start = _SMALLER * theta
-        start[layout.places[group]] = _LARGER * theta[layout.places[group]]
+        start, place = layout.scaled(theta, _SMALLER), layout.places[group]
+        start[place] = layout.scaled(theta, _LARGER)[place]
         starts.append(start)
     return starts

@@ -26,6 +26,7 @@ from skmixed.models.linear_parameters import (
     derivatives_of_gamma,
     first_traces,
     forms_in,
+    has_many_parameters,
     linear_parameters,
 )
 
@@ -167,6 +168,12 @@ class SecondOrder:
             raise ValueError(
                 "degrees of freedom need a residual variance, and this model leaves none: it has "
                 "as many parameters as the rows can tell apart"
+            )
+        if has_many_parameters(fit.layout):
+            raise ValueError(
+                "a structured term has too many effects for the derivatives by all entries of its "
+                "covariance: there are no degrees of freedom but ddf='asymptotic' or 'residual', "
+                "and no standard errors of variances"
             )
         objective, value = fit.objective, fit.deviance
         record, exact = cls.at(objective, fit.factor, fit.optimum.theta), _has_traces(fit)

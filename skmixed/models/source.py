@@ -22,6 +22,15 @@ from skmixed.models.moments import RowMoments
 
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
+# Structures whose covariances are all nonnegative combinations of some matrices.
+_LINEAR = ("us", "diag", "homdiag", "homcs", "known")
+# Of the same effects: which structures another one has among its covariances.
+_INSIDE = {
+    "cs": ("homdiag", "diag", "homcs"),
+    "ar1": ("homdiag",),
+    "hetar1": ("homdiag", "diag", "ar1"),
+    "toep": ("homdiag", "diag", "homcs", "cs", "ar1", "hetar1"),
+}
 # Vectors whose pairs see the covariances.
 _VECTORS = 12
 # Rows of a large data set that these products are made of.
@@ -54,8 +63,11 @@ class Source:
         The same sums of the kept columns, from which ``center`` (r,) is subtracted.
     covariances : tuple of (pairs, c)
         For every random-effects term the products, with pairs of vectors from both sides, of the c
-        matrices (n, n) whose linear combinations are its covariances.
+        matrices (n, n) whose linear combinations are its covariances; of a structure that is not
+        linear, of matrices tangent to its covariances.
     moments : RowMoments
+    structures : tuple of str
+        The covariance structure of every random-effects term.
     """
 
     names: tuple[str, ...]
@@ -72,6 +84,7 @@ class Source:
     center: np.ndarray
     covariances: tuple[np.ndarray, ...]
     moments: RowMoments
+    structures: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, design, basis, Q, layout, y, weights, moments):
@@ -87,7 +100,10 @@ class Source:
         """
         rows, vectors, sums = _lens(len(Q))
         offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
-        terms = [(layout.groups[term.group], term.columns) for term in layout.terms]
+        terms = [
+            (layout.groups[term.group], term.columns, _matrices(layout, t))
+            for t, term in enumerate(layout.terms)
+        ]
         return cls(
             names=design.names,
             terms=design.fixed_terms,
@@ -102,10 +118,11 @@ class Source:
             columns=(sums @ Q[rows]) @ basis.factor,
             center=basis.center + basis.offset,
             covariances=tuple(
-                _covariances(group.codes[rows], group.z[rows, where], vectors)
-                for group, where in terms
+                _covariances(group.codes[rows], group.z[rows, where], vectors, matrices)
+                for group, where, matrices in terms
             ),
             moments=moments,
+            structures=tuple(term.kind for term in layout.terms),
         )
 
     def lacks_fixed(self, other) -> list[str]:
@@ -129,13 +146,32 @@ class Source:
 
     def lacks_random(self, other) -> list[int]:
         """The random-effects terms of another model whose covariances this one's cannot be."""
-        space = np.hstack([np.zeros((_N_PAIRS, 0)), *self.covariances])
-        basis = _orthonormal(space)
-        return [t for t, own in enumerate(other.covariances) if _outside(basis, own).any()]
+        linear = [
+            own
+            for own, kind in zip(self.covariances, self.structures, strict=True)
+            if kind in _LINEAR
+        ]
+        basis = _orthonormal(np.hstack([np.zeros((_N_PAIRS, 0)), *linear]))
+        return [
+            t
+            for t, own in enumerate(other.covariances)
+            if _outside(basis, own).any() and not self._has_structure_of(other, t)
+        ]
+
+    def _has_structure_of(self, other, t) -> bool:
+        """Whether a term of the same effects has a structure that holds that of the other."""
+        kind = other.structures[t]
+        return any(
+            own == other.random[t] and (mine == kind or kind in _INSIDE.get(mine, ()))
+            for own, mine in zip(self.random, self.structures, strict=True)
+        )
 
     def same_term(self, t, other, k) -> bool:
         """Whether term t and term k of another model are the same but for names and units."""
         mine, theirs = self.covariances[t], other.covariances[k]
+        kinds = {self.structures[t], other.structures[k]}
+        if not kinds.issubset(_LINEAR):
+            return len(kinds) == 1 and self.random[t] == other.random[k]
         return mine.shape == theirs.shape and self.term_within(t, other, k)
 
     def term_within(self, t, other, k) -> bool:
@@ -145,6 +181,14 @@ class Source:
     def n_effects(self, t) -> int:
         """The effects of term t."""
         return len(self.random[t][1])
+
+    def is_one_variance(self, t) -> bool:
+        """Whether one variance is all that the covariance of term t has."""
+        return self.n_effects(t) == 1 or self.structures[t] in ("homdiag", "known")
+
+    def is_unstructured(self, t) -> bool:
+        """Whether term t may have any covariance."""
+        return self.structures[t] == "us"
 
     @property
     def _plain_columns(self):
@@ -224,11 +268,34 @@ def _mixed(x):
     return x ^ (x >> np.uint64(31))
 
 
-def _covariances(codes, z, vectors):
-    """(pairs, s (s + 1) / 2): a'Z E Z'b for all pairs a, b of vectors and all E of a term."""
+def _matrices(layout, t):
+    """Matrices (c, s, s) among which the covariances of a structured term move, else None."""
+    if layout.terms[t].kind == "us":
+        return None
+    at, start = layout.parameters_of(t), layout.initial()
+    group, found = layout.terms[t].group, []
+    for share in (1.0, 0.6, 0.3):
+        moved = start.copy()
+        moved[at] *= share
+        _, _, tangents, _ = layout.covariance(moved, group)
+        own = np.isin(np.arange(layout.n_theta)[layout.places[group]], at)
+        columns = layout.terms[t].columns
+        found.append(tangents[own][:, columns, columns])
+    return np.concatenate(found[: 1 if layout.terms[t].kind in _LINEAR else 3])
+
+
+def _covariances(codes, z, vectors, matrices=None):
+    """(pairs, c): a'Z E Z'b for all pairs a, b of vectors and all c matrices E of a term.
+
+    These are all symmetric ones if there are no ``matrices`` (c, s, s).
+    """
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
+    if matrices is not None:
+        seen = np.stack(sums)
+        products = np.einsum("ilv,cij,jlw->cvw", seen, matrices, seen, optimize=True)
+        return np.column_stack([(p + p.T)[_PAIRS] for p in products])
     found = []
     for i, k in combinations_with_replacement(range(len(sums)), 2):
         product = sums[i].T @ sums[k]

@@ -56,6 +56,14 @@ class Structure(ABC):
         """dSigma_j c (s, p, l)."""
         return np.einsum("pst,tl->spl", self.tangents(phi), c)
 
+    def scaled(self, phi, factor):
+        """phi of the covariance times factor^2."""
+        return factor * phi
+
+    def is_singular(self, phi, effects):
+        """Whether the covariance of a term's effects (a slice) is singular."""
+        return is_singular(self.factor(phi)[effects, effects])
+
     def settled(self, phi, negligible):
         """phi with standard deviations below ``negligible`` at exactly zero."""
         return phi

@@ -1,0 +1,75 @@
+"""Structured models against nlme, glmmTMB and dense computations, see tests/data/structures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skmixed import MixedLinearRegressor, datasets
+
+FOLDER = Path(__file__).parents[1] / "data" / "structures"
+TERMS = {
+    "machines_cs": ["sd", "sd", "sd", "rho"],
+    "machines_diag": ["sd", "sd", "sd"],
+    "machines_homcs": ["sd", "rho"],
+    "sleepstudy_ar1_term": ["sd", "rho"],
+    "wheat2_gau": ["sd", "range"],
+}
+
+
+def reference(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def frame_of(ref):
+    path = FOLDER / ref["data"]
+    bundled = Path(ref["data"]).stem.lower()
+    frame = pd.read_csv(path) if path.exists() else getattr(datasets, f"load_{bundled}")().frame
+    for column, levels in ref["categorical"].items():
+        frame[column] = pd.Categorical(frame[column].astype(str), categories=levels)
+    return frame
+
+
+@pytest.fixture(scope="module", params=TERMS)
+def case(request):
+    ref = reference(request.param)
+    frame = frame_of(ref)
+    return ref, frame, MixedLinearRegressor(ref["formula"]).fit(frame)
+
+
+def test_criterion_and_effort(case):
+    ref, _, model = case
+    assert model.deviance_ == pytest.approx(ref["objective"], abs=1e-7)
+    assert model.n_evaluations_ <= 15
+
+
+def test_fixed_effects(case):
+    ref, frame, model = case
+    se = np.array(list(ref["se"].values()))
+    np.testing.assert_allclose(model.fixed_effects_ / se, list(ref["beta"].values()) / se,
+                               atol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(model.standard_errors_, se, rtol=1e-4)
+    fitted = model.predict(frame)
+    sd = frame[ref["formula"].split("~")[0].strip()].std()
+    np.testing.assert_allclose(fitted[:10] / sd, np.array(ref["fitted_head"]) / sd, atol=1e-4)
+    assert fitted.sum() == pytest.approx(ref["fitted_sum"], rel=1e-5)
+
+
+def test_covariance_parameters(case):
+    ref, _, model = case
+    assert model.sigma_ == pytest.approx(ref["sigma"], rel=1e-4)
+    [found] = model.structure_.values()
+    expected = np.hstack([ref["parameters"][name] for name in dict.fromkeys(TERMS[ref["id"]])])
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_conditional_modes(case):
+    ref, _, model = case
+    [own] = model.random_effects_.values()
+    modes, term = own.to_numpy(), ref["terms"][0]
+    assert np.square(modes).sum() == pytest.approx(term["sumsq"], rel=1e-3)
+    if ref["id"] != "wheat2_gau":  # where positions are sorted
+        head = modes.ravel()[: len(term["head"])]
+        np.testing.assert_allclose(head, term["head"][: len(head)], atol=1e-3 * modes.std())
