@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -193,7 +194,7 @@ def _least_squares(design, bases, w, n_obs, gamma):
     """The Mode of the model without random effects, or its start where that cannot be had."""
     Q = [basis.orthonormal(X) for basis, X in zip(bases, design.X, strict=True)]
     ends = np.cumsum([0, *(q.shape[1] for q in Q)]).tolist()
-    slices = tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    slices = tuple(slice(*ends) for ends in pairwise(ends))
     none = Pattern.build((), ends[-1])
     one = np.ones(len(Q))
     rows = NonlinearRows(
@@ -425,7 +426,7 @@ def _information_root(state):
 
 def hessian_by_differences(state):
     """Hessian (r + t, r + t) of the deviance, by differences of its exact gradient."""
-    objective, at = state.objective, state.parameters
+    at = state.parameters
     metric = np.maximum(state.metric, 1e-6 * state.metric.max())
     H = np.empty((len(at), len(at)))
     for j, h in enumerate(_DIFFERENCE / np.sqrt(metric)):

@@ -196,8 +196,7 @@ class Evaluation:
             self._covariance_parameters, self.information
         )
         if n:
-            a, image = self._directions
-            _, rest = self.factor.solve(image, fixed=False)
+            _, rest = self.factor.solve(self._directions[1], fixed=False)
             H[:n, n:] = 2.0 / self.mode.sigma2 * rest.fixed
             H[n:, :n] = H[:n, n:].T
         return H
@@ -236,16 +235,20 @@ class Evaluation:
         a = self._directions[0]
         image = system.times(Effects(a.random, a.fixed[:fixed]))
         if not rows.joint and rows.n_fixed:
-            columns = []
-            for q, k in zip(rows.Q.T, rows.fixed_owner, strict=True):
-                columns.append(rows.effects(self.mode.weight[k] * q, fixed=False))
-            by_gamma = [
-                np.concatenate(own, axis=1)
-                for own in zip(*(c.random for c in columns), strict=True)
-            ]
-            image = image.beside(Effects(by_gamma, np.zeros((0, rows.n_fixed))))
+            image = image.beside(self._fixed_image)
         moved, rest = self.exact.solve(image, fixed=rows.joint)
         return -moved.fixed if rows.joint else None, rest.times(-1.0)
+
+    @property
+    def _fixed_image(self):
+        """Z'WQ: one vector (Effects) for every column of Q."""
+        rows, W = self.objective.rows, self.mode.weight
+        columns = [
+            rows.effects(W[k] * q, fixed=False).random
+            for q, k in zip(rows.Q.T, rows.fixed_owner, strict=True)
+        ]
+        groups = [np.concatenate(own, axis=1) for own in zip(*columns, strict=True)]
+        return Effects(groups, np.zeros((0, rows.n_fixed)))
 
     def expected_modes(self, parameters):
         """Whether it is near, gamma and u to start from: u = T'c moves by T'dc + dT'c."""

@@ -60,7 +60,6 @@ def test_a_function_without_parameters_has_no_slopes(phi):
         lambda a, b: np.array([float(x) for x in a]) * b,
         lambda a, b: np.cumsum(a) + b,
         lambda a, b: special.gamma(a) + b,
-        lambda a, b: a if a > 1 else b,
     ],
 )
 def test_what_jets_cannot_pass_is_a_type_error(function, phi):
