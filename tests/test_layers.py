@@ -23,6 +23,7 @@ LAYERS = {
     "skmixed.families": (1, {"numpy", "scipy"}),
     "skmixed.curves": (1, {"numpy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
+    "skmixed.design.curve_formula": (2, {"numpy", "scipy"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
     "skmixed.design.levels": (2, {"numpy", "pandas"}),
     "skmixed.design.spec": (2, {"numpy", "pandas"}),

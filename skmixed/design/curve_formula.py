@@ -91,8 +91,8 @@ def parse_curve_formula(text: str) -> CurveTerms:
     --------
     >>> from skmixed.design.curve_formula import parse_curve_formula
     >>> terms = parse_curve_formula("height ~ SSasymp(age, Asym, R0, lrc) ~ Asym | Seed")
-    >>> terms.response, terms.mean, [str(spec) for spec in terms.random]
-    ('height', 'SSasymp(age, Asym, R0, lrc)', ['(0 + Asym | Seed)'])
+    >>> terms.response, terms.mean, terms.random[0].group
+    ('height', 'SSasymp(age, Asym, R0, lrc)', 'Seed')
     """
     if not isinstance(text, str):
         raise TypeError(f"a formula is a str, got {type(text).__name__}: {text!r}")

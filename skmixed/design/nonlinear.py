@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class NonlinearDesign:
     Attributes
     ----------
     y : (n,) or None
-    X : tuple of (n, p_k)
+    designs : tuple of (n, p_k)
         The design of every parameter, with ``intercepts`` (position of the constant column or
         None).
     random : tuple of RandomTerm
@@ -47,7 +47,7 @@ class NonlinearDesign:
     """
 
     y: np.ndarray | None
-    X: tuple[np.ndarray, ...]
+    designs: tuple[np.ndarray, ...]
     random: tuple[RandomTerm, ...]
     columns: dict[str, np.ndarray]
     weights: np.ndarray | None
@@ -56,6 +56,13 @@ class NonlinearDesign:
     n_input: int
     spec: NonlinearSpec
     exact: bool = True
+
+    offset: ClassVar[None] = None
+
+    @property
+    def X(self) -> np.ndarray:
+        """The designs side by side (n, p)."""
+        return np.hstack(self.designs)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -117,10 +124,6 @@ class NonlinearSpec:
             for parameter, own in zip(self.mean.parameters, self.names, strict=True)
             for name in own
         )
-
-    @property
-    def intercept(self) -> None:
-        return None
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
@@ -247,7 +250,7 @@ def _joined(spec: NonlinearSpec, carrier: Design, parts: Sequence[Design | None]
     rows = _common_rows(carrier, parts)
     at = slice(None) if rows is None else np.searchsorted(carrier.rows, rows)
     kept = carrier.rows if rows is None else rows
-    X = tuple(
+    designs = tuple(
         np.ones((len(kept), 1)) if p is None else p.X[np.searchsorted(p.rows, kept)] for p in parts
     )
     columns = dict(zip(spec.mean.columns, carrier.X[at].T, strict=True))
@@ -257,7 +260,7 @@ def _joined(spec: NonlinearSpec, carrier: Design, parts: Sequence[Design | None]
         for name in ("y", "weights", "frequencies")
     }
     return NonlinearDesign(
-        X=X,
+        designs=designs,
         random=terms,
         columns=columns,
         rows=kept,

@@ -160,7 +160,7 @@ def nonlinear_problem(design, beta, n_agq=1):
     freq = design.frequencies
     counts = np.ones(len(design.y)) if freq is None else freq
     w = np.ones(len(design.y)) if design.weights is None else design.weights
-    pairs = zip(design.X, design.intercepts, strict=True)
+    pairs = zip(design.designs, design.intercepts, strict=True)
     bases = tuple(independent_columns(X, freq, at) for X, at in pairs)
     gamma = [b.rows @ own[b.kept] for b, own in zip(bases, beta, strict=True)]
     least = _least_squares(design, bases, counts * w, float(counts.sum()), gamma)
@@ -192,7 +192,7 @@ def nonlinear_problem(design, beta, n_agq=1):
 
 def _least_squares(design, bases, w, n_obs, gamma):
     """The Mode of the model without random effects, or its start where that cannot be had."""
-    Q = [basis.orthonormal(X) for basis, X in zip(bases, design.X, strict=True)]
+    Q = [basis.orthonormal(X) for basis, X in zip(bases, design.designs, strict=True)]
     ends = np.cumsum([0, *(q.shape[1] for q in Q)]).tolist()
     slices = tuple(slice(*ends) for ends in pairwise(ends))
     none = Pattern.build((), ends[-1])
