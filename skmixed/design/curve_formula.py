@@ -11,7 +11,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -196,7 +196,7 @@ class MeanFunction:
         found = [_computed(node, columns, self._callables) for node in self.covariates]
         return [np.broadcast_to(np.asarray(x, dtype=float), (n,)) for x in found]
 
-    @property
+    @cached_property
     def _callables(self) -> dict[str, Callable[..., Any]]:
         curves = {name: curve.function for name, curve in CURVES.items()}
         return FUNCTIONS | curves | dict(self.functions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -32,6 +32,9 @@ _EXACT = 1e-22
 _OTHER_MODE = 1e-6
 # Searches that another mode at their end may begin anew.
 _MAX_SEARCHES = 4
+# Another start has so many times the standard deviations of the first: with more of them levels
+# leave the range in which the curve looks like itself.
+_LARGER = 3.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
 
@@ -291,6 +294,7 @@ def _searched(problem, max_iter, tol, callback):
         tol=tol,
         callback=callback,
         units=units,
+        larger=_LARGER,
     )
     for _ in range(_MAX_SEARCHES):
         try:
@@ -440,12 +444,16 @@ def hessian_by_differences(state):
 
 
 def _neighbour(state, parameters):
-    objective: Any = state.objective
+    """The evaluation close to a state, at the mode's tangent instead of the mode.
+
+    What the tangent misses is of second order, and cancels between the two sides.
+    """
+    objective = state.objective
     gamma, theta = objective.split(parameters)
     T = objective.layout.factors(theta)
-    is_near, gamma_0, u = next(iter(state.expected_modes(parameters)))
-    start = mode_at(objective.rows, gamma_0 if objective.rows.joint else gamma, u, T)
-    return objective.at_mode(parameters, find_mode(start, T, near=is_near), T)
+    _, gamma_0, u = next(iter(state.expected_modes(parameters)))
+    mode = mode_at(objective.rows, gamma_0 if objective.rows.joint else gamma, u, T)
+    return objective.at_mode(parameters, mode, T)
 
 
 def _inverse(A):

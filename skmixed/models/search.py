@@ -42,6 +42,9 @@ class Search:
     max_iter, tol, callback
         As in :func:`minimize_theta`.
     units : (t,) or float
+    larger : float
+        How many times the standard deviations of the first start those of another one are, from
+        which singular ends are looked at.
     """
 
     evaluate: Callable
@@ -53,6 +56,7 @@ class Search:
     tol: float = 1e-8
     callback: Callable | None = None
     units: np.ndarray | float = 1.0
+    larger: float = _LARGER
 
     def run(self, start, others=()):
         """The lowest Optimum from ``start`` and from ``others``.
@@ -82,7 +86,7 @@ class Search:
         return moved
 
     def _larger(self, start):
-        return self.with_theta(start, _LARGER * self.theta(start))
+        return self.with_theta(start, self.larger * self.theta(start))
 
     def _descend(self, start, known=None):
         return minimize_theta(
