@@ -44,6 +44,14 @@ class Curve:
     linear: tuple[str, ...]
     from_coefficients: Callable = tuple
 
+    def __reduce__(self):
+        return _named, (self.name,)
+
+
+def _named(name):
+    """The curve of the registry, as pickles hold it."""
+    return CURVES[name]
+
 
 def initial_values(curve, covariates, y, weights=None, given=None):
     """Values (P,) of the parameters of a curve to start from.

@@ -36,6 +36,8 @@ from skmixed.models.pirls import NoMode
 _MEAN = "mean"
 # Tightest tolerance that differences of a function allow.
 _DIFFERENCES_TOL = 1e-5
+# Smallest eigenvalue of the correlations of estimates that leaves these determined.
+_UNDETERMINED = 1e-8
 # Levels that a warning names.
 _MAX_LEVELS = 5
 
@@ -365,6 +367,7 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         )
         self._tell_convergence(fit, labels)
         self._tell_undecided(fit, labels)
+        self._tell_undetermined(fit)
         self.__dict__.update(
             start_=pd.Series(np.concatenate(start), index=list(names), name="start"),
             derivatives_="exact" if design.exact else "differences",
@@ -393,6 +396,20 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
             "little of their parameters; take an effect out of the term",
             ConvergenceWarning,
         )
+
+    def _tell_undetermined(self, fit):
+        """A curve at the edge of its shapes, as an asymptote that runs off, is no optimum."""
+        root = fit.unscaled_on_basis(np.eye(fit.rank))
+        size = np.linalg.norm(root, axis=1)
+        if self.formula is None or not (size > 0).all():
+            return
+        if np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2 < _UNDETERMINED:
+            warn(
+                f"{type(self).__name__}: the fixed effects are not determined where the search "
+                "ended, some of them may go to infinity together: other starting values may lead "
+                "to a better curve, see start=",
+                ConvergenceWarning,
+            )
 
     # Prediction
 

@@ -26,8 +26,6 @@ from skmixed.models.search import Search
 _DIFFERENCE = 1e-4
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
-# Share of the response's sum of squares below which residuals are rounding.
-_EXACT = 1e-22
 # Fall of the penalised sum of squares, in units of sigma^2, that makes another mode.
 _OTHER_MODE = 1e-6
 # Searches that another mode at their end may begin anew.
@@ -143,6 +141,7 @@ class NLMMFit(MixedFit):
         return self.owners[at.group][at.columns]
 
 
+@np.errstate(all="ignore")  # what is not finite is looked for where it matters
 def nonlinear_problem(design, beta, n_agq=1):
     """The NonlinearProblem of a NonlinearDesign.
 
@@ -241,7 +240,7 @@ def _layout(design, least, sizes):
 
 
 def _check_explained(rows, at):
-    if rows.n_obs > rows.n_fixed and rows.groups and at.pwrss <= _EXACT * float(rows.w @ rows.y**2):
+    if rows.groups and at.is_exact:
         raise ValueError(
             "the curve explains the response exactly: the residual variance is zero and the "
             "likelihood has no maximum. Is a column of the data computed from the response?"

@@ -23,7 +23,7 @@ from skmixed.models.laplace import Near
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Impossible
 from skmixed.models.pirls import NoMode
-from skmixed.models.pnls import Mode, NonlinearRows, find_mode, mode_at, times
+from skmixed.models.pnls import Mode, NonlinearRows, factored, find_mode, mode_at, times
 
 _EPS, _TINY = float(np.finfo(float).eps), 1e-300
 
@@ -81,7 +81,7 @@ class NonlinearDeviance:
 
     def at_mode(self, parameters, mode, T):
         """The evaluation at a mode that is known."""
-        factor = self.rows.linearised(mode.J).factor(T)
+        factor = factored(self.rows.linearised(mode.J), T)
         return Evaluation(self, parameters, replace(mode, n_steps=0), T, factor)
 
 
@@ -131,7 +131,7 @@ class Evaluation:
     def exact(self):
         """Factor of half the Hessian of pwrss by u (and gamma at the joint mode)."""
         try:
-            return self.objective.rows.exact(self.mode.weight).factor(self.T)
+            return factored(self.objective.rows.exact(self.mode.weight), self.T)
         except NotPositiveDefinite:
             raise NoMode("the mode is a saddle") from None
 

@@ -29,6 +29,8 @@ _LAST_STEP, _NEWTON = 1e-9, 1.0
 # Rounding of the penalised sum of squares.
 _ROUNDING = 1e-13
 _MAX_STEPS, _MAX_HALVINGS = 100, 30
+# Share of the response's sum of squares below which residuals are rounding.
+_EXACT = 1e-26
 # Damping of the joint mode: first, largest, and factors between steps; the decrement that is near
 # enough for a start.
 _FIRST_DAMPING, _MOST_DAMPING, _MORE, _LESS = 1e-3, 1e12, 10.0, 0.1
@@ -193,6 +195,12 @@ class Mode:
         return total if math.isfinite(total) else math.inf
 
     @property
+    def is_exact(self):
+        """Whether the residuals are rounding of the response."""
+        rows = self.rows
+        return self.pwrss <= _EXACT * float(rows.w @ rows.y**2)
+
+    @property
     def sigma2(self):
         return self.pwrss / self.rows.n_obs
 
@@ -215,6 +223,21 @@ class Mode:
 def times(W, v):
     """W v by rows: (P, n) for W (P, P, n) and v (P, n)."""
     return np.einsum("kmn,mn->kn", W, v)
+
+
+@np.errstate(invalid="ignore")
+def factored(system, T):
+    """The factor of a system.
+
+    Raises
+    ------
+    NotPositiveDefinite
+        Where row weights that are not definite leave it none.
+    """
+    factor = system.factor(T)
+    if not math.isfinite(factor.log_det_u):
+        raise NotPositiveDefinite
+    return factor
 
 
 def mode_at(rows, gamma, u, T, phi=None, n_steps=0):
@@ -244,6 +267,8 @@ def find_mode(start, T, *, near=True):
     if not math.isfinite(start.pwrss):
         raise NoMode("the curve is not finite")
     at, exact = start, near
+    if at.is_exact:
+        return at
     for _ in range(_MAX_STEPS):
         gamma, u, change, decrement, exact = _newton_step(at, T, exact)
         reached, length = _shortened(at, T, gamma, u, change)
@@ -265,11 +290,11 @@ def _newton_step(at, T, exact):
     rows = at.rows
     if exact:
         try:
-            return *_step(at, T, at.weight, rows.exact(at.weight).factor(T)), True
+            return *_step(at, T, at.weight, factored(rows.exact(at.weight), T)), True
         except NotPositiveDefinite:
             pass
     try:
-        factor = rows.linearised(at.J, fixed=rows.joint).factor(T)
+        factor = factored(rows.linearised(at.J, fixed=rows.joint), T)
     except NotPositiveDefinite:
         raise NoMode("the slopes of the curve do not determine the fixed effects") from None
     return *_step(at, T, at.expected_weight, factor), False
@@ -331,7 +356,7 @@ def joint_start(start, T):
             if damping > _MOST_DAMPING:
                 return at
         at, decrement = found
-        if decrement <= _START_STEP * at.sigma2:
+        if decrement <= _START_STEP * at.sigma2 or at.is_exact:
             return at
         damping = damping * _LESS if damping > _FIRST_DAMPING else 0.0
     return at
@@ -340,7 +365,7 @@ def joint_start(start, T):
 def _damped(at, T, system, ridge):
     """The point that a damped step reaches and what it promised; None if pwrss does not fall."""
     try:
-        factor = (system.with_ridge(ridge) if ridge else system).factor(T)
+        factor = factored(system.with_ridge(ridge) if ridge else system, T)
     except NotPositiveDefinite:
         return None
     gamma, u, change, decrement = _step(at, T, at.expected_weight, factor)
