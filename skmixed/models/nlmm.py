@@ -301,9 +301,7 @@ def _searched(problem, max_iter, tol, callback):
         except NoStart as error:
             raise NoMode(str(error)) from None
         n_evaluations += optimum.n_evaluations
-        state = optimum.state
-        if state.objective is not objective:
-            state = objective.evaluate(optimum.theta)
+        state = objective.in_own_chart(optimum.state)
         other = _other_modes(state)
         optimum = replace(optimum, state=state, n_evaluations=n_evaluations)
         if other is None:

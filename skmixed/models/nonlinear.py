@@ -62,6 +62,7 @@ class NonlinearDeviance:
 
     def _mode(self, parameters, gamma, T):
         reason = NoMode("no start")
+        self.near.state = self.in_own_chart(self.near.state)
         for is_near, gamma_0, u in self.near.state.expected_modes(parameters):
             start = mode_at(self.rows, gamma_0 if self.rows.joint else gamma, u, T)
             try:
@@ -69,6 +70,13 @@ class NonlinearDeviance:
             except NoMode as error:
                 reason = error
         raise reason
+
+    def in_own_chart(self, state):
+        """A state of the search in the coordinates of this layout, those of the start."""
+        if isinstance(state, Start) or state.objective.layout is self.layout:
+            return state
+        theta = state.objective.split(state.parameters)[1]
+        return state.in_chart(self.layout, state.objective.layout.upright(theta))
 
     def _evaluation(self, parameters, mode, T):
         self.near.n_steps += mode.n_steps
@@ -273,24 +281,26 @@ class Evaluation:
     def recharted(self):
         """This point in smooth coordinates of theta (see minimize_theta), None if it has them."""
         n = self.objective.n_gamma
-        gamma, theta = self.objective.split(self.parameters)
-        found = self.objective.layout.recharted(theta)
+        found = self.objective.layout.recharted(self._covariance_parameters)
         if found is None:
             return None
         layout, theta = found
-        T = layout.factors(theta)
-        u = [t.T @ c for t, c in zip(T, self._scores.levels(), strict=True)]
-        objective = replace(self.objective, layout=layout)
-        state = replace(
-            self,
-            objective=objective,
-            parameters=np.concatenate([gamma, theta]),
-            mode=replace(self.mode, u=u),
-            T=T,
-        )
-        objective.near.state = state
+        state = self.in_chart(layout, theta)
+        self.objective.near.state = state
 
         def upright(parameters):
             return np.concatenate([parameters[:n], layout.upright(parameters[n:])])
 
-        return objective.evaluate, state, upright
+        return state.objective.evaluate, state, upright
+
+    def in_chart(self, layout, theta):
+        """This point with theta in the coordinates of another layout: u = T'c turns with T."""
+        T = layout.factors(theta)
+        u = [t.T @ c for t, c in zip(T, self._scores.levels(), strict=True)]
+        return replace(
+            self,
+            objective=replace(self.objective, layout=layout),
+            parameters=np.concatenate([self.objective.split(self.parameters)[0], theta]),
+            mode=replace(self.mode, u=u),
+            T=T,
+        )
