@@ -5,7 +5,8 @@
 prints both fits and writes a picture of each to the folder, by default the current one: a panel for
 every tree or subject with its own curve, and the curve of a typical one.
 
-The analyses are those of Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 8.2.
+The analyses are those of Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS,
+section 8.2.
 """
 
 import sys

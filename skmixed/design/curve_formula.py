@@ -231,10 +231,11 @@ def read_mean(
     expression = read_expression(text.replace("^", "**"))
     tree = expression.tree
     _check(tree, {*FUNCTIONS, *CURVES, *functions})
-    called = spelling(tree.func) if isinstance(tree, ast.Call) else None
-    curve = None if called is None or called in functions else CURVES.get(called)
+    called = spelling(tree.func) or "" if isinstance(tree, ast.Call) else ""
+    curve = None if called in functions else CURVES.get(called)
+    arguments = tree.args if isinstance(tree, ast.Call) else []
     if curve is not None:
-        parameters = _curve_parameters(tree, called, curve)
+        parameters = _curve_parameters(text, arguments, called, curve)
     elif isinstance(start, Mapping) and start:
         parameters = tuple(start)
     else:
@@ -249,22 +250,24 @@ def read_mean(
                 f"start names the parameter {name!r}, which {short(text)!r} does not use"
             )
     columns = tuple(name for name in expression.columns if name not in parameters)
-    covariates = tuple(tree.args[: len(curve.covariates)]) if curve is not None else ()
+    covariates = tuple(arguments[: len(curve.covariates)]) if curve is not None else ()
     return MeanFunction(text, tree, parameters, columns, functions, curve, covariates)
 
 
-def _curve_parameters(call: ast.Call, name: str, curve: Curve) -> tuple[str, ...]:
+def _curve_parameters(
+    text: str, arguments: list[ast.expr], name: str, curve: Curve
+) -> tuple[str, ...]:
     n = len(curve.covariates)
-    given = call.args[n:]
+    given = arguments[n:]
     names = tuple(column_name(node) for node in given if isinstance(node, ast.Name))
     if (
         len(given) != len(curve.parameters)
         or len(names) != len(given)
         or len(set(names)) < len(names)
     ):
-        arguments = ", ".join((*curve.covariates, *curve.parameters))
+        expected = ", ".join((*curve.covariates, *curve.parameters))
         raise ValueError(
-            f"{short(ast.unparse(call))!r} does not fit the curve {name}({arguments}): write the "
+            f"{short(text)!r} does not fit the curve {name}({expected}): write the "
             f"covariate{'s' * (n > 1)} first and then a name for each of its "
             f"{len(curve.parameters)} parameters"
         )

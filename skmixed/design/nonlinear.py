@@ -149,8 +149,9 @@ class NonlinearSpec:
     ) -> NonlinearDesign:
         """The design of new rows; see :meth:`DesignSpec.new`."""
         table = Table(table)
-        options = {"need": ("fixed", *need), "levels": levels, "absent": absent}
-        carrier = self.carrier.new(Table(table), missing=missing, **options)
+        carrier = self.carrier.new(
+            Table(table), need=("fixed", *need), missing=missing, levels=levels, absent=absent
+        )
         parts = [
             None if p is None else p.new(Table(table), need=("fixed",), missing=missing)
             for p in self.parts
@@ -255,18 +256,16 @@ def _joined(spec: NonlinearSpec, carrier: Design, parts: Sequence[Design | None]
     )
     columns = dict(zip(spec.mean.columns, carrier.X[at].T, strict=True))
     terms = _random_terms(spec, carrier, at) if random else ()
-    vectors = {
-        name: None if getattr(carrier, name) is None else getattr(carrier, name)[at]
-        for name in ("y", "weights", "frequencies")
-    }
     return NonlinearDesign(
+        y=None if carrier.y is None else carrier.y[at],
+        weights=None if carrier.weights is None else carrier.weights[at],
+        frequencies=None if carrier.frequencies is None else carrier.frequencies[at],
         designs=designs,
         random=terms,
         columns=columns,
         rows=kept,
         n_input=carrier.n_input,
         spec=spec,
-        **vectors,
     )
 
 
