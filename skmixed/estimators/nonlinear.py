@@ -138,7 +138,7 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
     array([24. , 53.9])
     """
 
-    rank_deficient: ClassVar[str] = "drop"
+    rank_deficient = "drop"
 
     _parameter_constraints: ClassVar[dict] = {
         "formula": [str, None],

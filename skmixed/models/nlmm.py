@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -78,7 +77,7 @@ class NLMMFit(MixedFit):
     n_steps: int = 0
     n_agq: int = 1
     undecided: tuple = ()
-    df_methods: ClassVar[tuple] = ("asymptotic",)
+    df_methods = ("asymptotic",)
 
     @property
     def names(self):

@@ -109,6 +109,7 @@ def test_pipeline():
 
 
 def test_nonlinear_curves(tmp_path):
+    pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "nonlinear_curves.py", tmp_path / "curves")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -123,4 +124,5 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    assert written == sorted(path.stem for path in shown.glob("*.png"))
+    curves = {"orange", "theoph"}  # of the example above
+    assert written == sorted({path.stem for path in shown.glob("*.png")} - curves)
