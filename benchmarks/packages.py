@@ -113,9 +113,28 @@ class Gpboost:
         return timed(fit, describe, repeats)
 
 
+@cache
+def r_version(package):
+    """Version of a package of R and of R itself, None where one of them is not installed."""
+    if shutil.which("Rscript") is None:
+        return None
+    code = f'cat(as.character(packageVersion("{package}")), "under", R.version.string)'
+    answer = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True)
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def write_codes(frame, folder):
+    """(path, names of factors) of a file with factors as codes: R keeps the base level."""
+    factors = list(frame.select_dtypes("category"))
+    codes = frame.assign(**{column: frame[column].cat.codes for column in factors})
+    path = Path(folder) / "data.csv"
+    codes.to_csv(path, index=False, float_format="%.17g")
+    return path, factors
+
+
 @dataclass(frozen=True)
 class InR:
-    """A package of R, timed inside R; factors travel as codes, so that the base level is the same.
+    """A package of R, timed inside R.
 
     ``families``: those that it is asked to fit.
     """
@@ -123,23 +142,15 @@ class InR:
     name: str
     families: frozenset[str]
 
-    @cache  # noqa: B019 (two packages)
     def version(self):
-        if shutil.which("Rscript") is None:
-            return None
-        code = f'cat(as.character(packageVersion("{self.name}")), "under", R.version.string)'
-        answer = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True)
-        return answer.stdout if answer.returncode == 0 else None
+        return r_version(self.name)
 
     def takes(self, case):
         return case.family in self.families
 
     def run(self, case, frame, repeats):
-        factors = list(frame.select_dtypes("category"))
-        codes = frame.assign(**{column: frame[column].cat.codes for column in factors})
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "data.csv"
-            codes.to_csv(path, index=False, float_format="%.17g")
+            path, factors = write_codes(frame, folder)
             script, formula = Path(__file__).with_name("fit.R"), case.formula_in_r or case.formula
             arguments = [self.name, path, formula, case.family, str(repeats), ",".join(factors)]
             answer = subprocess.run(

@@ -11,14 +11,14 @@ import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median, median_low
 from time import perf_counter
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Run:
-    """One fit: its time, and figures that do not vary between repeats, by column of the table."""
+    """One fit: its time, and other figures by column of the table, which shows their median."""
 
     seconds: float
     figures: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,10 @@ def main(prog, cases, packages, columns):
     installed), ``takes(case)`` and ``run(case, data, repeats)`` -> list of `Run`.
     """
     options = _parse(prog, cases, packages)
-    packages = [p for p in packages if p.name in options.packages and p.version()]
+    packages = [p for p in packages if p.name in options.packages]
+    for package in (p for p in packages if not p.version()):
+        print(f"{package.name} is not installed and left out")
+    packages = [p for p in packages if p.version()]
     print(_machine(), *(f"{p.name} {p.version()}" for p in packages), sep="; ", end="\n\n")
     headings = ["case", "data", "package", *(column.heading for column in columns)]
     print(_line([*headings, "median", "least", "times skmixed"]))
@@ -105,7 +108,7 @@ def _rows(case, runs, columns):
     middle = {name: median(run.seconds for run in fits) for name, fits in runs.items()}
     own = middle.get("skmixed")
     for name, fits in runs.items():
-        figures = [_figure(column, fits[-1], runs) for column in columns]
+        figures = [_figure(column, fits, runs) for column in columns]
         least = min(run.seconds for run in fits)
         ratio = "" if own is None else f"{middle[name] / own:.1f}"
         times = _time(middle[name]), _time(least), ratio
@@ -116,13 +119,18 @@ def _line(cells):
     return "| " + " | ".join(cells) + " |"
 
 
-def _figure(column, run, runs):
+def _figure(column, fits, runs):
     """The text of one figure, empty where the package does not tell it."""
-    value = run.figures.get(column.name)
+    value = _middle(column, fits)
     if value is None:
         return ""
-    values = [fits[-1].figures.get(column.name) for fits in runs.values()]
+    values = [_middle(column, fits) for fits in runs.values()]
     return column.show(value, [v for v in values if v is not None])
+
+
+def _middle(column, fits):
+    values = [run.figures.get(column.name) for run in fits]
+    return None if None in values else median_low(values)
 
 
 def _time(seconds):

@@ -16,12 +16,15 @@ from skmixed import MixedLinearRegressor
 from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
 from skmixed.plotting import (
     CaterpillarDisplay,
+    CoefficientsDisplay,
     MarginalMeansDisplay,
     NormalQuantileDisplay,
+    ProfileDisplay,
     RandomEffectsDisplay,
     ShrinkageDisplay,
     SparsityDisplay,
     TrellisDisplay,
+    VarianceComponentsDisplay,
 )
 
 
@@ -33,6 +36,8 @@ def displays():
     yield "shrinkage", ShrinkageDisplay.from_estimator(slopes, sleep)
     yield "effects", RandomEffectsDisplay.from_estimator(slopes)
     yield "residuals", NormalQuantileDisplay.from_estimator(slopes, sleep)
+    yield "profiles", ProfileDisplay.from_estimator(slopes)
+    yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)
@@ -45,6 +50,7 @@ def displays():
     formula = "angle ~ recipe * temperature + (1 | recipe:replicate)"
     cake = MixedLinearRegressor(formula).fit(load_cake().frame)
     yield "means", MarginalMeansDisplay.from_estimator(cake, "temperature", by="recipe")
+    yield "coefficients", CoefficientsDisplay.from_estimator(cake)
 
 
 def main():

@@ -463,7 +463,7 @@ class NegativeBinomial(_PositiveMean):
             d1, d2 = pq - k * p, pq * (q - p) - k * p * q
             return DispersionCurve(
                 w * (k * p - y * q + first),
-                w * (2 * k * p - pq + first + k**2 * _trigamma_rising(y, k)),
+                w * (2 * k * p - pq + first + _trigamma_rising(y, k)),
                 w * d1 * z1,
                 -w * (d2 * z1**2 + d1 * z2),
             )
@@ -504,11 +504,11 @@ def _digamma_rising(y, k):
 
 
 def _trigamma_rising(y, k):
-    """trigamma(y + k) - trigamma(k)."""
+    """k^2 (trigamma(y + k) - trigamma(k)), k far beyond the root of the largest number too."""
     if k < 1e3:
-        return polygamma(1, y + k) - polygamma(1, k)
+        return k**2 * (polygamma(1, y + k) - polygamma(1, k))
     x, x0 = 1 / (y + k), 1 / k
-    return (x - x0) * (1 + (x + x0) / 2 + (x**2 + x * x0 + x0**2) / 6)
+    return -y * (k / (y + k)) * (1 + (x + x0) / 2 + (x**2 + x * x0 + x0**2) / 6)
 
 
 class _Scaled(Family):

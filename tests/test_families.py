@@ -123,6 +123,10 @@ def test_negative_binomial_tends_to_poisson():
     close = make_family("negative_binomial").curve(eta, y, w, np.log(1e9), order=3)
     for a, b in zip(poisson, close, strict=True):
         assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    for log_theta in (100.0, 485.0, 700.0):
+        by_theta = make_family("negative_binomial").by_dispersion(eta, y, w, log_theta)
+        for part in by_theta:
+            assert_allclose(part, 0.0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("name", "link"), COMBINATIONS)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skmixed.inference.fixed_effects import SINGULAR_NOTE
+from skmixed.inference.fixed_effects import DIGITS_NOTE, SINGULAR_NOTE
 from skmixed.inference.numbers import column, common_decimals, count
 
 # Fixed effects whose correlations are printed; the table itself has them all.
@@ -186,7 +186,8 @@ def _linear_fixed(model):
         return table, (f"No p-values: {error}.",)
     table.insert(2, "df", tests["df"])
     table["Pr(>|t|)"] = 2 * stats.t.sf(np.abs(table["t value"]), table["df"])
-    return table, (KNOWN_VARIANCES,) * (SINGULAR_NOTE in tests.notes)
+    lost = tuple(note for note in tests.notes if note.startswith(DIGITS_NOTE.partition("{")[0]))
+    return table, (KNOWN_VARIANCES,) * (SINGULAR_NOTE in tests.notes) + lost
 
 
 def _correlation(model):

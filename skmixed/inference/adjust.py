@@ -261,14 +261,25 @@ def _by_directions(t, shape, df):
 
 def _largest_along_directions(R):
     """(rank, largest (N,)): the largest |contrast| on directions spread evenly over the sphere."""
-    values, vectors = np.linalg.eigh(R)
-    kept = values > _DEPENDENT * values[-1]
-    root = vectors[:, kept] * np.sqrt(values[kept])
+    root = _root_in_order(R)
     rank = root.shape[1]
     points = stats.qmc.Sobol(rank, seed=_SEED).random_base2(_LOG_DIRECTIONS)
     z = stats.norm.ppf(np.clip(points, 1e-12, 1 - 1e-12))
     z /= np.linalg.norm(z, axis=1)[:, None]
     return rank, np.abs(z @ root.T).max(axis=1)
+
+
+def _root_in_order(R):
+    """root (m, rank) with root root' = R, row by row, so that it does not turn with rounding.
+
+    Eigenvectors of equal eigenvalues would, and the sum over directions with them.
+    """
+    left, columns = R.copy(), []
+    for j in range(len(R)):
+        if left[j, j] > _DEPENDENT * R[j, j]:
+            columns.append(left[:, j] / np.sqrt(left[j, j]))
+            left = left - np.outer(columns[-1], columns[-1])
+    return np.column_stack(columns)
 
 
 _TAILS = {"tukey": _tukey, "dunnettx": _dunnettx, "mvt": _mvt, "scheffe": _scheffe}

@@ -27,6 +27,10 @@ METHODS = ("satterthwaite", "kenward_roger", "residual", "asymptotic")
 _DEPENDENT = 1.5e-8
 # Degrees of freedom of rows closer than this are one number.
 _EQUAL = 1e-8
+# Relative difference of records that rounding alone tells apart at which nothing is known.
+_NOTHING = 2e-3
+# What two records differ by tells the error to a factor of some ten.
+_SAFETY = 10.0
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,45 @@ def row_tests(record, beta, L, method="satterthwaite") -> RowTests:
     """
     check_method(method, record.reml)
     L = np.asarray(L, dtype=float)
+    df, variance = _known(record, lambda r: _row_numbers(r, L, method))
+    with np.errstate(invalid="ignore"):  # without digits an adjusted variance may be negative
+        return RowTests(L @ beta, record.sigma * np.sqrt(variance), df)
+
+
+def _row_numbers(record, L, method):
+    """(df, variances of L beta over sigma^2), (2, d)."""
     if method == "kenward_roger":
         covariance = kenward_roger_covariance(record)
         df = np.array([_kenward_roger(record, row[None])[0] for row in _scaled_rows(record, L)])
     else:
         covariance = record.Phi
         df = _plain_df(record, L, method)
-    error = record.sigma * np.sqrt(_quadratic(L, covariance))
-    return RowTests(L @ beta, error, df)
+    return np.array([df, _quadratic(L, covariance)])
+
+
+def _known(record, numbers):
+    """numbers(record), NaN where its twin contradicts it."""
+    found = np.asarray(numbers(record))
+    return np.where(_gap(record, found, numbers) <= _NOTHING, found, np.nan)
+
+
+def _gap(record, found, numbers):
+    """Relative differences between what a record and its twin say."""
+    if record.twin is None:
+        return np.zeros(found.shape)
+    other = np.asarray(numbers(record.twin))
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(other - found) / np.maximum(np.abs(found), 1e-300)
+    return np.where(other == found, 0.0, np.where(np.isnan(gap), np.inf, gap))
+
+
+def uncertainty(record, L, method) -> float:
+    """Relative error that rounding and the end of the search may leave in df of rows L."""
+    L = L[_quadratic(L, record.Phi) > 0]
+    if record.twin is None or not len(L):
+        return 0.0
+    found = _row_numbers(record, L, method)
+    return _SAFETY * float(_gap(record, found, lambda r: _row_numbers(r, L, method)).max())
 
 
 def joint_test(record, beta, L, method="satterthwaite") -> JointTest:
@@ -119,12 +154,12 @@ def joint_test(record, beta, L, method="satterthwaite") -> JointTest:
         return JointTest(0, np.nan, np.nan)
     estimate = rows @ beta / record.sigma
     if method == "kenward_roger":
-        df, scale = _kenward_roger(record, rows)
+        df, scale = _known(record, lambda r: _kenward_roger(r, _independent(r, rows)))
         adjusted = rows @ kenward_roger_covariance(record) @ rows.T
         return JointTest(q, df, float(scale * estimate @ np.linalg.solve(adjusted, estimate) / q),
                          scale)  # fmt: skip
-    df = _plain_df(record, rows, method)
-    return JointTest(q, _pooled_df(df), float(estimate @ estimate / q))
+    df = _known(record, lambda r: _pooled_df(_plain_df(r, rows, method)))
+    return JointTest(q, float(df), float(estimate @ estimate / q))
 
 
 def satterthwaite_df(record, L) -> np.ndarray:

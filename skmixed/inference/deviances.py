@@ -134,6 +134,10 @@ class GeneralizedDeviance(_Deviance):
         if not np.isfinite(gradient).all():
             return None
         H = self._updated(x, gradient) if self._known else self._differenced(state)
+        if H is None:
+            H = self._by_x(state.hessian)
+        if not np.isfinite(H).all():
+            return None
         point = Point(x, float(state.value), gradient, H)
         self._known.append(point)
         return point
@@ -145,12 +149,16 @@ class GeneralizedDeviance(_Deviance):
         regular = all(s[-1] > _SINGULAR * s[0] > 0 for s in spread) and self._has_variances(spread)
         if regular and is_minimum:
             return point
-        return self.differenced(point)
+        sure = self.differenced(point)
+        return point if sure is None else sure
 
     def differenced(self, point):
-        """The point with a Hessian from differences there."""
+        """The point with a Hessian from differences there, None where they are refused."""
         state = self.objective.evaluate(point.x[self._order])
-        sure = replace(point, hessian=self._differenced(state))
+        H = self._differenced(state) if np.isfinite(state.value) else None
+        if H is None:
+            return None
+        sure = replace(point, hessian=H)
         self._known = [p for p in self._known if p is not point] + [sure]
         return sure
 
@@ -162,10 +170,15 @@ class GeneralizedDeviance(_Deviance):
         )
 
     def _differenced(self, state):
-        """Hessian by x, by differences of the gradient."""
+        """Hessian by x, by differences of the gradient; None where they are refused."""
         self.n_evaluations += len(self._order)
         sizes = 1.0 / np.sqrt(np.maximum(np.abs(state.hessian.diagonal()), 1.0))
+        if not np.isfinite(sizes).all():
+            return None
         H = hessian_by_differences(self.objective, state, np.diag(sizes)) / np.outer(sizes, sizes)
+        return self._by_x(H) if np.isfinite(H).all() else None
+
+    def _by_x(self, H):
         by_x = np.empty(H.shape)
         by_x[np.ix_(self._order, self._order)] = H
         return by_x

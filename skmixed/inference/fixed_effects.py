@@ -23,6 +23,7 @@ from skmixed.inference.degrees_of_freedom import (
     joint_test,
     kenward_roger_covariance,
     row_tests,
+    uncertainty,
 )
 from skmixed.inference.numbers import number
 from skmixed.models.questions import Questions
@@ -35,7 +36,17 @@ SINGULAR_NOTE = (
     "A variance is estimated as zero, or a correlation as 1 or -1: Satterthwaite's degrees of "
     "freedom treat it as known, Kenward and Roger's as uncertain."
 )
-
+# Relative error of degrees of freedom from which tables speak of it.
+_UNSURE = 1e-4
+DIGITS_NOTE = (
+    "The random effects are so large beside the residuals that rounding takes digits: standard "
+    "errors or degrees of freedom may be off by {:.0e} of their size, and are NaN where nothing is "
+    "left."
+)
+AVERAGE_NOTE = (
+    "The expected information does not fit in memory: Kenward and Roger's numbers are those of the "
+    "average information, which may be far from it where a variance is zero."
+)
 MISSED_NOTE = (
     "The search for the variances has not converged: standard errors and tests are not those of "
     "an optimum."
@@ -294,7 +305,16 @@ class FixedEffects:
         fit = self.fit
         counted = fit.is_mixed and self.method(ddf) in _FROM_RECORD
         missed = fit.is_mixed and not fit.optimum.converged
-        return (MISSED_NOTE,) * missed + (SINGULAR_NOTE,) * (counted and fit.is_singular)
+        singular = counted and fit.is_singular
+        own = self._notes_of_record(self.method(ddf), singular) if counted else ()
+        return (MISSED_NOTE,) * missed + (SINGULAR_NOTE,) * singular + own
+
+    def _notes_of_record(self, method, singular):
+        record = self._record(method)
+        share = uncertainty(record, self.fit.basis.to_coef, method)
+        average = singular and method == "kenward_roger" and record.curvature is not None
+        lost = (DIGITS_NOTE.format(min(share, 1.0)),) * (share > _UNSURE)
+        return lost + (AVERAGE_NOTE,) * average
 
 
 def why_not_estimable(fit, K, row, name="") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
@@ -82,23 +83,77 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
         raise ValueError(f"ddf belongs to method='wald'; a profile has none, got ddf={ddf!r}")
     own = limits_of(fit, problem)
     ddf = FixedEffects(fit).method(ddf)
-    names = [*fit.names, *(component_name(fit, c) for c in own.components)]
-    wanted = _wanted(parameters, names)
-    rows = _kept_rows(fit) if rows is None else rows
-    fixed = [j for j in wanted if j < len(rows) and not np.isnan(rows[j]).any()]
-    others = [j for j in wanted if j >= len(rows)]
-    chosen = [own.components[j - len(rows)] for j in others]
+    chosen = _Chosen.of(fit, own, parameters, rows)
     if method == "wald":
-        found = [*wald_rows(fit, rows[fixed], level, ddf), *own.wald(chosen, level)]
+        found = [*wald_rows(fit, chosen.rows, level, ddf), *own.wald(chosen.components, level)]
     else:
-        found = own.profile(rows[fixed], chosen, level)
-    limits = dict(zip([*fixed, *others], found, strict=True))
-    none = np.nan, np.nan, np.nan, _LEFT_OUT
-    values = [limits.get(j, none) for j in wanted]
-    index = pd.Index([names[j] for j in wanted], name="parameter")
-    table = pd.DataFrame([v[:3] for v in values], index, COLUMNS, dtype=float)
-    table.attrs["notes"] = {n: v[3] for n, v in zip(index, values, strict=True) if v[3]}
-    return table
+        found = [_plain(f) for f in own.profile(chosen.rows, chosen.components, level)]
+    return chosen.table(found)
+
+
+def profile_curves(fit, parameters=None, *, level=0.95, points=12, rows=None, problem=None):
+    """Profile limits, and the curves of the profiles from limit to limit and a little beyond.
+
+    Parameters
+    ----------
+    fit, parameters, level, rows, problem
+        As for :func:`confint`.
+    points : int
+        Of every curve on either side of the estimate.
+
+    Returns
+    -------
+    limits : DataFrame
+        As of ``confint(method="profile")``.
+    curves : dict of str to (m, 2) array
+        By parameter: values in order, and zeta, the signed root of what the deviance of maximum
+        likelihood rises above its minimum.
+    """
+    check_level(level)
+    own = limits_of(fit, problem)
+    chosen = _Chosen.of(fit, own, parameters, rows)
+    found = own.profile(chosen.rows, chosen.components, level, points)
+    curves = dict(zip(chosen.known, (f.curve for f in found), strict=True))
+    limits = chosen.table([_plain(f) for f in found])
+    return limits, {chosen.names[j]: curves[j] for j in chosen.wanted if j in curves}
+
+
+def _plain(limits):
+    return limits.estimate, limits.lower, limits.upper, limits.note
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Parameters that were asked for: all names, places among them, and what these stand for.
+
+    ``rows`` are of coefficients, ``components`` of variances; ``known`` has the places of both.
+    """
+
+    names: list
+    wanted: list
+    known: list
+    rows: np.ndarray
+    components: list
+
+    @classmethod
+    def of(cls, fit, limits, parameters, rows):
+        names = [*fit.names, *(component_name(fit, c) for c in limits.components)]
+        wanted = find_parameters(parameters, names)
+        rows = _kept_rows(fit) if rows is None else rows
+        fixed = [j for j in wanted if j < len(rows) and not np.isnan(rows[j]).any()]
+        others = [j for j in wanted if j >= len(rows)]
+        components = [limits.components[j - len(rows)] for j in others]
+        return cls(names, wanted, [*fixed, *others], rows[fixed], components)
+
+    def table(self, found):
+        """Estimates and limits, with notes, from those of the known ones."""
+        limits = dict(zip(self.known, found, strict=True))
+        none = np.nan, np.nan, np.nan, _LEFT_OUT
+        values = [limits.get(j, none) for j in self.wanted]
+        index = pd.Index([self.names[j] for j in self.wanted], name="parameter")
+        table = pd.DataFrame([v[:3] for v in values], index, COLUMNS, dtype=float)
+        table.attrs["notes"] = {n: v[3] for n, v in zip(index, values, strict=True) if v[3]}
+        return table
 
 
 def check_level(level):
@@ -116,8 +171,8 @@ def component_name(fit, component) -> str:
     return f"{component.kind}_{'.'.join(names[i] for i in component.effects)}|{group}"
 
 
-def _wanted(parameters, names):
-    """Positions of the parameters asked for."""
+def find_parameters(parameters, names):
+    """Places among the names of the parameters asked for, by default all; ValueError if unknown."""
     if parameters is None:
         return list(range(len(names)))
     several = [parameters] if isinstance(parameters, str) else list(parameters)

@@ -1,6 +1,7 @@
 """Wald and profile limits of all parameters of a fit, linear or generalised.
 
-Limits are tuples (estimate, lower, upper, note), the note empty for an ordinary one.
+Wald limits are tuples (estimate, lower, upper, note), the note empty for an ordinary one; those of
+profiles are records.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from skmixed.inference.deviances import GeneralizedDeviance
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.profile import (
+    Limits,
     Linear,
     coefficient_limits,
     generalized_limits,
@@ -58,8 +60,8 @@ class LinearLimits:
         """Limits of components."""
         return _chosen(self.estimates(level), components) if components else []
 
-    def profile(self, rows, components, level):
-        """Profile limits of rows, then of components."""
+    def profile(self, rows, components, level, points=0):
+        """Profile Limits of rows, then of components, with points of their curves."""
         ml = self.fit.refit(reml=False)
         if not ml.sigma > 0:
             raise ValueError(
@@ -73,9 +75,10 @@ class LinearLimits:
             )
         at = ml.objective, ml.optimum.theta, ml.sigma
         with ml.objective.threads():
-            found = coefficient_limits(*at, rows @ ml.basis.to_coef, level) if len(rows) else []
-            found += variance_limits(*at, level, components) if components else []
-        return _plain(found)
+            own = rows @ ml.basis.to_coef
+            found = coefficient_limits(*at, own, level, points) if len(rows) else []
+            found += variance_limits(*at, level, components, points) if components else []
+        return found
 
 
 @dataclass(frozen=True)
@@ -116,20 +119,17 @@ class GeneralizedLimits:
         missing = _NO_HESSIAN if self.fit.covariance is None else _AT_BOUND
         return _chosen(self.estimates(level), components, missing)
 
-    def profile(self, rows, components, level):
-        """Profile limits of rows, then of components."""
+    def profile(self, rows, components, level, points=0):
+        """Profile Limits of rows, then of components, with points of their curves."""
         f = GeneralizedDeviance(self._objective(), self.fit)
         t = self.fit.layout.n_theta
         parameters = [_padded(row, t, len(f.start)) for row in rows @ self.fit.basis.to_coef]
         log_dispersion = Linear(np.eye(len(f.start))[-1])
         parameters += [log_dispersion if c.term is None else c for c in components]
         with self.problem.threads():
-            found = _plain(generalized_limits(f, parameters, level))
-        for at, c in enumerate(components, start=len(rows)):
-            if c.term is None:
-                *values, note = found[at]
-                found[at] = *np.exp(values), note
-        return found
+            found = generalized_limits(f, parameters, level, points)
+        own = zip([None] * len(rows) + components, found, strict=True)
+        return [_exponentiated(v) if c is not None and c.term is None else v for c, v in own]
 
     def _objective(self):
         """The objective of the fit, with its rows."""
@@ -176,8 +176,11 @@ def wald_rows(fit, rows, level, ddf):
     return [(*values, "") for values in zip(tests.estimate, *tests.limits(level), strict=True)]
 
 
-def _plain(found):
-    return [(f.estimate, f.lower, f.upper, f.note) for f in found]
+def _exponentiated(limits):
+    """Limits of what was profiled on a logarithmic scale."""
+    values = (np.exp(v) for v in (limits.estimate, limits.lower, limits.upper))
+    curve = np.column_stack([np.exp(limits.curve[:, 0]), limits.curve[:, 1]])
+    return Limits(*values, limits.note, limits.n_evaluations, curve)
 
 
 def _chosen(estimates, components, missing=_AT_BOUND):

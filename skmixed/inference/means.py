@@ -40,7 +40,7 @@ def emmeans(
     ----------
     model : fitted estimator
         A linear or generalised mixed model, or a GeneralizedInverseRegressor with factors.
-    specs : str or list of str
+    specs : str, list of str or None
         Factors, or covariates with values in ``at``, that the means are for; ``"a:b"`` is
         ``["a", "b"]``, and ``[]`` the mean over everything.
     by : str or list of str, optional
@@ -133,7 +133,7 @@ def emtrends(
     Parameters
     ----------
     model : fitted estimator
-    specs : str or list of str
+    specs : str, list of str or None
         Factors that the trends are for, see :func:`emmeans`; ``[]`` is the trend over everything.
     var : str
         The covariate.
@@ -245,7 +245,7 @@ class _Question:
             )
         self.grid = ReferenceGrid.of(design, len(self.effects.names), at, data)
         known = tuple(self.grid.values)
-        self.names, self.by = _split(specs, known), _split(by or [], known)
+        self.names, self.by = _split(specs, known), _split(by, known)
         for name in (*self.names, *self.by):
             check_name(name, known, "specs" if name in self.names else "by")
         both = (*self.names, *self.by)
@@ -278,7 +278,7 @@ def _split(specs, known):
     """Names of ``"a"``, ``"a:b"`` or a list of them."""
     if isinstance(specs, str):
         return (specs,) if specs in known else tuple(specs.replace(" ", "").split(":"))
-    return tuple(specs)
+    return tuple(specs or ())
 
 
 def _tested(question):

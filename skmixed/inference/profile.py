@@ -17,11 +17,12 @@ intervals, Applied Statistics 37, 87-94.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
+from skmixed.inference.curves import curve
 from skmixed.inference.deviances import LinearDeviance
 from skmixed.models.components import (
     Component,
@@ -62,7 +63,8 @@ _FLAT = 1e-6
 class Limits:
     """Limits of one parameter; ``note`` says what is not an ordinary limit.
 
-    n_evaluations counts evaluations of the deviance for both.
+    n_evaluations counts evaluations of the deviance for both. ``curve`` (m, 2) has values of the
+    parameter and the signed roots of their profiled deviance, where points were asked for.
     """
 
     estimate: float
@@ -70,6 +72,7 @@ class Limits:
     upper: float
     note: str
     n_evaluations: int
+    curve: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Linear:
         return float(self.slope @ x), self.slope, np.zeros((len(x), len(x)))
 
 
-def variance_limits(objective, theta, sigma, level=0.95, components=None) -> list[Limits]:
+def variance_limits(objective, theta, sigma, level=0.95, components=None, points=0) -> list[Limits]:
     """Limits of standard deviations, correlations and sigma, in units of the response.
 
     Parameters
@@ -95,6 +98,8 @@ def variance_limits(objective, theta, sigma, level=0.95, components=None) -> lis
     level : float
     components : list of Component, optional
         By default all of :func:`variance_parameters`.
+    points : int
+        Of the curve on either side of the estimate.
     """
     if components is None:
         components = variance_parameters(objective.layout)
@@ -104,12 +109,12 @@ def variance_limits(objective, theta, sigma, level=0.95, components=None) -> lis
     for component in components:
         scale = 1.0 if component.kind == "cor" else sigma
         before = f.n_evaluations
-        ends = Profile(f, component.function, best, stats.chi2.ppf(level, 1), component).limits()
-        found.append(_limits(ends, 0.0, scale, f.n_evaluations - before))
+        own = Profile(f, component.function, best, stats.chi2.ppf(level, 1), component)
+        found.append(_limits(own, points, 0.0, scale, before))
     return found
 
 
-def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits]:
+def coefficient_limits(objective, theta, sigma, rows, level=0.95, points=0) -> list[Limits]:
     """Limits of rows'beta, rows (d, p) on the basis of X."""
     inner = LinearDeviance(objective, sigma)
     start = minimum(inner, inner(np.append(theta, 0.0)))
@@ -119,13 +124,13 @@ def coefficient_limits(objective, theta, sigma, rows, level=0.95) -> list[Limits
     for row in rows:
         f = LinearDeviance(objective, sigma, row, float(row @ beta))
         best = f(np.append(start.x, 0.0))
-        own = Linear(np.eye(len(best.x))[-1])
-        ends = Profile(f, own, best, stats.chi2.ppf(level, 1)).limits()
-        found.append(_limits(ends, f.origin, sigma, f.n_evaluations))
+        last = Linear(np.eye(len(best.x))[-1])
+        own = Profile(f, last, best, stats.chi2.ppf(level, 1))
+        found.append(_limits(own, points, f.origin, sigma))
     return found
 
 
-def generalized_limits(f, parameters, level=0.95) -> list[Limits]:
+def generalized_limits(f, parameters, level=0.95, points=0) -> list[Limits]:
     """Limits of parameters of a generalised linear mixed model.
 
     Parameters
@@ -134,6 +139,8 @@ def generalized_limits(f, parameters, level=0.95) -> list[Limits]:
     parameters : list of Component or Linear
         Functions of f's x; a Component stands for its own.
     level : float
+    points : int
+        Of the curve on either side of the estimate.
     """
     best = minimum(f, f(f.start))
     found = []
@@ -141,16 +148,20 @@ def generalized_limits(f, parameters, level=0.95) -> list[Limits]:
         component = parameter if isinstance(parameter, Component) else None
         psi = parameter if component is None else component.function
         before = f.n_evaluations
-        ends = Profile(f, psi, best, stats.chi2.ppf(level, 1), component).limits()
-        found.append(_limits(ends, 0.0, 1.0, f.n_evaluations - before))
+        own = Profile(f, psi, best, stats.chi2.ppf(level, 1), component)
+        found.append(_limits(own, points, 0.0, 1.0, before))
     return found
 
 
-def _limits(ends, origin, scale, n_evaluations):
-    """Limits from (estimate, lower, upper, notes) in units of ``scale``."""
-    estimate, lower, upper, notes = ends
-    values = [origin + scale * v for v in (estimate, lower, upper)]
-    return Limits(*values, "; ".join(notes), n_evaluations)
+def _limits(profile, points, origin, scale, before=0):
+    """Limits, and points of the curve, of a parameter in units of ``scale``."""
+    *values, notes = profile.limits()
+    count = profile.f.n_evaluations - before
+    estimate, lower, upper = (origin + scale * v for v in values)
+    if not points:
+        return Limits(estimate, lower, upper, "; ".join(notes), count)
+    found = curve(profile, *values, points) * [scale, 1.0] + [origin, 0.0]
+    return Limits(estimate, lower, upper, "; ".join(notes), count, found)
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Profile:
         inward = isinstance(self.psi, StandardDeviation) and sign != (-1.0 if estimate < 0 else 1.0)
         # where a straight line gets close to zero it is asked first whether zero is inside
         unsure = inward and abs(estimate) - self._wald_reach() < 0.25 * abs(estimate)
-        if unsure and self._without_effect(self.psi.rows) <= self.target:
+        if unsure and self.without_effect(self.psi.rows) <= self.target:
             return 0.0, ""
         correlation = isinstance(self.psi, Correlation)
         if correlation and sign * estimate > _BOUND:
@@ -204,7 +215,7 @@ class Profile:
                 return self._by_root(sign, self.psi(point.x)[0], moved)
         if correlation and self._is_free():
             return sign, "one of its variances may be zero, where the correlation is free"
-        if inward and not unsure and self._without_effect(self.psi.rows) <= self.target:
+        if inward and not unsure and self.without_effect(self.psi.rows) <= self.target:
             return 0.0, ""
         return self._by_root(sign)
 
@@ -216,7 +227,7 @@ class Profile:
     def _is_free(self):
         """Whether a fit without one of the two effects is as good: then any correlation is."""
         maps = self.psi.rows, self.psi.other
-        return any(self._without_effect(rows) <= self.target for rows in maps)
+        return any(self.without_effect(rows) <= self.target for rows in maps)
 
     def _wald_reach(self):
         """How far the limit would be if the deviance were quadratic."""
@@ -298,7 +309,7 @@ class Profile:
             return None
         return scale * (tangent @ vectors[:, 0])
 
-    def _without_effect(self, rows):
+    def without_effect(self, rows):
         """Least deviance with the standard deviation of the effect of these rows at zero."""
         at = self.psi.place
         _, s, Vt = np.linalg.svd(rows)
@@ -315,7 +326,7 @@ class Profile:
         values = [minimum(self.f, p, basis).value for p in points if p is not None]
         return min(values, default=np.inf)
 
-    def _at(self, value, near=None):
+    def at(self, value, near=None):
         """The least deviance at psi = value, from a point near by or from off the faces."""
         starts = [self.best if near is None else near]
         if self.component is not None and self.component.term is not None:
@@ -338,7 +349,7 @@ class Profile:
     def _by_root(self, sign, guess=None, near=None):
         """(limit, note): the level by the root of least deviances at fixed psi."""
         estimate, before = self.psi(self.best.x)[0], self.f.n_evaluations
-        edge, bound, note = self._edge(sign, estimate)
+        edge, bound, note = self.edge(sign, estimate)
         known = [(estimate, -np.sqrt(self.c), None)]
         value = guess
         if guess is None:
@@ -349,7 +360,7 @@ class Profile:
                 break
             if edge is not None:
                 value = sign * min(sign * value, sign * edge)
-            point = self._at(value, near)
+            point = self.at(value, near)
             if point is None:
                 value = (value + known[-1][0]) / 2.0
                 continue
@@ -368,7 +379,7 @@ class Profile:
             return nearest[0], ""
         return np.nan, "the limit was not found"
 
-    def _edge(self, sign, estimate):
+    def edge(self, sign, estimate):
         """(value next to a bound, the bound, what to say where the level is beyond it)."""
         if isinstance(self.psi, Correlation):
             return sign * _EDGE, sign, "the deviance stays below the level up to the bound"

@@ -23,6 +23,11 @@ def scale_rows(A, rows, T):
     A[rows] = np.matmul(T.T, stacked).reshape(part.shape)
 
 
+def mirrored(A):
+    """Symmetric matrix from the lower triangle of A."""
+    return np.where(np.tri(len(A), dtype=bool), A, A.T)
+
+
 def mirror_diagonal_blocks(A, rows, s):
     """Complete the diagonal blocks of one group from their lower triangles."""
     if s > 1:

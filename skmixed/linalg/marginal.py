@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from skmixed.linalg.batched import diagonal_add, product
 from skmixed.linalg.cholesky import BlockedFactor, eliminate, multiply
-from skmixed.linalg.core import solve_lower
+from skmixed.linalg.core import mirrored, solve_lower
 from skmixed.linalg.effects import from_parts, to_parts
 from skmixed.linalg.pattern import machine_memory
 from skmixed.linalg.traces import covariance_traces
@@ -120,14 +120,13 @@ class MarginalInverse:
         """Symmetric Schur complement E (q, q) of the core's random effects."""
         f, q = self.factor, self.factor.plan.q_core
         core = eliminate(f.products, f.T)[1] if f.plan.n_chain else f.products.core
-        lower = np.tril(core[:q, :q])
-        return lower + np.tril(lower, -1).T
+        return mirrored(core[:q, :q])
 
     @cached_property
     def _core_lu(self):
-        X = self._core_gamma(self.core).T
-        X[np.diag_indices(len(X))] += 1.0
-        lu, pivots, _ = lapack.dgetrf(X, overwrite_a=1)
+        X = self._core_gamma(self.core)
+        X.reshape(-1)[:: len(X) + 1] += 1.0
+        lu, pivots, _ = lapack.dgetrf(X.T, overwrite_a=1)
         return lu, pivots
 
     def _solve_core(self, rhs):

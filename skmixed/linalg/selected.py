@@ -13,6 +13,7 @@ from skmixed.linalg.core import (
     diagonal_blocks,
     diagonal_sum,
     mirror_diagonal_blocks,
+    mirrored,
     rows_matrix,
     scale_rows,
     solve_lower,
@@ -126,7 +127,7 @@ def _core_inverse(plan, L, weight_x, weight_y):
     for j, w in enumerate(weights[changed] - 1.0):
         _rank_one(inverse, rows[:, j], w)
     complete = inverse[q:, q:] if plan.is_sparse else inverse
-    complete[:] = np.tril(complete) + np.tril(complete, -1).T
+    complete[:] = mirrored(complete)
     return inverse
 
 
@@ -178,7 +179,7 @@ def _direct_information(f, direct, weights):
         s = group.n_columns
         mirror_diagonal_blocks(core, rows, s)
         block = core[rows, rows]
-        block = np.tril(block) + np.tril(block, -1).T
+        block = mirrored(block)
         columns = np.concatenate([core[rows, : rows.start].T, block, core[rows.stop :, rows]])
         own = diagonal_sum(block, slice(0, len(block)), s)
         for (_, at), T in zip(plan.core_groups, f.T[plan.n_chain :], strict=True):

@@ -21,7 +21,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from skmixed.linalg.batched import crossproduct, outer_sum, product
-from skmixed.linalg.core import diagonal_blocks
+from skmixed.linalg.core import diagonal_blocks, mirrored
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,19 @@ def _add_pairs_of_own(B, E, own, sums):
 def _add_contracted(tt, A, B, E, own, factor=1.0):
     """tt_rs += factor sum over levels tr(E_r A E_s B), for symmetric blocks A, B (s, s, l)."""
     s = len(A)
-    both = (A.reshape(s * s, -1) @ B.reshape(s * s, -1).T).reshape(s, s, s, s)
-    for r in own:
-        left = factor * np.einsum("iujv,ij->uv", both, E[r])
-        for other in own[own >= r]:
-            tt[r, other] += np.sum(left * E[other])
+    both = A.reshape(s * s, -1) @ B.reshape(s * s, -1).T
+    _add_pairs(tt, factor * both.reshape(s, s, s, s), E, own, own)
+
+
+def _add_pairs(tt, both, E, own, others):
+    """tt_rs += sum both[i, u, j, v] E_r[i, j] E_s[u, v] for parameters r, s of two groups."""
+    if not len(own) or not len(others):
+        return
+    left, right = (np.array([E[r].ravel() for r in rs]) for rs in (own, others))
+    found = left @ both.transpose(0, 2, 1, 3).reshape(left.shape[1], -1) @ right.T
+    rows = own[:, None]
+    # where the groups are one, (r, s) and (s, r) are the same sum and the same place
+    tt[np.minimum(rows, others), np.maximum(rows, others)] += found
 
 
 def _add(tt, r, s, value):
@@ -297,8 +305,7 @@ def _subtract_outer(core, r, plan, i, folds):
         first, last = int(at.cols[a[0]]), int(at.cols[a[-1]]) + 1
         where = (at.cols[a] - first) * q + at.cols[b]
         lower[first * q : last * q] += np.bincount(where, values, (last - first) * q)
-    lower = lower.reshape(q, q)
-    target -= lower + np.tril(lower, -1).T
+    target -= mirrored(lower.reshape(q, q))
 
 
 def _times_core(inverse, edge, at):
@@ -355,10 +362,9 @@ def _add_core_pairs(B, first, second, E, at, sums):
     (g, group, rows), (h, other, columns) = first, second
     s, w = group.n_columns, other.n_columns
     block = B[rows, columns]
-    parts = [block[i::s, u::w] for i in range(s) for u in range(w)]
-    both = np.array([[np.vdot(x, y) for y in parts] for x in parts]).reshape(s, w, s, w)
-    for r in np.flatnonzero(at == g):
-        left = np.einsum("iujv,ij->uv", both, E[r])
-        for other_r in np.flatnonzero(at == h):
-            if g != h or other_r >= r:
-                _add(sums.tt, r, other_r, np.sum(left * E[other_r]))
+    parts = [block[i::s, u::w].ravel() for i in range(s) for u in range(w)]
+    both = np.empty((len(parts), len(parts)))
+    for k, x in enumerate(parts):
+        both[k, : k + 1] = both[: k + 1, k] = [x @ y for y in parts[: k + 1]]
+    own, others = np.flatnonzero(at == g), np.flatnonzero(at == h)
+    _add_pairs(sums.tt, both.reshape(s, w, s, w), E, own, others)

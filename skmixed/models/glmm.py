@@ -8,7 +8,7 @@ import numpy as np
 
 from skmixed.families import Family
 from skmixed.linalg.rank import independent_columns
-from skmixed.linalg.system import NotPositiveDefinite, Pattern
+from skmixed.linalg.system import Pattern
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
@@ -357,11 +357,8 @@ def _information(objective, state):
     steps = _unit_steps(
         objective, state, vectors[:, known] / scale[:, None] / np.sqrt(2.0 * values[known])
     )
-    try:
-        H = hessian_by_differences(objective, state, steps)
-    except (NoMode, NotPositiveDefinite):  # no likelihood there: the approximation has to do
-        return own, None
-    if not np.isfinite(H).all():
+    H = hessian_by_differences(objective, state, steps)
+    if not np.isfinite(H).all():  # no likelihood near by: the approximation has to do
         return own, None
     r = int(known.sum())
     among, cross, rest = H[:r, :r], H[:r, r:], H[r:, r:]
@@ -399,14 +396,23 @@ def hessian_by_differences(objective, state, steps):
     """steps' H steps for the Hessian H of the approximated deviance, by differences of gradients.
 
     Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
-    noise: steps can be so short that differences to one side have six digits.
+    noise: steps can be so short that differences to one side have six digits. NaN where there is
+    no likelihood to either side.
     """
     H = np.empty((steps.shape[1],) * 2)
     h = _difference(objective, state, steps)
     for j, step in enumerate(steps.T):
-        ahead = objective.evaluate_along(state, state.parameters + h * step, _SLOPE * h)
-        H[j] = (ahead.gradient - state.gradient) @ steps / h
+        H[j] = _gradient_along(objective, state, step, h) @ steps
     return (H + H.T) / 2
+
+
+def _gradient_along(objective, state, step, h):
+    """Derivative of the gradient along a step, by a difference to a side that is not refused."""
+    for signed in (h, -h):
+        ahead = objective.evaluate_along(state, state.parameters + signed * step, _SLOPE * h)
+        if np.isfinite(ahead.value):
+            return (ahead.gradient - state.gradient) / signed
+    return np.full(len(state.parameters), np.nan)
 
 
 def _difference(objective, state, steps):

@@ -103,9 +103,13 @@ class LaplaceDeviance:
         expected, u = next(iter(state.expected_modes(parameters)))
         mode = mode_at(self.rows, expected if self.joint else gamma, u, T, log_disp)
         slopes = zip(T, self.rows.level_sums(mode.curve.score), u, strict=True)
-        if max((float(np.abs(t.T @ c - x).max()) for t, c, x in slopes), default=0.0) > tolerance:
-            mode = find_mode(self.rows, mode, T, log_disp, joint=self.joint)
-        return self._at(parameters, mode, T, log_disp)
+        slope = max((float(np.abs(t.T @ c - x).max()) for t, c, x in slopes), default=0.0)
+        try:
+            if not slope <= tolerance:
+                mode = find_mode(self.rows, mode, T, log_disp, joint=self.joint)
+            return self._at(parameters, mode, T, log_disp)
+        except (NoMode, NotPositiveDefinite) as error:
+            return Impossible(str(error))
 
     def _at(self, parameters, mode, T, log_disp):
         """The evaluation at a mode.

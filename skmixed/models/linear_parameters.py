@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.linalg.system import Direction, Effects
-from skmixed.models.structures import triangle
 
 # Numbers held at a time in right-hand sides.
 _CHUNK = 1 << 23
@@ -20,8 +19,8 @@ def linear_parameters(layout):
     directions = []
     for term in layout.terms:
         first = term.columns.start
-        for i, j in zip(*(x.tolist() for x in triangle(term.size)), strict=True):
-            directions.append(Direction(term.group, first + i, first + j))
+        for j in range(first, first + term.size):
+            directions += [Direction(term.group, i, j) for i in range(j, first + term.size)]
     return directions
 
 

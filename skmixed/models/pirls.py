@@ -183,7 +183,11 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
         if decrement <= last_step and length in (0.0, 1.0):
-            return replace(at, n_steps=start.n_steps + step)
+            again = mode_at(rows, at.gamma, at.u, T, log_disp)
+            gap = again.eta - at.eta
+            if float(np.abs(at.curve.weight) @ gap**2) <= last_step:
+                return replace(at, n_steps=start.n_steps + step)
+            at = again  # far from the mode eta, which is summed up, and u drift apart
         n_short = n_short + 1 if length < _SHORT else 0
         if n_short == _MAX_SHORT:
             raise NoMode(_BOUNDARY)

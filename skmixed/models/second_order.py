@@ -29,11 +29,17 @@ from skmixed.models.linear_parameters import (
     linear_parameters,
 )
 
-# Eigenvalues of a scaled information below this share of the largest are null directions.
-_NULL = 1e-9
+# Eigenvalues of a scaled information below this share of the largest are null directions. That of
+# gamma has small ones of its own, where a covariance has both large and small variances.
+_NULL, _NULL_OF_GAMMA = 1e-9, 1e-13
 # Deviance that may be left undone: degrees of freedom are then exact to some 1e-7. Steps that are
 # taken for it at most, and share of the criterion that is rounding.
 _POLISHED, _STEPS, _NOISE = 1e-13, 8, 1e-12
+# Times the usual rounding of the criterion that a step may seem to go up.
+_ROOM = 100.0
+# Variances, in units of the residual one, beyond which rounding is looked at; shift of theta that
+# turns it. Decrease of the criterion left undone from which a last step says what it would change.
+_LARGE, _SHIFT, _UNDONE = 1e3, 1e-15, 1e-6
 # Differences are taken over this share of a standard error of theta.
 _DIFFERENCE = 1e-3
 
@@ -75,6 +81,9 @@ class SecondOrder:
     reml : bool
     curvature : (k, k) or None
         Second derivatives by theta where they are not those of the traces.
+    twin : SecondOrder or None
+        The record at a theta that is as good, where rounding may matter: what both agree on is
+        known.
     """
 
     theta: np.ndarray
@@ -92,6 +101,7 @@ class SecondOrder:
     n_obs: float
     reml: bool
     curvature: np.ndarray | None = None
+    twin: SecondOrder | None = None
 
     @classmethod
     def at(cls, objective, factor, theta, sigma=None):
@@ -158,18 +168,33 @@ class SecondOrder:
                 "degrees of freedom need a residual variance, and this model leaves none: it has "
                 "as many parameters as the rows can tell apart"
             )
-        objective, theta, value = fit.objective, fit.optimum.theta, fit.deviance
-        record, exact = cls.at(objective, fit.factor, theta), _has_traces(fit)
+        objective, value = fit.objective, fit.deviance
+        record, exact = cls.at(objective, fit.factor, fit.optimum.theta), _has_traces(fit)
         for _ in range(_STEPS):
             step, decrease = record.step
-            evaluation = objective.evaluate(theta + step) if decrease > _POLISHED else None
-            if evaluation is None or evaluation.value > value + _NOISE * abs(value):
+            evaluation = objective.evaluate(record.theta + step) if decrease > _POLISHED else None
+            if evaluation is None or not np.isfinite(evaluation.value):
                 break
-            theta, value = theta + step, min(value, evaluation.value)
-            record = cls.at(objective, evaluation.factor, theta)
-        if exact or not len(theta):
-            return record
-        return replace(record, curvature=_curvature_by_differences(objective, record))
+            if evaluation.value > value + _NOISE * abs(value) + _ROOM * evaluation.noise:
+                break
+            nearer = cls.at(objective, evaluation.factor, record.theta + step)
+            if nearer.step[1] >= decrease:  # what is left is rounding
+                break
+            record, value = nearer, min(value, evaluation.value)
+        if not exact and len(record.theta):
+            record = replace(record, curvature=_curvature_by_differences(objective, record))
+        return replace(record, twin=record._twin(objective))
+
+    def _twin(self, objective):
+        """The record that other rounding, and a last step to the minimum, would have made."""
+        step, undone = self.step
+        if np.abs(self.gamma).max() < _LARGE and undone < 1e2 * _POLISHED:
+            return None
+        theta = self.theta * (1.0 + _SHIFT) + (step if undone < _UNDONE else 0.0)
+        evaluation = objective.evaluate(theta)
+        if not np.isfinite(evaluation.value):
+            return None
+        return replace(type(self).at(objective, evaluation.factor, theta), curvature=self.curvature)
 
     @property
     def step(self):
@@ -307,14 +332,19 @@ class SecondOrder:
         """Covariance W (K + 1, K + 1) of gamma from its expected information.
 
         Where the structure of a covariance has fewer parameters than entries it moves along these
-        alone.
+        alone. NaN where variances are so large that a direction of information may have been lost.
         """
         K, k = self.jacobian.shape
-        if k >= K:
-            return 2.0 * scaled_inverse(self.information)
-        along = np.zeros((K + 1, k + 1))
-        along[:K, :k], along[:, k] = self.jacobian, self.gamma
-        return 2.0 * along @ scaled_inverse(along.T @ self.information @ along) @ along.T
+        along = np.eye(K + 1)
+        if k < K:
+            along = np.zeros((K + 1, k + 1))
+            along[:K, :k], along[:, k] = self.jacobian, self.gamma
+        information = along.T @ self.information @ along
+        half = _scaled_half(information, _NULL_OF_GAMMA)
+        if np.abs(self.gamma).max() >= _LARGE and half.shape[1] < len(half):
+            return np.full((K + 1, K + 1), np.nan)
+        half = along @ half
+        return 2.0 * half @ half.T
 
 
 def _has_traces(fit):
@@ -349,10 +379,15 @@ def scaled_inverse(H):
 
     Units of the parameters do not decide what counts as a null direction.
     """
+    half = _scaled_half(H, _NULL)
+    return half @ half.T
+
+
+def _scaled_half(H, null):
+    """half (k, rank) with half half' the scaled inverse of H."""
     diagonal = H.diagonal()
     positive = diagonal > 0
     scale = np.where(positive, 1.0 / np.sqrt(np.where(positive, diagonal, 1.0)), 0.0)
     values, vectors = np.linalg.eigh((H + H.T) / 2 * np.outer(scale, scale))
-    kept = values > _NULL * max(values[-1], 0.0) if len(values) else values > 0
-    half = vectors[:, kept] / np.sqrt(values[kept]) * scale[:, None]
-    return half @ half.T
+    kept = values > null * max(values[-1], 0.0) if len(values) else values > 0
+    return vectors[:, kept] / np.sqrt(values[kept]) * scale[:, None]

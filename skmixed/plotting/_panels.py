@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import numpy as np
 
 from skmixed.plotting._rows import named_response
@@ -115,9 +117,45 @@ def effect_units(estimator, y=None):
 
 def effect_label(effect, units):
     """Name and units of an effect: those of the response, for a slope per unit of the covariate."""
-    if effect == "Intercept" or "[" in effect:
-        return f"{effect}  ({units})"
-    return f"{effect}  ({units} per unit)"
+    return f"{effect}  ({effect_scale(effect, units)})"
+
+
+def effect_scale(effect, units):
+    """Units of an effect: those of the response, for a slope per unit of the covariate."""
+    return units if effect == "Intercept" or "[" in effect else f"{units} per unit"
+
+
+def scale_label(name, effects, units):
+    """Label of an axis that several effects share."""
+    slopes = any(effect_scale(effect, units) != units for effect in effects)
+    return wrapped(f"{name}  ({units}; slopes per unit)" if slopes else f"{name}  ({units})", 48)
+
+
+def wrapped(label, width):
+    """A label in lines of some width."""
+    return "\n".join(wrap(label, width))
+
+
+def draw_intervals(ax, frame, labels, color):
+    """Estimates with their intervals, the first row at the top; the intervals are returned.
+
+    frame : estimate, lower and upper by row; labels : of the rows.
+    """
+    rows = np.arange(len(frame))[::-1]
+    lines = ax.hlines(rows, frame["lower"], frame["upper"], color=color, linewidth=5, alpha=0.35)
+    ax.plot(frame["estimate"].to_numpy(), rows, "o", color="black", markersize=4)
+    ax.set_ylim(-0.7, len(frame) - 0.3)
+    if len(frame) > MAX_LABELS:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(frame):,} rows")
+    else:
+        ax.set_yticks(rows, labels)
+    return lines
+
+
+def interval_height(n_rows):
+    """Height in inches of a figure with so many intervals."""
+    return float(np.clip(0.9 + 0.32 * n_rows, 1.8, 9))
 
 
 def level_ticks(ax, labels, group):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from skmixed.design.formula import parse_formula
 from skmixed.estimators.mixed import MixedLinearRegressor
+from skmixed.inference.coefficients import coefficient_table
+from skmixed.inference.intervals import profile_curves
 
 
 def as_pandas(X, who):
@@ -60,3 +64,19 @@ def mean_of(estimator, X, groups):
     """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
     scale = {} if is_linear(estimator) else {"scale": "response"}
     return estimator.predict(X, random_effects=list(groups), **scale)
+
+
+def coefficients_of(estimator, ddf, level):
+    """The table of fixed effects of a mixed model, or of one without random effects."""
+    mixed = hasattr(estimator, "coefficients")
+    table = estimator.coefficients if mixed else partial(coefficient_table, estimator)
+    return table(ddf=ddf, level=level)
+
+
+def curves_of(estimator, parameters, level, points, data):
+    """(limits, curves) of profiles; ``data`` is X, y, groups and sample_weight of the fit."""
+    problem = None if data[0] is None else estimator._problem_of(*data)
+    return profile_curves(
+        estimator.result_, parameters, level=level, points=points,
+        rows=estimator._coefficient_rows, problem=problem,
+    )  # fmt: skip

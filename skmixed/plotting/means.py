@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from skmixed.inference import emmeans
-from skmixed.plotting._panels import MIXED, effect_units, panels, response_name
+from skmixed.plotting._panels import (
+    MIXED,
+    draw_intervals,
+    effect_units,
+    interval_height,
+    panels,
+    response_name,
+)
 
 
 class MarginalMeansDisplay:
@@ -130,7 +136,7 @@ class MarginalMeansDisplay:
         rows = max(len(frame) for _, frame, _ in parts)
         columns = min(len(parts), 3)
         shape = (-(-len(parts) // columns), columns)
-        size = (1.2 + 2.9 * columns, shape[0] * float(np.clip(0.9 + 0.32 * rows, 1.8, 9)))
+        size = (1.2 + 2.9 * columns, shape[0] * interval_height(rows))
         self.figure_, axes = panels(ax, shape, size, sharex=True, sharey=True)
         for spare in axes.ravel()[len(parts) :]:
             spare.set_axis_off()
@@ -164,16 +170,10 @@ class MarginalMeansDisplay:
         return frame.set_axis(pd.Index(list(labels), name=", ".join(map(str, names.columns))))
 
     def _draw(self, panel, title, frame, letters, color):
-        rows = np.arange(len(frame))[::-1]
-        estimate = frame["estimate"].to_numpy()
-        lines = panel.hlines(rows, frame["lower"], frame["upper"], color=color, linewidth=5,
-                             alpha=0.35)  # fmt: skip
-        panel.plot(estimate, rows, "o", color="black", markersize=4)
-        for row, text in zip(rows, letters, strict=True):
+        lines = draw_intervals(panel, frame, frame.index, color)
+        for row, text in zip(range(len(frame))[::-1], letters, strict=True):
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center",
                        fontsize=9)  # fmt: skip
-        panel.set_ylim(-0.7, len(frame) - 0.3)
-        panel.set_yticks(rows, frame.index)
         panel.set_title(title, fontsize=10)
         if panel is self.ax_:
             panel.set_ylabel(frame.index.name)

@@ -5,16 +5,21 @@ computation with analytic derivatives. lmerTest differentiates numerically: 1e-5
 """
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from skmixed import MixedLinearRegressor
 from skmixed.inference.degrees_of_freedom import (
     joint_test,
     kenward_roger_covariance,
     row_tests,
     satterthwaite_df,
 )
+from skmixed.inference.fixed_effects import AVERAGE_NOTE, DIGITS_NOTE
+from skmixed.linalg import marginal as marginal_inverse
 from skmixed.models.second_order import SecondOrder
 
 METHODS = ["satterthwaite", "kenward_roger"]
@@ -160,3 +165,79 @@ def test_what_cannot_be_had_says_why(reference_of):
         SecondOrder.of(pickle.loads(pickle.dumps(ml.fit)))
     saved = pickle.loads(pickle.dumps(ml.record))
     np.testing.assert_array_equal(saved.hessian, ml.record.hessian)
+
+
+def _latin_square(ratio):
+    """Six rows, six columns, three treatments twice in each, and effects of rows and columns."""
+    rng = np.random.default_rng(3)
+    g, h = np.divmod(np.arange(36), 6)
+    data = pd.DataFrame({"g": g, "h": h, "f": np.array(["p", "q", "r"])[(g + h) % 3]})
+    data["y"] = ratio * (rng.normal(size=6)[g] + rng.normal(size=6)[h]) + rng.normal(size=36)
+    return data
+
+
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward_roger"])
+@pytest.mark.parametrize("ratio", [100.0, 3000.0])
+def test_crossed_effects_far_larger_than_the_residuals(ratio, method):
+    """The F test of a Latin square is exact: 36 - 1 - 5 - 5 - 2 degrees of freedom."""
+    data = _latin_square(ratio)
+    table = MixedLinearRegressor("y ~ f + (1 | g) + (1 | h)").fit(data).anova(ddf=method)
+    assert table.loc["f", "den_df"] == pytest.approx(23, rel=1e-5)
+    assert not table.notes
+    centred = data["y"] - data["y"].mean()
+    squares = {name: (centred.groupby(data[name]).mean() ** 2).sum() for name in "fgh"}
+    rest = (centred**2).sum() - 12 * squares["f"]
+    rest -= 6 * squares["g"] + 6 * squares["h"]
+    assert table.loc["f", "F"] == pytest.approx(12 * squares["f"] / 2 / (rest / 23), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lost_digits_are_told(method):
+    """Where records that rounding tells apart differ tables say so, or have no number."""
+    model = MixedLinearRegressor("y ~ f + (1 | g) + (1 | h)").fit(_latin_square(1.0).iloc[:31])
+    fit = model.result_
+    record = fit.second_order
+    assert record.twin is None
+    for shift, lost in ((1e-12, False), (1e-4, False), (0.2, True)):
+        theta = record.theta * (1.0 + shift)
+        twin = SecondOrder.at(fit.objective, fit.objective.evaluate(theta).factor, theta)
+        fit.__dict__["second_order"] = replace(record, twin=twin)
+        found = model.coefficients(ddf=method)
+        told = [note.startswith(DIGITS_NOTE.partition("{")[0]) for note in found.notes]
+        assert told == [True] * (shift > 1e-9)
+        assert found["df"].isna().any() == found["p_value"].isna().any() == lost
+        assert bool(model.anova(ddf=method).notes) == (shift > 1e-9)
+        if method == "satterthwaite":
+            text = " ".join(str(model.summary()).split())
+            assert (DIGITS_NOTE.partition("{")[0] in text) == (shift > 1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+def test_kenward_roger_of_a_covariance_with_large_and_small_variances():
+    """The same model on rotated covariates: its covariance is diagonal in one, not in the other."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame(rng.normal(size=(60, 3)), columns=["x", "w", "y"])
+    data["g"] = np.arange(60) % 8
+    data["a"], data["b"] = (data["x"] + data["w"]) / 2**0.5, (data["x"] - data["w"]) / 2**0.5
+    for name in "ab":
+        data["y"] += rng.normal(size=8)[data["g"]] * data[name]
+    turn, found = np.array([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5, []
+    for names, R in (("a + b", np.eye(2)), ("x + w", turn)):
+        fit = MixedLinearRegressor(f"y ~ a + b + (0 + {names} | g)").fit(data).result_
+        T = np.linalg.cholesky(R @ np.diag([1e5, 0.1]) @ R.T)
+        theta = fit.layout.from_user_theta(T[[0, 1, 1], [0, 0, 1]])
+        record = SecondOrder.at(fit.objective, fit.objective.evaluate(theta).factor, theta)
+        found.append(row_tests(record, record.beta, fit.basis.to_coef, "kenward_roger"))
+    np.testing.assert_allclose(found[1].df, found[0].df, rtol=0.05)
+    np.testing.assert_allclose(found[1].std_error, found[0].std_error, rtol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
+def test_average_information_at_a_singular_fit_is_told(monkeypatch):
+    model = MixedLinearRegressor("y ~ f + (1 | g) + (1 | h)").fit(_latin_square(0.0))
+    assert model.result_.is_singular
+    assert AVERAGE_NOTE not in model.coefficients(ddf="kenward_roger").notes
+    monkeypatch.setattr(marginal_inverse, "machine_memory", lambda: -1.0)
+    model.fit(_latin_square(0.0))
+    assert AVERAGE_NOTE in model.coefficients(ddf="kenward_roger").notes
+    assert AVERAGE_NOTE not in model.coefficients(ddf="satterthwaite").notes

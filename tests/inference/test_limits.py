@@ -18,7 +18,6 @@ from skmixed.inference.intervals import confint, variance_components
 from skmixed.inference.limits import profiled_objective
 from skmixed.models.glmm import approximation, fit_glmm
 
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 LIMITS = ["lower", "upper"]
 NAMES = ["cbpp_binomial", "cbpp_slopefree_poisson", "grouseticks_poisson", "verbagg_binomial"]
 

@@ -494,3 +494,8 @@ def test_text(additive, full):
     )
     assert "<table" in means._repr_html_()
     assert "(limits: bonferroni)" in str(means.pairs(adjust="holm"))
+
+
+def test_none_is_the_mean_over_everything(additive):
+    for ask in (emmeans, lambda model, specs: emtrends(model, specs, var="z")):
+        pd.testing.assert_frame_equal(ask(additive, None).frame, ask(additive, []).frame)

@@ -10,6 +10,7 @@ from scipy.integrate import dblquad, quad
 
 from skmixed.design import build_design
 from skmixed.families import FAMILIES, make_family
+from skmixed.linalg.system import NotPositiveDefinite
 from skmixed.models.glmm import approximation, fit_glmm, hessian_by_differences, starting_values
 from skmixed.models.laplace import LaplaceDeviance, Start
 from skmixed.models.pirls import NoMode, find_mode, mode_at
@@ -286,6 +287,20 @@ def test_the_mode_is_stationary(joint):
         assert_allclose(rows.Q.T @ score, 0, atol=1e-8)
 
 
+def test_the_mode_from_far_away():
+    """Where counts of e^33 were expected eta, which is summed up, does not part from u."""
+    objective = _problem("(1 | g)", "poisson", "log").objective
+    at = _point(objective)
+    state, rows = objective.evaluate(at), objective.rows
+    u = [
+        np.full(x.shape, 33.0 / float(np.abs(t).max()))
+        for x, t in zip(state.mode.u, state.T, strict=True)
+    ]
+    found = find_mode(rows, mode_at(rows, state.mode.gamma, u, state.T, 0.0), state.T, 0.0)
+    assert_allclose(found.penalised, state.mode.penalised, rtol=1e-9)
+    assert_allclose(found.u[0], state.mode.u[0], atol=1e-6)
+
+
 def test_the_tangent_of_the_mode():
     objective = _problem("(x | g) + (1 | h)", "negative_binomial", "log").objective
     at = _point(objective)
@@ -309,6 +324,29 @@ def test_hessian_for_standard_errors():
     for j, step in enumerate(h * steps.T):
         ends = (objective.evaluate(at + sign * step).gradient for sign in (1, -1))
         assert_allclose(H[j], np.subtract(*ends) @ steps / (2 * h), atol=2e-5)
+
+
+@pytest.mark.parametrize("refused", ["ahead", "everywhere"])
+def test_hessian_where_evaluations_are_refused(monkeypatch, refused):
+    """Differences to the other side, and NaN where that is refused too."""
+    objective = _problem("(x | g)", "gamma", "log").objective
+    at = _point(objective)
+    state = objective.evaluate(at)
+    steps = np.diag(1 / np.sqrt(state.metric))
+    plain, no_factor = hessian_by_differences(objective, state, steps), type(objective.rows).factor
+
+    def factor(self, weight, T, **settings):
+        ahead = T[0][0, 0] > state.T[0][0, 0]
+        if refused == "everywhere" or ahead:
+            raise NotPositiveDefinite
+        return no_factor(self, weight, T, **settings)
+
+    monkeypatch.setattr(type(objective.rows), "factor", factor)
+    H = hessian_by_differences(objective, state, steps)
+    if refused == "ahead":
+        assert_allclose(H, plain, atol=1e-3)
+    else:
+        assert np.isnan(H).all()
 
 
 @pytest.mark.parametrize(("name", "link"), COMBINATIONS)

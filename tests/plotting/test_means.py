@@ -8,15 +8,7 @@ from skmixed.datasets import load_cake, load_cbpp
 from skmixed.inference import emmeans
 from skmixed.plotting import MarginalMeansDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
