@@ -319,6 +319,14 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
                 f"{mean.text!r}: they are {', '.join(mean.parameters)}"
             )
 
+        for name, value in given.items():
+            numbers = np.asarray(value)
+            if numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
+                raise ValueError(
+                    f"{type(self).__name__}: start[{name!r}] must be a finite number, or a list "
+                    f"with one for every column of its design, got {value!r}"
+                )
+
     def _found_values(self, design, given):
         """Starting values of a named curve, beside those given."""
         mean = design.spec.mean

@@ -15,7 +15,7 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import Near
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.nonlinear import NonlinearDeviance, Start
+from skmixed.models.nonlinear import NonlinearDeviance, Start, check_unexplained
 from skmixed.models.optimize import NoStart
 from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import NonlinearRows, find_mode, joint_start, mode_at
@@ -86,6 +86,13 @@ class NLMMFit(MixedFit):
     @property
     def terms(self):
         return ()
+
+    def refit(self, *, reml):
+        """An error: what other models are compared by is not kept of nonlinear ones."""
+        raise ValueError(
+            "nonlinear models cannot be compared here: take the difference of their deviance_, "
+            "fitted to the same rows, and of their numbers of parameters"
+        )
 
     def _group_modes(self):
         return self.group_modes
@@ -165,7 +172,6 @@ def nonlinear_problem(design, beta, n_agq=1):
     bases = tuple(independent_columns(X, freq, at) for X, at in pairs)
     gamma = [b.rows @ own[b.kept] for b, own in zip(bases, beta, strict=True)]
     least = _least_squares(design, bases, counts * w, float(counts.sum()), gamma)
-    _check_explained(least.rows, least)
     sizes = _slope_sizes(least.rows, least.J, design)
     units = 1 / sizes[least.rows.fixed_owner]
     layout, owners = _layout(design, least, sizes)
@@ -181,7 +187,7 @@ def nonlinear_problem(design, beta, n_agq=1):
     T = layout.factors(theta)
     u = [np.zeros((group.n_columns, group.n_levels)) for group in layout.groups]
     at = joint_start(mode_at(rows, least.gamma / units, u, T), T)
-    _check_explained(rows, at)
+    check_unexplained(at)
     _check_slopes(at, design)
     rows = replace(rows, joint=n_agq == 0 or not design.random)
     near = Near(Start(replace(at, rows=rows)))
@@ -236,14 +242,6 @@ def _layout(design, least, sizes):
         pairs = zip(layout.terms, design.owners, strict=True)
         owners.append(np.concatenate([own for term, own in pairs if term.group == g]))
     return layout, tuple(owners)
-
-
-def _check_explained(rows, at):
-    if rows.groups and at.is_exact:
-        raise ValueError(
-            "the curve explains the response exactly: the residual variance is zero and the "
-            "likelihood has no maximum. Is a column of the data computed from the response?"
-        )
 
 
 def _check_slopes(at, design):

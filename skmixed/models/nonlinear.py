@@ -26,6 +26,8 @@ from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import Mode, NonlinearRows, factored, find_mode, mode_at, times
 
 _EPS, _TINY = float(np.finfo(float).eps), 1e-300
+# Share of the response's sum of squares below which there is no residual variance.
+_EXACT = 1e-11
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class NonlinearDeviance:
 
     def _evaluation(self, parameters, mode, T):
         self.near.n_steps += mode.n_steps
+        check_unexplained(mode)
         state = self.at_mode(parameters, mode, T)
         if not math.isfinite(state.value):
             raise NoMode("the deviance is not finite")
@@ -91,6 +94,16 @@ class NonlinearDeviance:
         """The evaluation at a mode that is known."""
         factor = factored(self.rows.linearised(mode.J), T)
         return Evaluation(self, parameters, replace(mode, n_steps=0), T, factor)
+
+
+def check_unexplained(mode):
+    """Raise an error where fixed and random effects together leave nothing to explain."""
+    rows = mode.rows
+    if rows.groups and mode.pwrss <= _EXACT * float(rows.w @ rows.y**2):
+        raise ValueError(
+            "the curve explains the response exactly: the residual variance goes to zero and the "
+            "likelihood has no maximum. Is a column of the data computed from the response?"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixed import MixedLinearRegressor, MixedNonlinearRegressor
 from skmixed.datasets import load_orange, load_sleepstudy, load_theoph
+from skmixed.inference import likelihood_ratio_test
 
 CALL = "circumference ~ logistic(age, Asym, xmid, scal) ~ (Asym | Tree)"
 FORMULA = "circumference ~ Asym / (1 + exp((xmid - age) / scal)) ~ (Asym | Tree)"
@@ -188,6 +189,8 @@ def test_the_joint_mode(orange, model):
         (CALL.replace("logistic", "logistik"), {}, "which is no function of curves"),
         (CALL, {"start": {"b": 1}}, "start names 'b', which is no parameter"),
         (CALL, {"start": {"Asym": [1, 2]}}, "start has 2 values for the parameter 'Asym'"),
+        (CALL, {"start": {"Asym": "big"}}, r"start\['Asym'\] must be a finite number"),
+        (CALL, {"start": {"Asym": np.nan}}, r"start\['Asym'\] must be a finite number"),
         (CALL, {"fixed": {"b": "age"}}, "fixed names 'b'"),
         (CALL.replace("age,", "Tree,"), {}, "'Tree' of the curve is not numeric"),
         (CALL.replace("xmid", "age"), {}, "is also a column"),
@@ -204,6 +207,17 @@ def test_the_joint_mode(orange, model):
 def test_errors(formula, options, message, orange):
     with pytest.raises(ValueError, match=message):
         MixedNonlinearRegressor(formula, **options).fit(orange)
+
+
+def test_a_response_without_noise_is_an_error(orange):
+    mean = 190 / (1 + np.exp((700 - orange["age"]) / 350)) * (1 + 0.1 * orange["Tree"].astype(int))
+    with pytest.raises(ValueError, match="explains the response exactly"):
+        MixedNonlinearRegressor(CALL).fit(orange.assign(circumference=mean))
+
+
+def test_nonlinear_models_are_not_compared(model):
+    with pytest.raises(ValueError, match="take the difference of their deviance_"):
+        likelihood_ratio_test(model, model)
 
 
 @pytest.mark.parametrize(
