@@ -15,12 +15,8 @@ import pytest
 from skmixed import MixedNonlinearRegressor, SingularFitWarning, datasets
 
 FOLDER = Path(__file__).parents[1] / "data" / "nonlinear"
-CASES = {
-    path.stem: json.loads(path.read_text())
-    for path in sorted(FOLDER.glob("*.json"))
-    if not path.stem.startswith("quadrature")
-}
-MOST_EVALUATIONS = {"theoph_diag": 72}  # others 20
+CASES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+MOST_EVALUATIONS = 20
 
 
 def _model(case, **options):
@@ -60,7 +56,7 @@ def test_objective(fitted):
 
 def test_evaluations(fitted):
     case, model = fitted
-    assert model.n_evaluations_ <= MOST_EVALUATIONS.get(case["id"], 20)
+    assert model.n_evaluations_ <= MOST_EVALUATIONS
 
 
 def test_fixed_effects(fitted):
