@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from skmixed import MixedNonlinearRegressor, SingularFitWarning, datasets
 
@@ -55,7 +56,7 @@ def test_objective(fitted):
 
 
 def test_evaluations(fitted):
-    case, model = fitted
+    _, model = fitted
     assert model.n_evaluations_ <= MOST_EVALUATIONS
 
 
@@ -101,3 +102,24 @@ def test_predictions(fitted):
     np.testing.assert_allclose(model.predict(new), case["predict"]["conditional"], rtol=1e-5)
     population = model.predict(new, random_effects=False)
     np.testing.assert_allclose(population, case["predict"]["population"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["orange_asym", "loblolly_asym", "theoph_lka_lcl", "indometh_biexp_diag"]
+)
+def test_bad_starts_end_at_the_optimum_or_are_told(name):
+    """Every parameter off by half of its size, normally distributed."""
+    case, rng, reached = CASES[name], np.random.default_rng(11), 0
+    X, y = _data(case)
+    for _ in range(16):
+        start = {k: v * (1 + 0.5 * rng.standard_normal()) for k, v in case["start"].items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SingularFitWarning)
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                model = _model(case, start=start).fit(X, y)
+            except (ValueError, ConvergenceWarning):
+                continue
+        assert model.deviance_ == pytest.approx(case["objective"], abs=1e-6)
+        reached += 1
+    assert reached >= 12
