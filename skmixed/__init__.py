@@ -6,6 +6,7 @@ from skmixed.estimators.classifier import MixedLogisticClassifier
 from skmixed.estimators.ginverse import GeneralizedInverseRegressor
 from skmixed.estimators.glm import MixedGLMRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
+from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
     ClassOrderWarning,
@@ -27,6 +28,7 @@ __all__ = [
     "MixedGLMRegressor",
     "MixedLinearRegressor",
     "MixedLogisticClassifier",
+    "MixedNonlinearRegressor",
     "NotEstimableError",
     "RankDeficiencyTransformer",
     "RankDeficiencyWarning",

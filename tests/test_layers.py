@@ -21,7 +21,9 @@ LAYERS = {
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
+    "skmixed.curves": (1, {"numpy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
+    "skmixed.design.curve_formula": (2, {"numpy", "scipy"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
     "skmixed.design.levels": (2, {"numpy", "pandas"}),
     "skmixed.design.relationship": (2, {"numpy", "pandas"}),

@@ -79,6 +79,13 @@ _SOURCES = {
         "TICKS",
         {"INDEX": None, "BROOD": None, "YEAR": None, "LOCATION": None},
     ),
+    "orange": _Source("orange.csv", "circumference", {"Tree": None}),
+    "theoph": _Source("theoph.csv", "conc", {"Subject": None}),
+    "loblolly": _Source("loblolly.csv", "height", {"Seed": None}),
+    "indometh": _Source("indometh.csv", "conc", {"Subject": None}),
+    "dnase": _Source("dnase.csv", "density", {"Run": None}),
+    "co2": _Source("co2.csv", "uptake", {"Plant": None, "Type": None, "Treatment": None}),
+    "soybean": _Source("soybean.csv", "weight", {"Plot": None, "Variety": None, "Year": None}),
 }
 
 

@@ -12,16 +12,23 @@ from skmixed.datasets._base import load
 __all__ = [
     "load_cake",
     "load_cbpp",
+    "load_co2",
+    "load_dnase",
     "load_dyestuff",
     "load_dyestuff2",
     "load_early",
     "load_grouseticks",
+    "load_indometh",
     "load_insteval",
+    "load_loblolly",
     "load_machines",
+    "load_orange",
     "load_pastes",
     "load_penicillin",
     "load_scotssec",
     "load_sleepstudy",
+    "load_soybean",
+    "load_theoph",
     "load_verbagg",
 ]
 
@@ -345,3 +352,164 @@ def load_grouseticks(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame,
     ('TICKS', 2567)
     """
     return load("grouseticks", return_X_y)
+
+
+def load_orange(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the trunk circumference of orange trees as they grow (35 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_orange
+    >>> load_orange().target.head(3).to_list()
+    [30, 58, 87]
+    """
+    return load("orange", return_X_y)
+
+
+def load_theoph(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the concentration of theophylline after an oral dose (132 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_theoph
+    >>> load_theoph().target.head(3).to_list()
+    [0.74, 2.84, 6.57]
+    """
+    return load("theoph", return_X_y)
+
+
+def load_loblolly(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the height of Loblolly pines as they grow (84 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_loblolly
+    >>> load_loblolly().target.head(3).to_list()
+    [4.51, 10.89, 28.72]
+    """
+    return load("loblolly", return_X_y)
+
+
+def load_indometh(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the concentration of indometacin after an injection (66 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_indometh
+    >>> load_indometh().target.head(3).to_list()
+    [1.5, 0.94, 0.78]
+    """
+    return load("indometh", return_X_y)
+
+
+def load_dnase(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the optical density of an assay of DNase (176 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_dnase
+    >>> load_dnase().target.head(3).to_list()
+    [0.017, 0.018, 0.121]
+    """
+    return load("dnase", return_X_y)
+
+
+def load_co2(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the uptake of carbon dioxide by grass plants (84 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_co2
+    >>> load_co2().target.head(3).to_list()
+    [16.0, 30.4, 34.8]
+    """
+    return load("co2", return_X_y)
+
+
+def load_soybean(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the leaf weight of soybean plants as they grow (412 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_soybean
+    >>> load_soybean().target.head(3).to_list()
+    [0.106, 0.261, 0.666]
+    """
+    return load("soybean", return_X_y)

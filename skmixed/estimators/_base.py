@@ -22,7 +22,59 @@ from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 
 
-class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
+class TellsOfFits:
+    """Begin of a fit, and warnings about its end."""
+
+    def _begin(self):
+        """Start of a fit: the parameters are checked, and what an earlier fit found is gone."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        self._validate_params()
+
+    def _tell_rank(self, basis, names):
+        aliased = np.flatnonzero(basis.aliased)
+        if not len(aliased):
+            return
+        found = [f"{names[j]} = {dependency_text(basis, j, names)}" for j in aliased]
+        message = (
+            f"{type(self).__name__}: the fixed effects are rank deficient: "
+            f"{shortlist(found, 'linear_dependencies_')}"
+        )
+        lost = [names[j] for j in np.flatnonzero(basis.lost_digits)]
+        if lost:
+            message += (
+                f". Rounding of large values hides what sets {shortlist(lost, separator=', ')} "
+                "apart: centre the variable before expanding it into powers or products"
+            )
+        if self.rank_deficient == "raise":
+            raise ValueError(
+                message + ". Leave these columns out, or use rank_deficient='drop' or "
+                "'minimum_norm'"
+            )
+        action = (
+            "left out, coefficient NaN in fixed_effects_"
+            if self.rank_deficient == "drop"
+            else "the coefficients are the solution of smallest norm"
+        )
+        warn(f"{message} ({action})", RankDeficiencyWarning)
+
+    def _tell_convergence(self, fit, labels):
+        who = type(self).__name__
+        if not fit.optimum.converged:
+            why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
+            warn(
+                f"{who} has not converged: {why}. {fit.optimum.remedy}",
+                ConvergenceWarning,
+            )
+        if fit.is_singular:
+            warn(
+                f"{who}: the fit is singular: {_why_singular(fit, labels)}. Estimates and "
+                "predictions are valid; consider a simpler model",
+                SingularFitWarning,
+            )
+
+
+class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -43,12 +95,6 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
         tags.input_tags.allow_nan = self.missing == "drop"
         tags.target_tags.required = self.formula is None or "~" not in self.formula
         return tags
-
-    def _begin(self):
-        """Start of a fit: the parameters are checked, and what an earlier fit found is gone."""
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
-        self._validate_params()
 
     # Input
 
@@ -152,48 +198,6 @@ class MixedModelBase(AnswersQuestions, ObservesRows, BaseEstimator):
             return self.formula
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}"
-
-    def _tell_rank(self, basis, names):
-        aliased = np.flatnonzero(basis.aliased)
-        if not len(aliased):
-            return
-        found = [f"{names[j]} = {dependency_text(basis, j, names)}" for j in aliased]
-        message = (
-            f"{type(self).__name__}: the fixed effects are rank deficient: "
-            f"{shortlist(found, 'linear_dependencies_')}"
-        )
-        lost = [names[j] for j in np.flatnonzero(basis.lost_digits)]
-        if lost:
-            message += (
-                f". Rounding of large values hides what sets {shortlist(lost, separator=', ')} "
-                "apart: centre the variable before expanding it into powers or products"
-            )
-        if self.rank_deficient == "raise":
-            raise ValueError(
-                message + ". Leave these columns out, or use rank_deficient='drop' or "
-                "'minimum_norm'"
-            )
-        action = (
-            "left out, coefficient NaN in fixed_effects_"
-            if self.rank_deficient == "drop"
-            else "the coefficients are the solution of smallest norm"
-        )
-        warn(f"{message} ({action})", RankDeficiencyWarning)
-
-    def _tell_convergence(self, fit, labels):
-        who = type(self).__name__
-        if not fit.optimum.converged:
-            why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
-            warn(
-                f"{who} has not converged: {why}. {fit.optimum.remedy}",
-                ConvergenceWarning,
-            )
-        if fit.is_singular:
-            warn(
-                f"{who}: the fit is singular: {_why_singular(fit, labels)}. Estimates and "
-                "predictions are valid; consider a simpler model",
-                SingularFitWarning,
-            )
 
 
 def _levels_of(term):

@@ -118,6 +118,21 @@ def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
     )
 
 
+def nonlinear_summary(model, how) -> MixedSummary:
+    """Summary of a fitted nonlinear mixed model, as nlmer prints it."""
+    mixed = bool(model.random_terms_)
+    return MixedSummary(
+        title=f"Nonlinear {'mixed ' if mixed else ''}model fit by maximum likelihood{how}",
+        formula=model.labels_.formula,
+        criteria=_criteria(model, "deviance"),
+        variances=_variances(model, residual=True),
+        counts=_counts(model),
+        fixed=_fixed(model, "t value"),
+        correlation=_correlation(model),
+        notes=_notes(model),
+    )
+
+
 def _criteria(model, name):
     return pd.Series(
         {

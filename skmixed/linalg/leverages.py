@@ -21,6 +21,20 @@ def leverages(plan, inverse):
     return total
 
 
+def row_products(plan, inverse):
+    """(M z_i) (n, s) at the levels that row i meets, for every group of the plan."""
+    products = [
+        np.einsum("stn,nt->ns", own_block(plan, inverse, g)[..., group.codes], group.z)
+        for g, group in enumerate(plan.groups)
+    ]
+    for g, group in enumerate(plan.groups):
+        for h in range(g + 1, len(plan.groups)):
+            block = _between(plan, inverse, g, h)
+            products[g] += np.einsum("stn,nt->ns", block, plan.groups[h].z)
+            products[h] += np.einsum("stn,ns->nt", block, group.z)
+    return products
+
+
 def _between(plan, inverse, g, h):
     """Block (s, t, n) between the levels that each row has in groups g < h."""
     group = plan.groups[g]

@@ -30,7 +30,7 @@ from skmixed.linalg.effects import (
     to_parts,
 )
 from skmixed.linalg.groups import Group
-from skmixed.linalg.leverages import leverages
+from skmixed.linalg.leverages import leverages, row_products
 from skmixed.linalg.marginal import MarginalInverse
 from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
@@ -68,6 +68,14 @@ class Pattern:
     def without_fixed(self):
         """The pattern of the random effects alone."""
         return replace(self, _plan=replace(self._plan, n_tail=1))
+
+    def with_covariates(self, z):
+        """The pattern of the same levels with other covariates z (n, s), one for every group."""
+        pairs = zip(self.groups, z, strict=True)
+        groups = tuple(replace(group, z=own) for group, own in pairs)
+        moved = zip(self._plan.groups, self._plan.order, strict=True)
+        own = tuple(replace(group, z=z[g]) for group, g in moved)
+        return replace(self, groups=groups, _plan=replace(self._plan, groups=own))
 
     @property
     def dense_rows(self):
@@ -307,6 +315,10 @@ class Selected:
     def leverages(self):
         """z_i'M z_i (n,) of the rows that the system was made of."""
         return leverages(self._plan, self._inverse)
+
+    def row_products(self):
+        """M z_i at the effects of the row's own levels: a list of (n, s) by group."""
+        return in_given_order(self._plan, row_products(self._plan, self._inverse))
 
 
 def _dense_rows(plan):

@@ -287,7 +287,9 @@ class MixedFit(Questions):
             half = self.unscaled_on_basis(self.basis.orthonormal(X))
             return self.sigma * np.sqrt(np.einsum("nr,nr->n", half, half))
         what = "standard errors of predictions"
-        return self.sigma * np.sqrt(self._row_variances(X, random, self.fixed_root, what))
+        return self.sigma * np.sqrt(
+            self._row_variances(self.basis.orthonormal(X), random, self.fixed_root, what)
+        )
 
     def mode_variances(self, X, random):
         """(n,) Variances of x'beta-hat + z'b-hat given theta, in units of sigma^2.
@@ -295,15 +297,15 @@ class MixedFit(Questions):
         They are those at the joint mode of fixed and random effects, from the factor alone; times
         the weight of a row of the fit they are its leverage.
         """
-        return self._row_variances(X, random, None, "leverages")
+        return self._row_variances(self.basis.orthonormal(X), random, None, "leverages")
 
-    def _row_variances(self, X, random, fixed_root, what):
+    def _row_variances(self, Q, random, fixed_root, what):
         factor = self._factor(what)
         codes, z = {}, {}
-        variance, T = np.zeros(len(X)), self.layout.factors(self.optimum.theta)
+        variance, T = np.zeros(len(Q)), self.layout.factors(self.optimum.theta)
         for term, at in zip(random, self.layout.terms, strict=True):
             if term is None:
-                z.setdefault(at.group, []).append(np.zeros((len(X), at.size)))
+                z.setdefault(at.group, []).append(np.zeros((len(Q), at.size)))
                 continue
             own = at.covariates(term.z)
             codes[at.group] = term.codes
@@ -311,12 +313,12 @@ class MixedFit(Questions):
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
             variance[unseen] += np.einsum("ns,ns->n", spread, spread)
-        unknown = np.full(len(X), -1)
+        unknown = np.full(len(Q), -1)
         groups = range(len(self.layout.groups))
         return variance + factor.row_norms(
             [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
-            self.basis.orthonormal(X),
+            Q,
             fixed_root,
         )
 

@@ -105,15 +105,19 @@ class CovarianceLayout:
     n_theta: int
 
     @classmethod
-    def build(cls, random, weights=None):
-        """Layout of the terms ``random`` (RandomTerm, in the user's order)."""
+    def build(cls, random, weights=None, *, scales=None):
+        """Layout of the terms ``random`` (RandomTerm, in the user's order).
+
+        ``scales``: for every term the factors (s,) that its covariates are to be taken times,
+        instead of being centred and made orthonormal.
+        """
         names = list(dict.fromkeys(term.group for term in random))
         columns, places, structures = ([[] for _ in names] for _ in range(3))
         layouts, n_theta, groups = [], 0, {}
-        for term in random:
+        for t, term in enumerate(random):
             g = names.index(term.group)
             groups.setdefault(g, term)
-            scale = standardise(term, weights)
+            scale = standardise(term, weights) if scales is None else _scaled(term, scales[t])
             s, first = len(scale.M), sum(z.shape[1] for z in columns[g])
             layouts.append(
                 TermLayout(
@@ -420,6 +424,11 @@ def _as_slice(at):
     """Indices as a slice where they follow one another: views instead of copies."""
     contiguous = len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at)))
     return slice(int(at[0]), int(at[0]) + len(at)) if contiguous else at
+
+
+def _scaled(term, scale):
+    """TermScale of covariates in given units."""
+    return TermScale(term.z * scale, np.diag(scale), np.zeros(len(scale)), np.diag(scale))
 
 
 def standardise(term, weights=None):

@@ -41,6 +41,9 @@ class Search:
     max_iter, tol, callback
         As in :func:`minimize_theta`.
     units : (t,) or float
+    larger : float
+        How many times the standard deviations of the first start those of another one are, from
+        which singular ends are looked at.
     """
 
     evaluate: Callable
@@ -52,6 +55,7 @@ class Search:
     tol: float = 1e-8
     callback: Callable | None = None
     units: np.ndarray | float = 1.0
+    larger: float = _LARGER
 
     def run(self, start, others=()):
         """The lowest Optimum from ``start`` and from ``others``.
@@ -81,7 +85,7 @@ class Search:
         return moved
 
     def _larger(self, start):
-        return self.with_theta(start, self.layout.scaled(self.theta(start), _LARGER))
+        return self.with_theta(start, self.layout.scaled(self.theta(start), self.larger))
 
     def _descend(self, start, known=None):
         return minimize_theta(

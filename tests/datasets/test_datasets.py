@@ -26,6 +26,13 @@ FACTS = {
     "insteval": (73421, {"y": 235369}),
     "verbagg": (7584, {"Anger": 151704}),
     "grouseticks": (403, {"TICKS": 2567, "HEIGHT": 186283}),
+    "orange": (35, {"age": 32275.0, "circumference": 4055.0}),
+    "theoph": (132, {"Wt": 9185.0, "Dose": 610.61, "Time": 778.09, "conc": 654.78}),
+    "loblolly": (84, {"height": 2718.61, "age": 1092.0}),
+    "indometh": (66, {"time": 190.5, "conc": 39.06}),
+    "dnase": (176, {"conc": 546.77734364, "density": 126.572}),
+    "co2": (84, {"conc": 36540.0, "uptake": 2285.9}),
+    "soybean": (412, {"Time": 17990.0, "weight": 2621.210619}),
 }
 
 

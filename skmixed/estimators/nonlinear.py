@@ -1,0 +1,593 @@
+"""MixedNonlinearRegressor: nonlinear mixed models as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skmixed._warn import warn
+from skmixed.curves import initial_values
+from skmixed.design import check_identifiable
+from skmixed.design.curve_formula import CurveTerms, parse_curve_formula
+from skmixed.design.formula import RandomSpec, quoted_name
+from skmixed.design.nonlinear import build_nonlinear_design
+from skmixed.estimators._attributes import Labels, TermLabels
+from skmixed.estimators._base import TellsOfFits
+from skmixed.estimators._checks import check_counts
+from skmixed.estimators._input import GROUPS, response_vector, with_groups
+from skmixed.estimators._prediction import PredictsNewRows
+from skmixed.estimators._summary import MixedSummary, nonlinear_summary
+from skmixed.estimators.mixed import r_squared
+from skmixed.linalg.threads import one_thread
+from skmixed.models.nlmm import fit_nlmm, nonlinear_problem
+from skmixed.models.pirls import NoMode
+
+# The parameter of the model without a formula.
+_MEAN = "mean"
+# Tightest tolerance that differences of a function allow.
+_DIFFERENCES_TOL = 1e-5
+# Smallest eigenvalue of the correlations of estimates that leaves these determined.
+_UNDETERMINED = 1e-8
+# Levels that a warning names.
+_MAX_LEVELS = 5
+
+
+class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, BaseEstimator):
+    """Nonlinear mixed model, fitted by maximum likelihood.
+
+    .. math:: y_i = f(x_i, \\phi_i) + \\varepsilon_i, \\quad \\phi_i = X_i\\beta + Z_i b, \\quad
+        b \\sim N(0, \\sigma^2 \\Lambda_\\theta \\Lambda_\\theta'), \\quad
+        \\varepsilon_i \\sim N(0, \\sigma^2 / w_i)
+
+    The parameters :math:`\\phi` of a curve f have fixed effects and random effects each. The
+    likelihood is Laplace's approximation with the Gauss-Newton Hessian (that of R's nlmer and
+    nlme), minimised over :math:`\\beta` and :math:`\\theta` together by a Newton method with exact
+    gradients, which come from the exact derivatives of f.
+
+    Parameters
+    ----------
+    formula : str, optional
+        ``"y ~ curve ~ random effects"``, or without ``y ~`` for ``fit(X, y)``. The curve is a call
+        of a named one (``logistic(age, Asym, xmid, scal)``; R's ``SSlogis`` is the same one, see
+        ``skmixed.curves``), of one of ``functions``, or arithmetic such as
+        ``"a * exp(-b * x)"``, in which the keys of ``start`` are the parameters. Random effects
+        are lme4's bars over parameters, ``(Asym + xmid | Tree)``; ``(Asym:x | Tree)`` is an
+        effect of x on Asym. Without a formula the model is least squares on all columns.
+    fixed : dict of str to str, optional
+        Right-hand side of the fixed effects of a parameter, ``{"lCl": "Wt"}``; a constant for
+        parameters that are not named.
+    functions : dict of str to callable, optional
+        Functions of NumPy arrays that the formula may call. Their derivatives are exact where
+        they consist of NumPy arithmetic, otherwise differences (see ``derivatives_``).
+    start : "auto" or dict, default "auto"
+        Starting values: a number for every parameter, or a list with one for each of its columns.
+        Named curves find those that are not given.
+    n_agq : int, default 1
+        1: Laplace's approximation; 0: fixed effects at the joint mode, faster and not quite the
+        maximum (nlmer's nAGQ = 0).
+    unseen_groups : {"population", "raise", "nan"}, default "population"
+        Prediction for levels that were not in the training data.
+    missing : {"raise", "drop"}, default "raise"
+        Rows with missing values are an error, or left out of the fit and predicted as NaN.
+    prior_weights : str, optional
+        Column w of X: the residual variance of a row is sigma^2 / w.
+    max_iter : int, default 100
+    tol : float, default 1e-8
+        Decrease of the deviance that the optimiser may leave undone; not less than 1e-5 with
+        derivatives by differences.
+    verbose : int, default 0
+        Print deviance and theta of every step.
+
+    Attributes
+    ----------
+    fixed_effects_, standard_errors_ : Series of p
+        Named by the parameter, ``"Asym"``, or ``"lCl[Wt]"`` where it has a design.
+    vcov_ : DataFrame of shape (p, p)
+    random_effects_, random_effects_std_ : dict of str to DataFrame
+        Conditional modes of every grouping factor and their standard deviations, levels by
+        parameters.
+    covariances_ : dict of str to DataFrame
+        Covariance of the effects of every grouping factor.
+    theta_ : ndarray
+        Relative covariance parameters in lme4's order.
+    sigma_ : float
+        Residual standard deviation.
+    deviance_, log_likelihood_, aic_, bic_ : float
+        -2 log-likelihood as approximated, and what follows from it.
+    start_ : Series of p
+        The starting values.
+    derivatives_ : {"exact", "differences"}
+    curve_ : str
+        The curve as the formula has it.
+    n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, result_
+        As of :class:`MixedLinearRegressor`.
+
+    References
+    ----------
+    Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, chapters 7 and 8.
+
+    Lindstrom and Bates (1990), Nonlinear mixed effects models for repeated measures data,
+    Biometrics 46, 673-687.
+
+    Examples
+    --------
+    >>> from skmixed import MixedNonlinearRegressor
+    >>> from skmixed.datasets import load_orange
+    >>> orange = load_orange().frame
+    >>> model = MixedNonlinearRegressor(
+    ...     "circumference ~ logistic(age, Asym, xmid, scal) ~ (Asym | Tree)"
+    ... ).fit(orange)
+    >>> round(model.deviance_, 4)
+    263.1438
+    >>> model.fixed_effects_.round(2)
+    Asym    192.05
+    xmid    727.91
+    scal    348.07
+    Name: estimate, dtype: float64
+    >>> model.predict(orange[:2]).round(1)
+    array([24. , 53.9])
+    """
+
+    rank_deficient = "drop"
+
+    _parameter_constraints: ClassVar[dict] = {
+        "formula": [str, None],
+        "fixed": [Mapping, None],
+        "functions": [Mapping, None],
+        "start": [StrOptions({"auto"}), Mapping],
+        "n_agq": [Interval(Integral, 0, None, closed="left")],
+        "unseen_groups": [StrOptions({"population", "raise", "nan"})],
+        "missing": [StrOptions({"raise", "drop"})],
+        "prior_weights": [str, None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        formula=None,
+        *,
+        fixed=None,
+        functions=None,
+        start="auto",
+        n_agq=1,
+        unseen_groups="population",
+        missing="raise",
+        prior_weights=None,
+        max_iter=100,
+        tol=1e-8,
+        verbose=0,
+    ):
+        self.formula = formula
+        self.fixed = fixed
+        self.functions = functions
+        self.start = start
+        self.n_agq = n_agq
+        self.unseen_groups = unseen_groups
+        self.missing = missing
+        self.prior_weights = prior_weights
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "drop"
+        named = self.formula is not None and parse_curve_formula(self.formula).response is not None
+        tags.target_tags.required = not named
+        return tags
+
+    # Fit
+
+    def fit(self, X, y=None, *, groups=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : DataFrame, dict of columns or array, of n rows
+            Covariates, grouping factors and, where the formula names it, the response.
+        y : (n,), optional
+            The response, for a formula without one.
+        groups : (n,), optional
+            One more column, named ``groups``.
+        sample_weight : (n,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data, formulas or starting values that determine no model.
+
+        Warns
+        -----
+        SingularFitWarning
+            Which terms have a singular covariance.
+        ConvergenceWarning
+            The optimiser has not reached ``tol``, or random effects have several modes.
+        """
+        self._begin()
+        if self.n_agq > 1:
+            raise ValueError(
+                f"{type(self).__name__}: n_agq must be 0 or 1, got {self.n_agq}: the adaptive "
+                "quadrature of nonlinear models is not available"
+            )
+        design = self._training_design(X, y, groups, sample_weight)
+        start = self._starting_values(design)
+        try:
+            with one_thread():
+                problem = nonlinear_problem(design, start, self.n_agq)
+            fit = fit_nlmm(
+                problem,
+                names=design.spec.column_names,
+                max_iter=self.max_iter,
+                tol=self.tol if design.exact else max(self.tol, _DIFFERENCES_TOL),
+                callback=self._print_step(problem.objective) if self.verbose else None,
+            )
+        except NoMode as error:
+            raise ValueError(
+                f"{type(self).__name__}: there is no likelihood at the starting values ({error}): "
+                "give others with start="
+            ) from None
+        return self._publish(design, fit, start)
+
+    def _training_design(self, X, y, groups, sample_weight):
+        table = self._table(X, reset=True)
+        terms, fixed, start = self._terms(table, groups)
+        self._check_response(terms, y)
+        values = None if y is None else response_vector(y, table.n_rows, type(self).__name__)
+        if terms.random and table.n_rows == 1:
+            raise ValueError(
+                f"{type(self).__name__}: random effects cannot be estimated from 1 sample"
+            )
+        if groups is not None:
+            table = with_groups(table, groups)
+        design = build_nonlinear_design(
+            terms,
+            table,
+            fixed=fixed,
+            functions=self.functions,
+            start=start,
+            response=values,
+            sample_weight=sample_weight,
+            prior_weights=self.prior_weights,
+            missing=self.missing,
+        )
+        if groups is not None and GROUPS not in design.spec.needs():
+            raise ValueError(
+                f"{type(self).__name__}: groups were given, but the formula {self.formula!r} does "
+                f"not use them: add a term of a parameter by {GROUPS}, or leave groups out"
+            )
+        check_identifiable(design)
+        check_counts(design, type(self).__name__)
+        return design
+
+    def _terms(self, table, groups):
+        """The formula, the designs of the parameters and their starting values."""
+        if self.formula is not None:
+            return parse_curve_formula(self.formula), self.fixed, self.start
+        names = [name for name in table.names if name != self.prior_weights]
+        random = () if groups is None else (RandomSpec(f"0 + {_MEAN}", GROUPS),)
+        fixed = {_MEAN: " + ".join(["1", *map(quoted_name, names)])}
+        return CurveTerms(None, _MEAN, random, ""), fixed, {_MEAN: 0.0}
+
+    def _check_response(self, terms, y):
+        if terms.response is not None and y is not None:
+            raise ValueError(
+                f"{type(self).__name__}: the formula names the response {terms.response!r} and y "
+                "was given too: leave one of them out"
+            )
+        if terms.response is None and y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: use "
+                "fit(X, y), or name the response in the formula, as in 'y ~ curve ~ (a | g)'"
+            )
+
+    def _starting_values(self, design):
+        """Coefficients (p_k,) of every parameter to start from."""
+        given = {} if self.formula is None or self.start == "auto" else dict(self.start)
+        self._check_start(given, design)
+        mean = design.spec.mean
+        values = {name: given.get(name, 0.0) for name in mean.parameters}
+        if mean.curve is not None and len(given) < len(mean.parameters):
+            values |= self._found_values(design, given)
+        pairs = zip(mean.parameters, design.designs, design.intercepts, strict=True)
+        start = [_coefficients(name, values[name], X, at) for name, X, at in pairs]
+        self._check_finite(design, start)
+        return start
+
+    def _check_start(self, given, design):
+        mean = design.spec.mean
+        unknown = [name for name in given if name not in mean.parameters]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}: start names {unknown[0]!r}, which is no parameter of "
+                f"{mean.text!r}: they are {', '.join(mean.parameters)}"
+            )
+
+        for name, value in given.items():
+            numbers = np.asarray(value)
+            if numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
+                raise ValueError(
+                    f"{type(self).__name__}: start[{name!r}] must be a finite number, or a list "
+                    f"with one for every column of its design, got {value!r}"
+                )
+
+    def _found_values(self, design, given):
+        """Starting values of a named curve, beside those given."""
+        mean = design.spec.mean
+        known = dict(zip(mean.parameters, mean.curve.parameters, strict=True))
+        fixed = {known[k]: float(v) for k, v in given.items() if np.ndim(v) == 0}
+        parts = [x for x in (design.weights, design.frequencies) if x is not None]
+        weights = np.prod(parts, axis=0) if parts else None
+        covariates = mean.covariates_of(design.columns, len(design.y))
+        found = initial_values(mean.curve, covariates, design.y, weights, fixed)
+        return dict(zip(mean.parameters, found, strict=True)) | given
+
+    def _check_finite(self, design, start):
+        phi = np.array([X @ b for X, b in zip(design.designs, start, strict=True)])
+        with np.errstate(all="ignore"):
+            bad = np.flatnonzero(~np.isfinite(design.value(phi)))
+        if len(bad):
+            at = ", ".join(
+                f"{name}={value:.6g}"
+                for name, value in zip(design.parameters, phi[:, bad[0]], strict=True)
+            )
+            raise ValueError(
+                f"{type(self).__name__}: the curve is not finite at the starting values in "
+                f"{len(bad)} row{'s' * (len(bad) > 1)}, the first is row {design.rows[bad[0]]} "
+                f"with {at}: give other values with start="
+            )
+
+    def _print_step(self, objective):
+        def show(iteration, value, parameters):
+            theta = objective.layout.user_theta(objective.split(parameters)[1])
+            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
+
+        return show
+
+    def _publish(self, design, fit, start):
+        names = design.spec.column_names
+        plain = self.formula is None
+        if plain:
+            names = design.spec.names[0]
+        self._tell_rank(fit.basis, names)
+        labels = Labels(
+            columns=names,
+            intercept=0 if plain else None,
+            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            levels={t.group: t.levels for t in design.random},
+            formula=self._shown_formula(),
+        )
+        self._tell_convergence(fit, labels)
+        self._tell_undecided(fit, labels)
+        self._tell_undetermined(fit)
+        self.__dict__.update(
+            start_=pd.Series(np.concatenate(start), index=list(names), name="start"),
+            derivatives_="exact" if design.exact else "differences",
+            curve_=design.spec.mean.text,
+            design_spec_=design.spec,
+            labels_=labels,
+            result_=fit,
+        )
+        return self
+
+    def _shown_formula(self):
+        if self.formula is None:
+            return "every column"
+        fixed = [f"{name} ~ {side}" for name, side in (self.fixed or {}).items()]
+        return "; ".join([self.formula, *fixed])
+
+    def _tell_undecided(self, fit, labels):
+        if not fit.undecided:
+            return
+        group = labels.terms[0].group
+        shown = [str(labels.levels[group][at]) for at in fit.undecided[:_MAX_LEVELS]]
+        warn(
+            f"{type(self).__name__}: the random effects of {group!r} have several modes at "
+            f"{', '.join(shown)}{', ...' * (len(fit.undecided) > _MAX_LEVELS)}, between which the "
+            "search alternates: the estimates depend on which one is taken. These levels say "
+            "little of their parameters; take an effect out of the term",
+            ConvergenceWarning,
+        )
+
+    def _tell_undetermined(self, fit):
+        """A curve at the edge of its shapes, as an asymptote that runs off, is no optimum."""
+        root = fit.unscaled_on_basis(np.eye(fit.rank))
+        size = np.linalg.norm(root, axis=1)
+        if self.formula is None or not (size > 0).all():
+            return
+        if np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2 < _UNDETERMINED:
+            warn(
+                f"{type(self).__name__}: the fixed effects are not determined where the search "
+                "ended, some of them may go to infinity together: other starting values may lead "
+                "to a better curve, see start=",
+                ConvergenceWarning,
+            )
+
+    # Prediction
+
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+        """Predicted mean of every row: f at its parameters.
+
+        With ``random_effects=False`` that is f at the fixed part, the curve of a typical member
+        of the population, which is not the mean of the members' curves.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+        groups : (n,), optional
+            Levels of ``groups``, for a model fitted with them.
+        random_effects : bool or list of str, default True
+            Use the conditional modes of all, of no, or of the listed grouping factors.
+        return_std : bool, default False
+            Also return the standard error of the prediction, by the delta method.
+
+        Returns
+        -------
+        ndarray of shape (n,), or two of them
+        """
+        check_is_fitted(self)
+        rows = self._new_rows(X, groups, random_effects)
+        phi = self._parameters(rows).T
+        known = np.isfinite(phi).all(axis=0)
+        with np.errstate(all="ignore"):
+            mean = np.where(known, rows.design.value(phi), np.nan)
+            if not return_std:
+                return rows.over_input(mean)
+            _, J, _ = rows.design.function(phi)
+        std = self.result_.mean_std(rows.design.X, rows.terms or None, J)
+        return rows.over_input(mean), rows.over_input(np.where(known, std, np.nan))
+
+    def _parameters(self, rows):
+        """phi (n, P) of rows, NaN for those of unseen levels where that is wanted."""
+        fit = self.result_
+        phi = fit.parameters(rows.design.X)
+        if any(term is not None for term in rows.terms):
+            phi = phi + fit.random_parameters(rows.terms)
+        if self.unseen_groups == "nan":
+            phi[rows.unseen] = np.nan
+        return phi
+
+    def parameters_of(self, X, *, groups=None, random_effects=True):
+        """The parameters of the curve of every row.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+        groups, random_effects
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        DataFrame of shape (n, P)
+        """
+        check_is_fitted(self)
+        rows = self._new_rows(X, groups, random_effects)
+        phi = self._parameters(rows)
+        columns = {
+            name: rows.over_input(own)
+            for name, own in zip(rows.design.parameters, phi.T, strict=True)
+        }
+        return pd.DataFrame(columns, index=getattr(X, "index", None))
+
+    def predict_interval(self, X, *, level=0.95, kind="mean", groups=None, random_effects=True):
+        """Interval for the mean or for a new observation of every row, by the delta method.
+
+        Parameters
+        ----------
+        X : array or DataFrame of n rows
+        level : float
+            Coverage, between 0 and 1.
+        kind : {"mean", "observation"}
+            Whether the interval is for f, or for a new response there.
+        groups, random_effects
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+        """
+        check_is_fitted(self)
+        if kind not in ("mean", "observation"):
+            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
+        mean, std = self.predict(X, groups=groups, random_effects=random_effects, return_std=True)
+        half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
+        return np.column_stack([mean - half, mean + half])
+
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+        """Responses drawn from the fitted model for the rows of X.
+
+        Every sample draws new random effects for all levels, seen or not, and new residuals.
+
+        Parameters
+        ----------
+        X : DataFrame or array of n rows
+        n_samples : int
+        random_state : int, RandomState or None
+        groups : (n,), optional
+        random_effects : bool or list of str, default True
+            Of all grouping factors, of none, or of those in the list.
+
+        Returns
+        -------
+        ndarray of shape (n, n_samples)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        rng = check_random_state(random_state)
+        rows = self._new_rows(X, groups, random_effects, levels="own")
+        fixed = self.result_.parameters(rows.design.X)
+        weight = self._weights_in(rows.table)[rows.design.rows]
+        draws = np.empty((len(fixed), n_samples))
+        for k in range(n_samples):
+            phi = fixed + self._drawn_effects(rows, rng)
+            noise = self.sigma_ / np.sqrt(weight) * rng.standard_normal(len(phi))
+            with np.errstate(all="ignore"):
+                draws[:, k] = rows.design.value(phi.T) + noise
+        return rows.over_input(draws)
+
+    def _drawn_effects(self, rows, rng):
+        """What new random effects add to the parameters (n, P)."""
+        phi = np.zeros((len(rows.design.rows), len(rows.design.parameters)))
+        factors, owners = self.result_.term_factors, self.design_spec_.owners
+        for term, T, owner in zip(rows.terms, factors, owners, strict=bool(rows.terms)):
+            if term is not None:
+                b = self.sigma_ * rng.standard_normal((term.n_levels, len(T))) @ T.T
+                np.add.at(phi.T, owner, (term.z * b[term.codes]).T)
+        return phi
+
+    def score(self, X, y=None, *, groups=None, sample_weight=None):
+        """Coefficient of determination R^2 of :meth:`predict`.
+
+        ``y`` may be left out where the formula names the response.
+        """
+        check_is_fitted(self)
+        y = np.asarray(self._response_of(X) if y is None else y)
+        return r_squared(self, X, y, groups, sample_weight)
+
+    def summary(self) -> MixedSummary:
+        """Estimates as nlmer prints them; the object has an HTML form for notebooks."""
+        check_is_fitted(self)
+        how = (
+            "fixed effects at the joint mode"
+            if self.result_.n_agq == 0
+            else "Laplace approximation"
+        )
+        return nonlinear_summary(self, f" ({how})" if self.labels_.terms else "")
+
+
+def _coefficients(name, value, X, intercept):
+    """Starting coefficients (p,) of a parameter from a number, or a list with all of them."""
+    p = X.shape[1]
+    if np.ndim(value) == 0 and p:
+        b = np.zeros(p)
+        if intercept is None:
+            return np.linalg.lstsq(X, np.full(len(X), float(value)), rcond=None)[0]
+        b[intercept] = value
+        return b
+    b = np.asarray(value, dtype=float)
+    if b.shape != (p,):
+        raise ValueError(
+            f"start has {b.size} values for the parameter {name!r}, whose design has {p} "
+            f"column{'s' * (p != 1)}: give a number, or one value for every column"
+        )
+    return b
