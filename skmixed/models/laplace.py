@@ -173,7 +173,7 @@ class Evaluation:
     def value(self):
         return self.mode.penalised + self.objective.rows.constant + self.factor.log_det_u
 
-    @property
+    @cached_property
     def noise(self):
         """Rounding of the value: log-likelihoods of large counts are differences of larger sums."""
         return 2.0 * _EPS * float(np.linalg.norm(self.mode.curve.loglik))

@@ -149,11 +149,15 @@ def _sum_of_squares(x):
     return float(np.vdot(x, x))
 
 
+def _predictor(rows, gamma, u, T):
+    b = [t @ x for t, x in zip(T, u, strict=True)]
+    return rows.fixed_part(gamma) + rows.random_part(b)
+
+
 def mode_at(rows, gamma, u, T, log_disp, eta=None):
     """The point (gamma, u), whether or not it is a mode."""
     if eta is None:
-        b = [t @ x for t, x in zip(T, u, strict=True)]
-        eta = rows.fixed_part(gamma) + rows.random_part(b)
+        eta = _predictor(rows, gamma, u, T)
     curve = rows.curve(eta, log_disp, order=3)
     penalised = -2.0 * float(curve.loglik.sum()) + sum(map(_sum_of_squares, u))
     return Mode(gamma, u, eta, curve, penalised if math.isfinite(penalised) else math.inf)
@@ -185,11 +189,12 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
         if decrement <= last_step and length in (0.0, 1.0):
-            again = mode_at(rows, at.gamma, at.u, T, log_disp)
-            gap = float(np.abs(at.curve.weight) @ (again.eta - at.eta) ** 2)
+            # far from the mode eta, which is summed up, and u drift apart
+            eta = _predictor(rows, at.gamma, at.u, T)
+            gap = float(np.abs(at.curve.weight) @ (eta - at.eta) ** 2)
             if gap <= max(last_step, _DRIFT):
                 return replace(at, n_steps=start.n_steps + step)
-            at = again  # far from the mode eta, which is summed up, and u drift apart
+            at = mode_at(rows, at.gamma, at.u, T, log_disp, eta)
         n_short = n_short + 1 if length < _SHORT else 0
         if n_short == _MAX_SHORT:
             raise NoMode(_BOUNDARY)

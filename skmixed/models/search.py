@@ -105,8 +105,10 @@ class Search:
             other = self._descend(start, best)
         except NoStart:
             return best
-        lower = self._settled(other) if other.value < best.value - LOWER else best
-        return replace(lower, n_evaluations=best.n_evaluations + other.n_evaluations)
+        n_evaluations = best.n_evaluations + other.n_evaluations
+        if other.value < best.value - LOWER:
+            return self._settled(replace(other, n_evaluations=n_evaluations))
+        return replace(best, n_evaluations=n_evaluations)
 
     def _settled(self, optimum):
         """The optimum with negligible variances at exactly zero, if the objective does not mind.

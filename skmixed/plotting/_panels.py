@@ -153,6 +153,20 @@ def draw_intervals(ax, frame, labels, color):
     return lines
 
 
+def draw_forest(display, ax, frame, labels, label, color):
+    """The one panel of a display: estimates with their intervals beside zero. Returns the display.
+
+    ax : where to draw, or None; label : of the axis of the estimates.
+    """
+    display.figure_, axes = panels(ax, (1, 1), (5.2, interval_height(len(frame))))
+    display.axes_ = axes.ravel()
+    display.ax_ = display.axes_[0]
+    display.ax_.axvline(0, color="black", linewidth=0.8, zorder=0)
+    display.lines_ = [draw_intervals(display.ax_, frame, labels, color)]
+    display.ax_.set_xlabel(label)
+    return display
+
+
 def interval_height(n_rows):
     """Height in inches of a figure with so many intervals."""
     return float(np.clip(0.9 + 0.32 * n_rows, 1.8, 9))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from skmixed.inference.intervals import find_parameters
 from skmixed.plotting._panels import (
     MIXED,
-    draw_intervals,
+    draw_forest,
     effect_units,
-    interval_height,
-    panels,
     scale_label,
 )
 from skmixed.plotting._rows import coefficients_of
@@ -109,10 +107,4 @@ class CoefficientsDisplay:
         -------
         self
         """
-        self.figure_, axes = panels(ax, (1, 1), (5.2, interval_height(len(self.frame))))
-        self.axes_ = axes.ravel()
-        self.ax_ = self.axes_[0]
-        self.ax_.axvline(0, color="black", linewidth=0.8, zorder=0)
-        self.lines_ = [draw_intervals(self.ax_, self.frame, self.frame.index, color)]
-        self.ax_.set_xlabel(self.label)
-        return self
+        return draw_forest(self, ax, self.frame, self.frame.index, self.label, color)

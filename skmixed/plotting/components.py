@@ -9,10 +9,8 @@ from skmixed.inference.limits import limits_of
 from skmixed.plotting._panels import (
     MIXED,
     choose_group,
-    draw_intervals,
+    draw_forest,
     effect_units,
-    interval_height,
-    panels,
     scale_label,
 )
 
@@ -110,15 +108,10 @@ class VarianceComponentsDisplay:
         -------
         self
         """
-        self.figure_, axes = panels(ax, (1, 1), (5.2, interval_height(len(self.frame))))
-        self.axes_ = axes.ravel()
-        self.ax_ = self.axes_[0]
         labels = [f"{effect} | {group}" if effect else group for group, effect in self.frame.index]
-        self.ax_.axvline(0, color="black", linewidth=0.8, zorder=0)
-        self.lines_ = [draw_intervals(self.ax_, self.frame, labels, color)]
         effects = [effect for effect in self.frame.index.get_level_values("effect") if effect]
-        self.ax_.set_xlabel(scale_label("standard deviation", effects, self.units))
-        return self
+        label = scale_label("standard deviation", effects, self.units)
+        return draw_forest(self, ax, self.frame, labels, label, color)
 
 
 def _group_and_effect(fit, component):
