@@ -18,6 +18,7 @@ from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import Relationship
+from skmixed.design.smooth import SmoothPart
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 
@@ -33,7 +34,7 @@ class Design:
         The fixed-effects columns, with their ``names`` (p,), the place of the constant column in
         ``intercept`` (None without one) and the columns of every term in ``term_slices``.
     random : tuple of RandomTerm
-        In the order of the formula.
+        In the order of the formula, smooth terms among them; None for a term that was not built.
     weights : ndarray, (n,), or None
         Prior weights w: residual variance sigma^2 / w.
     frequencies : ndarray, (n,), or None
@@ -81,7 +82,7 @@ class DesignSpec:
     fixed : part
         The columns of X.
     random : tuple of parts
-        The columns of ``z`` of each random-effects term.
+        The columns of ``z`` of each random-effects term, smooth terms among them.
     offsets : tuple of parts
         One column each.
     groups : dict of str to GroupSpec
@@ -104,7 +105,7 @@ class DesignSpec:
 
     terms: Terms | None
     fixed: Part
-    random: tuple[Part | PositionsPart, ...]
+    random: tuple[Part | PositionsPart | SmoothPart, ...]
     offsets: tuple[Part, ...]
     groups: dict[str, GroupSpec]
     columns: dict[str, ColumnSpec]
@@ -116,6 +117,11 @@ class DesignSpec:
     trusted: bool = False
     places: tuple[np.ndarray | None, ...] = ()
     relationships: dict[str, Relationship] = field(default_factory=dict)
+
+    @property
+    def smooths(self) -> tuple[SmoothPart, ...]:
+        """The smooth terms."""
+        return tuple(part for part in self.random if isinstance(part, SmoothPart))
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
@@ -139,7 +145,7 @@ class DesignSpec:
             The new rows. The response need not be there.
         need : {"fixed", "random"}
             Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
-            the offset. A part that is not built has no columns.
+            the offset and the smooth terms. A part that is not built has no columns.
         missing : {"raise", "drop"}
             Missing values are an error, or their rows are left out of the result, which ``rows``
             tells.
@@ -164,6 +170,7 @@ class DesignSpec:
         table = Table(table)
         fixed, random = "fixed" in need, "random" in need
         groups = self.groups if random else {}
+        built = [random or isinstance(part, SmoothPart) for part in self.random]
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
         grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
@@ -180,9 +187,13 @@ class DesignSpec:
         make = Materializer(columns, table.n_rows, trusted=self.trusted)
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
-            random=[part.matrix(make) for part in self.random] if random else [],
+            random=[
+                part.matrix(make) if use else None
+                for part, use in zip(self.random, built, strict=True)
+            ],
             offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
+            curves={part.label: part.codes(make) for part in self.smooths},
         )
         undefined = blocks.undefined(self, missing)
         if undefined is not None:
@@ -199,6 +210,7 @@ class DesignSpec:
                 codes[name] = spec.codes(kept, table.n_rows)
                 if levels == "own":  # fields, and levels that are related to others
                     own[name] = spec.levels
+        codes |= blocks.curves
         return self._design(table, blocks, codes, need, own)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +251,7 @@ class DesignSpec:
     def _random_term(
         self,
         spec: RandomSpec,
-        part: Part | PositionsPart,
+        part: Part | PositionsPart | SmoothPart,
         codes: np.ndarray,
         levels: Any,
         z: np.ndarray,
@@ -273,7 +285,9 @@ class DesignSpec:
         fixed = "fixed" in need
         own = bool(levels)
         levels = levels or {name: spec.levels for name, spec in self.groups.items()}
-        specs = self.terms.random if self.terms is not None and "random" in need else ()
+        specs = self.terms.random if self.terms is not None else ()
+        if "random" not in need and not self.smooths:
+            specs = ()
         return Design(
             y=blocks.response,
             X=blocks.fixed,
@@ -281,7 +295,11 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                self._random_term(spec, part, codes[spec.group], levels[spec.group], z, places, own)
+                None
+                if z is None
+                else self._random_term(
+                    spec, part, codes[spec.group], levels[spec.group], z, places, own
+                )
                 for spec, part, z, places in zip(
                     specs, self.random, blocks.random, self.places, strict=False
                 )
@@ -295,9 +313,14 @@ class DesignSpec:
         )
 
 
+def smooth_group(part: SmoothPart) -> GroupSpec:
+    """The curves of a smooth term as levels, which are read from no column."""
+    return GroupSpec((), (), None, pd.Index(list(part.levels) or ["all"], dtype=object))
+
+
 def _known_term(
     spec: RandomSpec,
-    part: Part | PositionsPart,
+    part: Part | PositionsPart | SmoothPart,
     relationship: Relationship,
     codes: np.ndarray,
     z: np.ndarray,
@@ -345,17 +368,22 @@ def _codes_and_covariates(
 
 @dataclass(frozen=True)
 class Blocks:
-    """The matrices that expressions gave, before rows without a defined value are dealt with."""
+    """The matrices that expressions gave, before rows without a defined value are dealt with.
+
+    ``random`` has None for terms that are not built, ``curves`` by smooth term the curve of a row.
+    """
 
     fixed: np.ndarray
-    random: list[np.ndarray]
+    random: list[np.ndarray | None]
     offset: np.ndarray | None
     response: np.ndarray | None
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
 
     def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
-        named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
+        pairs = zip(self.random, spec.random, strict=False)
+        named += [(z, part.names) for z, part in pairs if z is not None]
         named += [(self.response, ("the response",))]
         masks = [undefined_rows(block, names, missing) for block, names in named]
         found = [mask for mask in masks if mask is not None]
@@ -366,9 +394,10 @@ class Blocks:
         kept = np.flatnonzero(~rows)
         return Blocks(
             self.fixed[kept],
-            [rows_of(z, kept) for z in self.random],
+            [None if z is None else rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
+            {name: codes[kept] for name, codes in self.curves.items()},
         )
 
 

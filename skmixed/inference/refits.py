@@ -17,18 +17,20 @@ from skmixed.models.fit import MixedFit
 COLUMNS = ["n_params", "log_likelihood", "aic", "lrt", "df", "p_value"]
 
 
-def with_fixed(model, fixed, **settings):
+def with_fixed(model, fixed, *, smooths=True, **settings):
     """An unfitted copy of an estimator whose formula has other fixed effects.
 
     Parameters
     ----------
     model : fitted mixed model
     fixed : str
-        The right-hand side without offsets and random effects.
+        The right-hand side without offsets, smooth terms and random effects.
+    smooths : bool
+        Whether the copy has the smooth terms.
     **settings
         Parameters of the copy that differ.
     """
-    text = formula_text(model.design_spec_.terms, fixed)
+    text = formula_text(model.design_spec_.terms, fixed, smooths=smooths)
     return type(model)(**{**model.get_params(deep=False), "formula": text, **settings})
 
 

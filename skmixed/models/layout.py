@@ -62,6 +62,11 @@ class TermLayout:
     def size(self):
         return len(self.M)
 
+    @property
+    def is_smooth(self):
+        """Whether these are the effects of a smooth function."""
+        return self.kind == "smooth"
+
     def users_effects(self, b):
         """Effects (l, k) of the user's levels and covariates from the engine's (l, s)."""
         b = b @ self.M.T

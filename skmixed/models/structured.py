@@ -289,7 +289,7 @@ def make_structure(kind, size, places=None):
     Parameters
     ----------
     kind : str
-        "diag", "homdiag", "known" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep", "expo",
+        "diag", "homdiag", "known" and "smooth" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep", "expo",
         "gau", "mat0.5", "mat1.5" or "mat2.5".
     size : int
         Effects s.
@@ -302,6 +302,7 @@ def make_structure(kind, size, places=None):
         "diag": Independent,
         "homdiag": Independent,
         "known": Independent,
+        "smooth": Independent,
         "cs": Exchangeable,
         "toep": Toeplitz,
     }
