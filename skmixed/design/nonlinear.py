@@ -206,6 +206,7 @@ def build_nonlinear_design(
         )
         _check_numeric(mean, carrier.spec)
         parts = [None if s == "1" else build_design(s, Table(table), **options) for s in sides]
+        _check_fixed(mean, parts)
         rows = _common_rows(carrier, parts)
         if rows is None:
             break
@@ -294,6 +295,16 @@ def _right_hand_sides(mean: MeanFunction, fixed: Mapping[str, str] | None) -> li
             message = f"fixed names {name!r}, which is no parameter of {mean.text!r}"
             raise unknown_name(name, mean.parameters, message)
     return [str(fixed.get(name, "1")).strip().removeprefix("~").strip() for name in mean.parameters]
+
+
+def _check_fixed(mean: MeanFunction, parts: list[Design | None]) -> None:
+    for name, part in zip(mean.parameters, parts, strict=True):
+        if part is not None and part.random:
+            raise ValueError(
+                f"fixed={{{name!r}: ...}} holds the term {part.spec.terms.random[0]}, which is no "
+                "fixed effect: random effects stand in the last part of the formula, and smooth "
+                "functions of a parameter there are none"
+            )
 
 
 def _check_names(mean: MeanFunction, table: Table, functions: Any) -> None:

@@ -132,10 +132,24 @@ class SmoothLines:
     centers: np.ndarray
     means: np.ndarray
 
+    @property
+    def columns(self) -> np.ndarray:
+        """Mask (p,) of the columns of X that belong to the curves."""
+        return (self.slopes != 0).any(axis=0) | (self.constants != 0).any(axis=0)
+
     def n_columns(self, kept: np.ndarray) -> np.ndarray:
         """How many of the columns of X that were kept belong to every curve (c,)."""
         used = [self.slopes.astype(bool), self.constants.astype(bool)]
         return sum(own[:, kept].any(axis=1).astype(int) for own in used)
+
+    def arguments(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """x (n,) of rows of X and their curves, NaN where X does not tell."""
+        along = np.einsum("np,np->n", X, self.slopes[codes])
+        size = np.square(self.slopes[codes]).sum(axis=1)
+        scale = np.einsum("np,np->n", X, self.constants[codes])
+        scale = np.where(self.constants[codes].any(axis=1), scale, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return along / (size * scale)
 
     def rows(self, curve: int, x: np.ndarray) -> np.ndarray:
         """K (m, p): the line of a curve at x (m,), centred, is K beta."""

@@ -71,9 +71,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         if levels == "own" and entering:
             design = self._read_rows(table, need, absent, levels="own")
         self._tell_outside(design)
-        names = {*entering, *(part.label for part in self.design_spec_.smooths)}
         terms = tuple(
-            term if term is not None and term.group in names else None for term in design.random
+            term if term is None or term.structure == "smooth" or term.group in entering else None
+            for term in design.random
         )
         return NewRows(table, design, terms, unseen)
 

@@ -90,7 +90,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     whole = fitted(names)
     _check_data(model, whole)
     rows = {"<none>": [*_likelihood(whole), np.nan, np.nan, np.nan]}
-    for term, text in zip(effects.fit.terms, _without_constant(names), strict=True):
+    for term, text in _with_texts(model, effects.fit.terms, _without_constant(names)):
         if not _is_contained(term, effects.fit.terms):
             smaller = fitted([name for name in names if name != text])
             test = likelihood_ratio_test(smaller, whole).iloc[1]
@@ -101,6 +101,19 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
 
 def _without_constant(names):
     return [name for name in names if name not in ("0", "1")]
+
+
+def _with_texts(model, terms, texts):
+    """(term of X, text in the formula); the lines of smooth terms stay with these."""
+    smooths = model.design_spec_.smooths
+    lines = {j for part in smooths for j in np.flatnonzero(part.lines.columns)}
+    own = [term for term in terms if lines.isdisjoint(term.columns)]
+    texts = [text for text in texts if not smooths or any(t.name == _plain(text) for t in own)]
+    return zip(own, texts, strict=True)
+
+
+def _plain(text):
+    return text.replace("`", "")
 
 
 def _is_contained(term, terms):

@@ -102,7 +102,8 @@ def _rule(n_agq, layout):
     groups = layout.groups
     if layout.is_structured:
         raise ValueError(
-            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
+            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms alone, "
+            "without smooth terms: use the "
             "Laplace approximation, n_agq=1"
         )
     if len(groups) > 1:
