@@ -177,9 +177,10 @@ def _expressions(
     builder = PartBuilder(make, kinds)
     specs = plan.terms.random
     fixed, X = builder.make(_with_constants(plan, kinds))
-    random, curves = _random_parts(builder, make, specs, kinds)
+    random, curves = _random_parts(builder, make, specs, kinds, counts)
+    grouping = frozenset(plan.group_columns)
     random = [
-        (with_lines(part, fixed, X, make, z, _smoothed(specs), counts), z, None)
+        (with_lines(part, fixed, X, make, z, _smoothed(specs), grouping, counts), z, None)
         if spec.is_smooth
         else (part, z, places)
         for spec, (part, z, places) in zip(specs, random, strict=True)
@@ -214,13 +215,17 @@ def _with_constants(plan: Plan, kinds: Mapping[str, str]) -> str:
 
 
 def _random_parts(
-    builder: PartBuilder, rows: Materializer, specs: tuple[RandomSpec, ...], kinds: Any
+    builder: PartBuilder,
+    rows: Materializer,
+    specs: tuple[RandomSpec, ...],
+    kinds: Any,
+    counts: np.ndarray | None,
 ) -> tuple[list[tuple[Any, np.ndarray, Any]], dict[str, np.ndarray]]:
     """(part, z, places) of every random-effects term, and by smooth term the curve of every row."""
     random, curves = [], {}
     for spec in specs:
         if spec.is_smooth:
-            part, z, curves[spec.group] = smooth_part(builder, rows, spec, kinds)
+            part, z, curves[spec.group] = smooth_part(builder, rows, spec, kinds, counts)
             random.append((part, z, None))
         else:
             random.append(structured_part(builder.make(spec.expr), spec))

@@ -6,6 +6,10 @@ straight line alone. So the line is a fixed effect, and the columns Z = B D'(DD'
 of one variance tau^2 (Eilers and Marx 1996, Statistical Science 11, 89-121; Wood 2017, Generalized
 Additive Models, section 5.8). D is divided by the root of the 1-norm of D'D, as mgcv does it, so
 that sigma^2 / tau^2 is its ``sp``. Outside of the knots a curve goes on as a straight line.
+
+From every column of Z its line of least squares over the rows is taken. That is a change of the
+fixed effects alone, which the restricted likelihood does not see; by maximum likelihood, where
+lines inside of Z would have to be paid for as random effects, smoothness comes out as by REML.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ class SmoothPart:
         the curve multiplies.
     levels : tuple
         Levels of a factor ``by``; empty without one.
+    tilts : (c, 2, k - 2)
+        Lines of the columns over the rows of every curve, in knots from ``low``.
     lines : SmoothLines or None
         Where X has the straight line, None while the design is being built.
     """
@@ -56,6 +62,7 @@ class SmoothPart:
     bounds: tuple[float, float]
     by: str | None = None
     levels: tuple = ()
+    tilts: np.ndarray | None = None
     lines: SmoothLines | None = None
 
     intercept = None
@@ -82,10 +89,12 @@ class SmoothPart:
 
     def matrix(self, rows: Materializer) -> np.ndarray:
         """Z (n, k - 2) of rows."""
-        z = self.basis(self.inner.matrix(rows)[:, 0])
-        if not self.multiplies:
-            return z
-        return z * np.asarray(rows.data[self.by], dtype=float)[:, None]
+        z = self.basis(self.inner.matrix(rows)[:, 0], self.codes(rows))
+        return z if not self.multiplies else z * self.factors(rows)[:, None]
+
+    def factors(self, rows: Materializer) -> np.ndarray:
+        """The numbers (n,) that the curve multiplies."""
+        return np.asarray(rows.data[str(self.by)], dtype=float)
 
     def codes(self, rows: Materializer) -> np.ndarray:
         """The curve (n,) of every row; X has told of unknown levels before."""
@@ -95,9 +104,19 @@ class SmoothPart:
         place = {level: j for j, level in enumerate(self.levels)}
         return np.array([place.get(level, -1) for level in own] or [-1], dtype=np.intp)[codes]
 
-    def basis(self, x: np.ndarray) -> np.ndarray:
-        """Z (m, k - 2) at values x (m,) of the argument; NaN where it is NaN."""
-        t = (np.asarray(x, dtype=float) - self.low) / self.step
+    def basis(self, x: np.ndarray, curve: np.ndarray | int) -> np.ndarray:
+        """Z (m, k - 2) of curves at values x (m,) of the argument; NaN where it is NaN."""
+        assert self.tilts is not None
+        own = self.tilts[curve]
+        return self.splines(x) - own[..., 0, :] - self.place(x)[:, None] * own[..., 1, :]
+
+    def place(self, x: np.ndarray) -> np.ndarray:
+        """x in knots from ``low``."""
+        return (np.asarray(x, dtype=float) - self.low) / self.step
+
+    def splines(self, x: np.ndarray) -> np.ndarray:
+        """B D'(DD')^-1 (m, k - 2) at values x (m,), with the lines of its columns."""
+        t = self.place(x)
         end = self.k - 3.0
         inside = np.clip(t, 0.0, end)
         known = np.isfinite(inside)
@@ -190,7 +209,13 @@ def _slopes(u: np.ndarray) -> list[np.ndarray]:
     return [-(v**2) / 2.0, 1.5 * u**2 - 2.0 * u, 2.0 * v - 1.5 * v**2, u**2 / 2.0]
 
 
-def smooth_part(builder: PartBuilder, rows: Materializer, spec: RandomSpec, kinds: Any):
+def smooth_part(
+    builder: PartBuilder,
+    rows: Materializer,
+    spec: RandomSpec,
+    kinds: Any,
+    counts: np.ndarray | None = None,
+):
     """(SmoothPart, Z (n, k - 2), codes (n,)) of a smooth term at the fit.
 
     Raises
@@ -217,7 +242,23 @@ def smooth_part(builder: PartBuilder, rows: Materializer, spec: RandomSpec, kind
     part = SmoothPart(
         spec.group, inner, spec.k, low - beyond, step, (low, high), *_by(rows, spec, kinds)
     )
-    return part, part.matrix(rows), part.codes(rows)
+    codes = part.codes(rows)
+    part = replace(part, tilts=_tilts(part, x, codes, rows, counts))
+    return part, part.matrix(rows), codes
+
+
+def _tilts(part, x, codes, rows, counts):
+    """Lines (c, 2, k - 2) of least squares of the splines over the rows of every curve."""
+    root = np.ones(len(x)) if counts is None else np.sqrt(counts)
+    if part.multiplies:
+        root = root * np.abs(part.factors(rows))
+    line, z = np.column_stack([np.ones(len(x)), part.place(x)]), part.splines(x)
+    known, found = np.isfinite(x), []
+    for curve in range(len(part.curves)):
+        own = known & (codes == curve)
+        w = root[own, None]
+        found.append(np.linalg.lstsq(w * line[own], w * z[own], rcond=1e-10)[0])
+    return np.stack(found)
 
 
 def _check_numeric(inner: Part, argument: np.ndarray, spec: RandomSpec) -> None:
@@ -254,6 +295,7 @@ def with_lines(
     rows: Materializer,
     z: np.ndarray,
     others: frozenset[str],
+    grouping: frozenset[str],
     counts: np.ndarray | None,
 ) -> SmoothPart:
     """The part with its straight lines in X (n, p).
@@ -265,6 +307,7 @@ def with_lines(
     rows : Materializer of the same rows
     z : (n, k - 2)
     others : names of expressions that other smooth terms are of, without ``by``
+    grouping : columns of grouping factors
     counts : (n,) or None
         How often every row counts.
     """
@@ -277,6 +320,7 @@ def with_lines(
         for term in own:
             (constants if len(term.covariates) == 1 else slopes)[:, term.columns] = 1.0
         return replace(part, lines=SmoothLines(slopes, constants, centers, means))
+    _check_constants(part, fixed_terms(fixed), grouping)
     columns = np.concatenate([term.columns for term in own])
     for c in range(len(part.curves)):
         mine = np.flatnonzero(codes == c)
@@ -285,6 +329,17 @@ def with_lines(
         centers[c] = np.average(x[mine], weights=weights[mine])
         means[c] = np.average(z[mine], axis=0, weights=weights[mine])
     return replace(part, lines=SmoothLines(slopes, constants, centers, means))
+
+
+def _check_constants(part: SmoothPart, terms: tuple[FixedTerm, ...], grouping: frozenset[str]):
+    """An error for centred curves of levels that have no constants of their own."""
+    if not part.levels or part.by in grouping:
+        return
+    if not any(part.by in t.variables and t.factors and not t.covariates for t in terms):
+        raise ValueError(
+            f"{part.label} has a centred curve for every level of {part.by!r}, and the levels need "
+            f"constants: add {part.by}, or (1 | {part.by})"
+        )
 
 
 def _own_terms(part: SmoothPart, terms: tuple[FixedTerm, ...], others: frozenset[str]):

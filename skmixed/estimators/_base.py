@@ -73,7 +73,6 @@ class TellsOfFits:
                 SingularFitWarning,
             )
 
-
     @staticmethod
     def _has_singular_term(fit, labels):
         """Whether a term other than a smooth one, which is a line then, is singular."""
@@ -198,7 +197,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         )
         self._tell_convergence(fit, labels)
         if fit.smooth_terms:
-            more["fixed_variance_"] = _fixed_variance(design, fit)
+            more["_fixed_variance_"] = _fixed_variance(design, fit)
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 

@@ -90,7 +90,7 @@ def chosen_terms(model, term=None) -> list[str]:
 
 def _curve(fit, t, part, c, x):
     """(estimates, standard errors) (m,) of one curve at x (m,)."""
-    K, z = part.lines.rows(c, x), part.basis(x) - part.lines.means[c]
+    K, z = part.lines.rows(c, x), part.basis(x, c) - part.lines.means[c]
     levels = range(len(part.curves))
     own = RandomTerm(part.label, part.names, np.full(len(x), c), levels, z, structure="smooth")
     random = [own if k == t else None for k in range(len(fit.layout.terms))]

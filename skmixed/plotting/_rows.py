@@ -51,9 +51,12 @@ def response_of(estimator, X, y):
 
 
 def random_terms_of(estimator, X):
-    """(terms, rows): the random-effects terms of rows X and which of them are complete."""
+    """(terms, rows): the random-effects terms of rows X and which of them are complete.
+
+    Without smooth terms, which predictions hold beside the fixed effects.
+    """
     design = estimator._new_design(X)
-    return design.random, design.rows
+    return tuple(term for term in design.random if term.structure != "smooth"), design.rows
 
 
 def smoothed_rows(estimator, X, y, groups, residuals):

@@ -134,7 +134,9 @@ class SmoothDisplay:
         self
         """
         curves = self._curves()
-        places = list(dict.fromkeys(name if overlay else (name, curve) for name, curve, _ in curves))
+        places = list(
+            dict.fromkeys(name if overlay else (name, curve) for name, curve, _ in curves)
+        )
         columns = min(len(places), 3)
         shape = (-(-len(places) // columns), columns)
         size = (1.2 + 3.1 * columns, 0.6 + 2.7 * shape[0])
@@ -171,8 +173,8 @@ class SmoothDisplay:
             known = np.isfinite(rows["residual"].to_numpy())
             panel.plot(rows["x"][known], rows["residual"][known], ".", color=DATA, markersize=3,
                        alpha=0.6, zorder=1)  # fmt: skip
-            panel.plot(rows["x"], np.zeros(len(rows)), "|", color=color, markersize=7, alpha=0.5,
-                       transform=panel.get_xaxis_transform(), clip_on=False)  # fmt: skip
+            panel.plot(rows["x"], np.full(len(rows), 0.025), "|", color=color, markersize=6, alpha=0.5,
+                       transform=panel.get_xaxis_transform())  # fmt: skip
         panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
         band = panel.fill_between(x, table["lower"], table["upper"], color=color, alpha=0.2,
                                   linewidth=0)  # fmt: skip
@@ -208,4 +210,3 @@ class SmoothDisplay:
             if overlay and name in self.by and len(by_term[name]) > 1:
                 axes[0].set_title("")
                 axes[0].legend(fontsize=8, frameon=False)
-
