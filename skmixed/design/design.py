@@ -222,7 +222,8 @@ def _random_parts(
     counts: np.ndarray | None,
 ) -> tuple[list[tuple[Any, np.ndarray, Any]], dict[str, np.ndarray]]:
     """(part, z, places) of every random-effects term, and by smooth term the curve of every row."""
-    random, curves = [], {}
+    random: list[tuple[Any, np.ndarray, Any]] = []
+    curves = {}
     for spec in specs:
         if spec.is_smooth:
             part, z, curves[spec.group] = smooth_part(builder, rows, spec, kinds, counts)

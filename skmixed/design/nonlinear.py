@@ -299,7 +299,7 @@ def _right_hand_sides(mean: MeanFunction, fixed: Mapping[str, str] | None) -> li
 
 def _check_fixed(mean: MeanFunction, parts: list[Design | None]) -> None:
     for name, part in zip(mean.parameters, parts, strict=True):
-        if part is not None and part.random:
+        if part is not None and part.spec.terms is not None and part.random:
             raise ValueError(
                 f"fixed={{{name!r}: ...}} holds the term {part.spec.terms.random[0]}, which is no "
                 "fixed effect: random effects stand in the last part of the formula, and smooth "

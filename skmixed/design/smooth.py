@@ -122,7 +122,9 @@ class SmoothPart:
         known = np.isfinite(inside)
         cell = np.where(known, np.minimum(inside, self.k - 4.0), 0.0).astype(np.intp)
         u, P = inside - cell, _coefficients(self.k)
-        z = sum(w[:, None] * P[cell + j] for j, w in enumerate(_pieces(u)))
+        z = np.zeros((len(t), self.k - 2))
+        for j, w in enumerate(_pieces(u)):
+            z += w[:, None] * P[cell + j]
         outside = np.flatnonzero(known & (t != inside))
         slopes = _slopes(u[outside])
         for j, w in enumerate(slopes):
@@ -158,8 +160,8 @@ class SmoothLines:
 
     def n_columns(self, kept: np.ndarray) -> np.ndarray:
         """How many of the columns of X that were kept belong to every curve (c,)."""
-        used = [self.slopes.astype(bool), self.constants.astype(bool)]
-        return sum(own[:, kept].any(axis=1).astype(int) for own in used)
+        slopes, constants = self.slopes[:, kept] != 0, self.constants[:, kept] != 0
+        return slopes.any(axis=1).astype(int) + constants.any(axis=1)
 
     def arguments(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """x (n,) of rows of X and their curves, NaN where X does not tell."""
@@ -344,13 +346,12 @@ def _check_constants(part: SmoothPart, terms: tuple[FixedTerm, ...], grouping: f
 
 def _own_terms(part: SmoothPart, terms: tuple[FixedTerm, ...], others: frozenset[str]):
     """The terms of X that the curves of a smooth term have a share in."""
-    [argument] = [t.name for t in part.inner.terms] if isinstance(part.inner, PlainPart) else [
-        t.name for t in fixed_terms(part.inner)
-    ]  # fmt: skip
+    [(argument,)] = [term.covariates for term in fixed_terms(part.inner)]
+    by = str(part.by)
     if part.multiplies:
-        wanted = [(part.by,), tuple(sorted((argument, part.by)))]
+        wanted = [tuple(sorted((argument, by)))] + [(by,)] * (by not in others)
         return [t for t in terms if t.covariates in wanted and not t.factors]
-    factors = frozenset([part.by, f"C({part.by})"] if part.by else [])
+    factors = frozenset([by, f"C({by})", f"C(`{by}`)"] if part.by else [])
     return [
         t
         for t in terms

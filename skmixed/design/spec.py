@@ -52,7 +52,7 @@ class Design:
     names: tuple[str, ...]
     intercept: int | None
     term_slices: dict[str, slice]
-    random: tuple[RandomTerm, ...]
+    random: tuple[Any, ...]
     weights: np.ndarray | None
     frequencies: np.ndarray | None
     offset: np.ndarray | None

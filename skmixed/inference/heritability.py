@@ -75,7 +75,9 @@ def _shares(fit, theta):
     T, variances = fit.layout.factors(theta), []
     for term, square in zip(fit.layout.terms, fit.source.moments.random, strict=True):
         own = T[term.group][term.columns, term.columns]
-        if term.loadings is not None:
+        if term.is_smooth:  # no share of the variance to users, for whom it is a fixed effect
+            variances.append(0.0)
+        elif term.loadings is not None:
             L = term.loadings @ term.M @ own
             variances.append(np.einsum("qr,qr->", L, L) / len(L))
         else:

@@ -39,9 +39,9 @@ def random_effects_test(model) -> NotedTable:
         A DataFrame with n_params, log_likelihood, aic, lrt, df, p_value and p_value_boundary by
         term, and first the model itself, ``<none>``. ``p_value_boundary`` takes account of the
         variance being on the boundary under the hypothesis, where the plain p-value is too large;
-        it is NaN where more than one variance is left out. Of smooth terms it is too large in general,
-    since their effects are not many independent ones (Crainiceanu and Ruppert 2004, JRSS B 66,
-    165-185).
+        it is NaN where more than one variance is left out. Of smooth terms it is rather too large,
+        since their effects are seen through few directions (Crainiceanu and Ruppert 2004, Journal
+        of the Royal Statistical Society B 66, 165-185).
 
     Raises
     ------

@@ -68,7 +68,8 @@ def smooth_curves(model, term=None, *, x=None, points=200, level=0.95) -> pd.Dat
     for t, part in zip(fit.smooth_terms, spec.smooths, strict=True):
         if part.label not in chosen:
             continue
-        values = np.linspace(*part.bounds, points) if x is None else np.asarray(x, dtype=float)
+        low, high = part.bounds
+        values = np.linspace(low, high, points) if x is None else np.asarray(x, dtype=float)
         for c, curve in enumerate(part.curves):
             estimate, error = _curve(fit, t, part, c, values)
             limits = estimate - reach * error, estimate + reach * error

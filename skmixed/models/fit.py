@@ -240,7 +240,7 @@ class MixedFit(Questions):
         )
 
     def _variance_of_means(self, half):
-        """E Phi E' (s, s, l) of every group, E = Z'V0^-1 X times the covariance, Phi = half half'."""
+        """E Phi E' (s, s, l) of every group, E the covariance times Z'V0^-1 X, Phi = half half'."""
         factor, groups = self.factor, self.layout.groups
         added = [np.zeros((g.n_columns, g.n_columns, g.n_levels)) for g in groups]
         width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))

@@ -134,9 +134,8 @@ class SmoothDisplay:
         self
         """
         curves = self._curves()
-        places = list(
-            dict.fromkeys(name if overlay else (name, curve) for name, curve, _ in curves)
-        )
+        keys = [name if overlay else (name, curve) for name, curve, _ in curves]
+        places = list(dict.fromkeys(keys))
         columns = min(len(places), 3)
         shape = (-(-len(places) // columns), columns)
         size = (1.2 + 3.1 * columns, 0.6 + 2.7 * shape[0])
@@ -146,9 +145,9 @@ class SmoothDisplay:
         self.axes_ = axes.ravel()[: len(places)]
         self.ax_ = self.axes_[0]
         self.lines_, self.bands_ = [], []
-        for name, curve, table in curves:
-            k = places.index(name if overlay else (name, curve))
-            self._draw(self.axes_[k], name, curve, table, self._color(overlay, name, color))
+        for key, (name, curve, table) in zip(keys, curves, strict=True):
+            panel = self.axes_[places.index(key)]
+            self._draw(panel, name, curve, table, self._color(overlay, name, color))
         self._finish(overlay)
         return self
 
@@ -173,8 +172,8 @@ class SmoothDisplay:
             known = np.isfinite(rows["residual"].to_numpy())
             panel.plot(rows["x"][known], rows["residual"][known], ".", color=DATA, markersize=3,
                        alpha=0.6, zorder=1)  # fmt: skip
-            panel.plot(rows["x"], np.full(len(rows), 0.025), "|", color=color, markersize=6, alpha=0.5,
-                       transform=panel.get_xaxis_transform())  # fmt: skip
+            panel.plot(rows["x"], np.full(len(rows), 0.025), "|", color=color, markersize=6,
+                       alpha=0.5, transform=panel.get_xaxis_transform())  # fmt: skip
         panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
         band = panel.fill_between(x, table["lower"], table["upper"], color=color, alpha=0.2,
                                   linewidth=0)  # fmt: skip
@@ -197,7 +196,7 @@ class SmoothDisplay:
 
     def _finish(self, overlay):
         """Legends of panels with several lines, and one scale for the curves of a term."""
-        by_term: dict[str, list] = {}
+        by_term = {}
         for line in self.lines_:
             by_term.setdefault(line.get_gid(), []).append(line.axes)
         for name, axes in by_term.items():

@@ -135,7 +135,7 @@ def test_number_by_multiplies_the_curve(table):
 
 def test_missing_and_undefined_values(table):
     holes = table.assign(x=table["x"].where(np.arange(N) != 4))
-    with pytest.raises(ValueError, match="missing values .NaN. in x"):
+    with pytest.raises(ValueError, match=r"missing values \(NaN\) in x"):
         build_design("y ~ s(x)", holes)
     design = build_design("y ~ s(log(x - 2.5))", holes, missing="drop")
     assert 4 not in design.rows

@@ -57,7 +57,7 @@ def model(data):
 
 
 def dense(model, frame, tau, reml):
-    """-2 log likelihood, fitted values, b and the covariance of all coefficients at sd over sigma."""
+    """-2 log likelihood, sigma^2, fitted values and matrices at sd over sigma of the terms."""
     design = model.design_spec_.new(frame)
     X, Z, scale = design.X, [], []
     for term, sd in zip(design.random, tau, strict=True):

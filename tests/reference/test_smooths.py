@@ -1,4 +1,4 @@
-"""Smooth terms against mgcv, see tests/data/smooths, and a dense computation in tests/data/structures."""
+"""Smooth terms against mgcv, see tests/data/smooths, and against dense matrices."""
 
 import json
 from pathlib import Path
