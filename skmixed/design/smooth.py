@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from skmixed.design.formula import RandomSpec
-from skmixed.design.parts import FormulaPart, Materializer, Part, PartBuilder, PlainPart
-from skmixed.design.terms import FixedTerm, fixed_terms
+from skmixed.design.parts import Materializer, Part, PartBuilder
+from skmixed.design.terms import FixedTerm, fixed_terms, is_numeric
 
 # Share of the range of x by which the outer knots lie beyond it.
 _BEYOND = 1e-3
@@ -264,12 +264,7 @@ def _tilts(part, x, codes, rows, counts):
 
 
 def _check_numeric(inner: Part, argument: np.ndarray, spec: RandomSpec) -> None:
-    numeric = argument.shape[1] == 1
-    if isinstance(inner, PlainPart):
-        numeric &= all(t is not None and t.categories is None for t in inner.terms)
-    elif isinstance(inner, FormulaPart):
-        numeric &= set(inner.widths) == set(inner.model_spec.encoder_state)
-    if not numeric:
+    if argument.shape[1] != 1 or not is_numeric(inner):
         raise ValueError(
             f"{spec.group} smooths {spec.argument!r}, which is not one column of numbers"
         )

@@ -178,6 +178,32 @@ def test_bad_input(table, formula):
         build_design(formula, table)
 
 
+def test_an_expression_beside_factors(table):
+    """What other terms have learnt of their factors is no matter of this one."""
+    by = build_design("y ~ f * b + s(log(x), by=f)", table)
+    assert [name for name in by.names if "log" in name] == [f"log(x):f[{f}]" for f in "pqr"]
+    field = build_design("y ~ f * b + expo(log(x) + z)", table)
+    assert field.random[0].z.shape == (N, N)
+
+
+def test_a_factor_made_by_the_formula(table):
+    by = build_design("y ~ C(f) + s(x, by=C(f))", table)
+    np.testing.assert_array_equal(by.random[0].codes, np.resize([0, 1, 2], N))
+    quoted = build_design(
+        "y ~ C(`my f`) + s(x, by=C(`my f`))", table.assign(**{"my f": table["f"]})
+    )
+    np.testing.assert_array_equal(quoted.random[0].z, by.random[0].z)
+    assert quoted.spec.smooths[0].lines.slopes.any()
+
+
+def test_columns_that_two_smooth_terms_need(table):
+    design = build_design("y ~ s(z) + s(x, by=z)", table)
+    single, times = design.spec.smooths
+    np.testing.assert_array_equal(single.lines.slopes, [[0, 1, 0]])
+    np.testing.assert_array_equal(times.lines.slopes, [[0, 0, 1]])
+    assert not times.lines.constants.any()
+
+
 def test_a_name_in_quotes_and_one_with_a_dot(table):
     frame = table.rename(columns={"x": "x.1", "z": "my z"})
     plain = build_design("y ~ s(x)", table).random[0].z

@@ -117,6 +117,16 @@ def test_nonlinear_curves(tmp_path):
     assert {path.name for path in (tmp_path / "curves").iterdir()} == {"orange.png", "theoph.png"}
 
 
+def test_smooth_terms(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "smooth_terms.py", tmp_path / "curves")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Smooth terms:" in result.stdout
+    assert "deviations from a line in s(log(conc), by=Type)" in result.stdout
+    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"uptake.png", "growth.png"}
+
+
 def test_displays(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "displays.py", tmp_path / "figures")
@@ -124,5 +134,5 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    curves = {"orange", "theoph"}  # of the example above
+    curves = {"orange", "theoph", "uptake", "growth"}  # of the examples above
     assert written == sorted({path.stem for path in shown.glob("*.png")} - curves)
