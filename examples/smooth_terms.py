@@ -2,8 +2,8 @@
 
     python examples/smooth_terms.py [folder]
 
-prints both fits and writes a picture of each to the folder, by default the current one: the curve of
-each origin of the grasses with its partial residuals, and growth of two varieties in one panel.
+prints both fits and writes a picture of each to the folder, by default the current one: the curve
+of each origin of the grasses with its partial residuals, and growth of two varieties in one panel.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The linear parameters gamma of a marginal covariance V = sum_r gamma_r G_r, and forms in G_r.
 
 gamma holds the entries of the covariance matrix of every term by column of its lower triangle (of
-diagonal ones the diagonal), and last the residual variance, all in units of the latter.
+smooth terms the diagonal), and last the residual variance, all in units of the latter.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from skmixed.linalg.system import Direction, Effects
 
 # Numbers held at a time in right-hand sides.
 _CHUNK = 1 << 23
-# Structures whose covariances are diagonal.
-_DIAGONAL = ("diag", "homdiag", "known", "smooth")
 # Entries of structured covariances from which the forms in them are too many.
 _MOST = 150
 
@@ -24,7 +22,7 @@ def linear_parameters(layout):
     for term in layout.terms:
         first, end = term.columns.start, term.columns.start + term.size
         for j in range(first, end):
-            last = j + 1 if term.kind in _DIAGONAL else end
+            last = j + 1 if term.is_smooth else end
             directions += [Direction(term.group, i, j) for i in range(j, last)]
     return directions
 
