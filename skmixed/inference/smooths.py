@@ -74,7 +74,8 @@ def smooth_curves(model, term=None, *, x=None, points=200, level=0.95) -> pd.Dat
             estimate, error = _curve(fit, t, part, c, values)
             limits = estimate - reach * error, estimate + reach * error
             columns = [part.label, curve, values, estimate, error, *limits]
-            tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+            table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+            tables.append(table.astype({"curve": object}))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -153,10 +153,10 @@ class SmoothDisplay:
 
     def _curves(self):
         """(term, curve, its table) in the order of ``curves``."""
-        tables = self.curves.groupby(["term", "curve"], sort=False, dropna=False)
+        keys = list(zip(self.curves["term"], self.curves["curve"], strict=True))
         return [
-            (name, None if table["curve"].isna().all() else curve, table)
-            for (name, curve), table in tables
+            (name, curve, self.curves[[key == (name, curve) for key in keys]])
+            for name, curve in dict.fromkeys(keys)
         ]
 
     def _color(self, overlay, name, color):

@@ -108,6 +108,35 @@ def test_freedom_and_errors_are_those_of_dense_matrices(data):
     np.testing.assert_allclose(std, np.sqrt(sigma2 * expected), rtol=1e-8)
 
 
+def test_degrees_of_freedom_are_those_of_dense_matrices(data):
+    """Satterthwaite's from differences of dense criteria and variances by (tau, tau, sigma^2)."""
+    frame = data.iloc[:90]
+    model = MixedLinearRegressor("y ~ f + s(x) + (1 | g)").fit(frame)
+    at = np.append(model.theta_[[1, 0]], np.log(model.sigma_**2))
+
+    def both(v):
+        value, sigma2, _, (X, _, _, C, _) = dense(model, frame, v[:2], True)
+        m = len(frame) - X.shape[1]
+        ratio = sigma2 / np.exp(v[2])
+        return value + m * (ratio - 1 - np.log(ratio)), np.exp(v[2]) * np.diag(C)
+
+    steps = np.diag(2e-3 * np.array([at[0], at[1], 1.0]))
+    slopes = np.stack([(both(at + e)[1] - both(at - e)[1]) / (2 * e.max()) for e in steps])
+    H = np.array(
+        [
+            [
+                (both(at + a + b)[0] - both(at + a - b)[0] - both(at - a + b)[0]
+                 + both(at - a - b)[0]) / (4 * a.max() * b.max())
+                for b in steps
+            ]
+            for a in steps
+        ]
+    )  # fmt: skip
+    spread = np.einsum("ip,ij,jp->p", slopes, 2 * np.linalg.inv(H), slopes)
+    expected = 2 * both(at)[1] ** 2 / spread
+    np.testing.assert_allclose(model.coefficients()["df"], expected, rtol=2e-3)
+
+
 def test_a_straight_line_needs_no_curve(data):
     frame = data.assign(y=2.0 + 0.5 * data["x"] + 0.1 * np.resize([1, -1, -1, 1], len(data)))
     curve = MixedLinearRegressor("y ~ s(x)").fit(frame)
