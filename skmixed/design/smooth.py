@@ -180,11 +180,12 @@ class SmoothLines:
 
 
 def _level_codes(values: Any) -> tuple[np.ndarray, list]:
-    """Codes and levels of a column of categories or of True and False."""
+    """Codes and levels of a column of categories, of True and False, or of numbers in C()."""
     values = getattr(values, "array", values)
     if hasattr(values, "categories"):
         return np.asarray(values.codes), list(values.categories)
-    return np.asarray(values, dtype=np.intp), [False, True]
+    levels, codes = np.unique(np.asarray(values), return_inverse=True)
+    return codes, levels.tolist()
 
 
 def _coefficients(k: int) -> np.ndarray:
@@ -277,11 +278,6 @@ def _by(rows: Materializer, spec: RandomSpec, kinds: Any) -> tuple[str | None, t
     column = spec.by_column
     if kinds[column] == "number" and not spec.by.startswith("C("):
         return column, ()
-    if kinds[column] == "number":
-        raise ValueError(
-            f"{spec.group}: {column!r} holds numbers; for a curve for each of them make it a "
-            "categorical column before the fit"
-        )
     return column, tuple(_level_codes(rows.data[column])[1])
 
 
@@ -320,7 +316,9 @@ def with_lines(
     _check_constants(part, fixed_terms(fixed), grouping)
     columns = np.concatenate([term.columns for term in own])
     for c in range(len(part.curves)):
-        mine = np.flatnonzero(codes == c)
+        mine = np.flatnonzero((codes == c) & np.isfinite(x))
+        if not len(mine):  # undefined in all its rows, which will be left out
+            continue
         largest = mine[np.argmax(np.abs(x[mine]))]
         slopes[c, columns] = X[largest, columns] / (x[largest] or 1.0)
         centers[c] = np.average(x[mine], weights=weights[mine])

@@ -166,7 +166,6 @@ BAD = {
     "y ~ s(b)": r"s\(b\) smooths 'b', which is not one column of numbers",
     "y ~ s(poly(x, 2))": "which is not one column of numbers",
     "y ~ z + s(x, by=f)": "centred curve for every level of 'f', .* add f, or .1 . f.",
-    "y ~ s(x, by=C(five))": "'five' holds numbers; for a curve for each of them",
     "y ~ s(w)": "the variable 'w' is not a column of the data",
     "y ~ s(x, by=w)": "the variable 'w' is not a column of the data",
 }
@@ -176,6 +175,15 @@ BAD = {
 def test_bad_input(table, formula):
     with pytest.raises(ValueError, match=f"(?s){BAD[formula]}"):
         build_design(formula, table)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_level_without_a_defined_value(table, trusted):
+    negative = table.assign(x=table["x"].where(table["f"] != "p", -1.0))
+    design = build_design("y ~ f + s(np.log(x), by=f)", negative, missing="drop", trusted=trusted)
+    assert list(design.random[0].levels) == ["q", "r"]
+    assert np.isfinite(design.random[0].z).all()
+    assert np.isfinite(design.spec.smooths[0].lines.means).all()
 
 
 def test_an_expression_beside_factors(table):
@@ -189,6 +197,10 @@ def test_an_expression_beside_factors(table):
 def test_a_factor_made_by_the_formula(table):
     by = build_design("y ~ C(f) + s(x, by=C(f))", table)
     np.testing.assert_array_equal(by.random[0].codes, np.resize([0, 1, 2], N))
+    numbers = build_design("y ~ C(five) + s(x, by=C(five))", table)
+    np.testing.assert_array_equal(numbers.random[0].codes, table["five"].astype(int))
+    new = numbers.spec.new(table[["x", "five"]].iloc[7:9])
+    np.testing.assert_array_equal(new.random[0].codes, [2, 3])
     quoted = build_design(
         "y ~ C(`my f`) + s(x, by=C(`my f`))", table.assign(**{"my f": table["f"]})
     )
