@@ -188,6 +188,20 @@ def test_predictions_hold_the_curve_without_random_effects(data, model):
     assert np.corrcoef(curve, wave)[0, 1] > 0.98
 
 
+def test_groups_that_are_named_passed_or_unseen(data, model):
+    np.testing.assert_array_equal(model.predict(data, random_effects=["g"]), model.predict(data))
+    population = model.predict(data, random_effects=False)
+    new = data.assign(g=np.where(np.arange(len(data)) % 2, data["g"], "new"))
+    np.testing.assert_allclose(model.predict(new)[::2], population[::2])
+    unknown = clone(model).set_params(unseen_groups="nan").fit(data)
+    assert np.isnan(unknown.predict(new)[::2]).all()
+    passed = MixedLinearRegressor("f + s(x) + z + (1 | groups)").fit(
+        data[["f", "x", "z"]], data["y"], groups=data["g"]
+    )
+    np.testing.assert_allclose(passed.predict(data[["f", "x", "z"]], random_effects=False),
+                               population, atol=1e-8)  # fmt: skip
+
+
 def test_curves_leave_the_range_as_lines(model):
     grid = pd.DataFrame({"x": [20.0, 30.0, 40.0, -5.0, -15.0, -25.0], "z": 0.0, "f": "p"})
     high, low = model.predict(grid, random_effects=False).reshape(2, 3)
