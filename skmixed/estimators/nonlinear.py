@@ -221,11 +221,6 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
             The optimiser has not reached ``tol``, or random effects have several modes.
         """
         self._begin()
-        if self.n_agq > 1:
-            raise ValueError(
-                f"{type(self).__name__}: n_agq must be 0 or 1, got {self.n_agq}: the adaptive "
-                "quadrature of nonlinear models is not available"
-            )
         design = self._training_design(X, y, groups, sample_weight)
         start = self._starting_values(design)
         try:

@@ -16,9 +16,11 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import Near
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.nonlinear import NonlinearDeviance, Start, check_unexplained
+from skmixed.models.nonlinear_quadrature import NonlinearQuadratureDeviance
 from skmixed.models.optimize import NoStart
 from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import NonlinearRows, find_mode, joint_start, mode_at
+from skmixed.models.quadrature import product_rule
 from skmixed.models.search import Search
 
 # Steps of the differences for standard errors, in approximate standard errors.
@@ -192,8 +194,14 @@ def nonlinear_problem(design, beta, n_agq=1):
     rows = replace(rows, joint=n_agq == 0 or not design.random)
     near = Near(Start(replace(at, rows=rows)))
     constant = -float(counts @ np.log(w))
-    objective = NonlinearDeviance(rows, layout.without_rows(), constant, near)
-    start = np.concatenate([at.gamma[: objective.n_gamma], theta])
+    common = rows, layout.without_rows(), constant, near
+    if n_agq > 1 and layout.groups:
+        rule = product_rule(n_agq, layout)
+        objective = NonlinearQuadratureDeviance(*common, rule=rule, curve=design.value)
+        scale = [math.log(math.sqrt(at.sigma2))]
+    else:
+        objective, scale = NonlinearDeviance(*common), []
+    start = np.concatenate([at.gamma[: objective.n_gamma], theta, scale])
     return NonlinearProblem(objective, start, bases, units, n_agq)
 
 
@@ -365,7 +373,7 @@ def _fit_at(problem, optimum, undecided, names):
         factor=state.factor.without_rows(),
         fixed_root=_information_root(state),
         gamma=mode.gamma,
-        sigma=math.sqrt(mode.sigma2),
+        sigma=math.sqrt(state.sigma2),
         unit=1.0,
         deviance=float(optimum.value),
         reml=False,
@@ -415,7 +423,7 @@ def _information_root(state):
         return own
     n = objective.n_gamma
     cross = H[:n, n:]
-    information = state.mode.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
+    information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
     try:
         return np.linalg.cholesky(information)
     except np.linalg.LinAlgError:

@@ -68,6 +68,29 @@ def _log_weights(x):
     return log_w - np.log(np.sum(np.exp(log_w)))
 
 
+def product_rule(n_agq, layout):
+    """The product rule for the effects of a single grouping factor."""
+    groups = layout.groups
+    if layout.is_structured:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
+            "Laplace approximation, n_agq=1"
+        )
+    if len(groups) > 1:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
+            f"{len(groups)}: use the Laplace approximation, n_agq=1"
+        )
+    s = groups[0].n_columns
+    if n_agq**s > MAX_NODES:
+        most = int(np.floor(MAX_NODES ** (1 / s) + 1e-9))
+        raise ValueError(
+            f"n_agq={n_agq} makes {n_agq}^{s} nodes for {s} effects per level, more than "
+            f"{MAX_NODES}: use n_agq <= {most}"
+        )
+    return Rule.product(n_agq, s)
+
+
 @dataclass(frozen=True)
 class QuadratureDeviance(LaplaceDeviance):
     """The deviance by adaptive quadrature; ``rows`` has one grouping factor."""
