@@ -74,7 +74,8 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         Named curves find those that are not given.
     n_agq : int, default 1
         1: Laplace's approximation; 0: fixed effects at the joint mode, faster and not quite the
-        maximum (nlmer's nAGQ = 0).
+        maximum (nlmer's nAGQ = 0); more: nodes per effect of an adaptive Gauss-Hermite
+        quadrature, for models with one grouping factor.
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data.
     missing : {"raise", "drop"}, default "raise"
@@ -562,10 +563,9 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
     def summary(self) -> MixedSummary:
         """Estimates as nlmer prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
-        how = (
-            "fixed effects at the joint mode"
-            if self.result_.n_agq == 0
-            else "Laplace approximation"
+        n = self.result_.n_agq
+        how = {0: "fixed effects at the joint mode", 1: "Laplace approximation"}.get(
+            n, f"adaptive Gauss-Hermite quadrature, n_agq={n}"
         )
         return nonlinear_summary(self, f" ({how})" if self.labels_.terms else "")
 

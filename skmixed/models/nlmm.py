@@ -421,6 +421,8 @@ def _information_root(state):
         H = hessian_by_differences(state)
     except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
         return own
+    if not np.isfinite(H).all():
+        return own
     n = objective.n_gamma
     cross = H[:n, n:]
     information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)

@@ -27,7 +27,6 @@ from functools import cached_property
 import numpy as np
 
 from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product, sandwich
-from skmixed.linalg.system import NotPositiveDefinite
 from skmixed.models.nonlinear import Evaluation, NonlinearDeviance
 from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import times
@@ -187,10 +186,10 @@ class QuadratureEvaluation(Evaluation):
     @cached_property
     def _exact_root(self):
         """Inverse transposed root (s, s, l) of half the Hessian of S at the mode."""
-        try:
-            return _inverse_root(self.T[0], self.exact.system.own(0))
-        except NotPositiveDefinite:
-            raise NoMode("the mode is a saddle") from None
+        root = _inverse_root(self.T[0], self.exact.system.own(0))
+        if not np.isfinite(root).all():
+            raise NoMode("the mode is a saddle")
+        return root
 
     @cached_property
     def _average_information(self):
