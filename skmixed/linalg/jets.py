@@ -116,10 +116,10 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
 
 def parameters(phi):
     """The rows of phi (P, n) as jets of themselves."""
-    eye = np.eye(len(phi))
-    return [
-        Jet(row, np.broadcast_to(e[:, None], phi.shape)) for row, e in zip(phi, eye, strict=True)
-    ]
+    slopes = np.zeros((len(phi), *phi.shape))
+    for k, own in enumerate(slopes):
+        own[k] = 1.0
+    return list(map(Jet, phi, slopes))
 
 
 def _value(x):

@@ -23,8 +23,9 @@ from skmixed.models.pnls import NonlinearRows, find_mode, joint_start, mode_at
 from skmixed.models.quadrature import product_rule
 from skmixed.models.search import Search
 
-# Steps of the differences for standard errors, in approximate standard errors.
-_DIFFERENCE = 1e-4
+# Steps of the differences for standard errors, in approximate standard errors: with derivatives of
+# f that are exact, and with such as are differences themselves.
+_DIFFERENCE, _ROUGH_DIFFERENCE = 1e-6, 1e-4
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
 # Fall of the penalised sum of squares, in units of sigma^2, that makes another mode.
@@ -42,7 +43,8 @@ _WORTH_THREADS = 2000
 class NonlinearProblem:
     """The objective, where its search starts, and how it was built from the design.
 
-    ``units`` (r,) are the factors that the columns of the bases were taken times.
+    ``units`` (r,) are the factors that the columns of the bases were taken times, ``exact`` tells
+    whether derivatives of f are.
     """
 
     objective: NonlinearDeviance
@@ -50,6 +52,7 @@ class NonlinearProblem:
     bases: tuple
     units: np.ndarray
     n_agq: int
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def nonlinear_problem(design, beta, n_agq=1):
     else:
         objective, scale = NonlinearDeviance(*common), []
     start = np.concatenate([at.gamma[: objective.n_gamma], theta, scale])
-    return NonlinearProblem(objective, start, bases, units, n_agq)
+    return NonlinearProblem(objective, start, bases, units, n_agq, design.exact)
 
 
 def _least_squares(design, bases, w, n_obs, gamma):
@@ -371,7 +374,7 @@ def _fit_at(problem, optimum, undecided, names):
         basis=_joined_basis(problem.bases, problem.units),
         optimum=replace(optimum, theta=theta, state=None, trace=trace),
         factor=state.factor.without_rows(),
-        fixed_root=_information_root(state),
+        fixed_root=_information_root(state, _DIFFERENCE if problem.exact else _ROUGH_DIFFERENCE),
         gamma=mode.gamma,
         sigma=math.sqrt(state.sigma2),
         unit=1.0,
@@ -412,13 +415,13 @@ def _joined_basis(bases, units):
 # Standard errors
 
 
-def _information_root(state):
+def _information_root(state, difference=_DIFFERENCE):
     """Lower root (r, r) of sigma^2 times the information on gamma."""
     objective, own = state.objective, state.factor.fixed_root
     if not objective.n_gamma or not objective.layout.n_theta:
         return own
     try:
-        H = hessian_by_differences(state)
+        H = hessian_by_differences(state, difference)
     except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
         return own
     if not np.isfinite(H).all():
@@ -432,25 +435,26 @@ def _information_root(state):
         return own
 
 
-def hessian_by_differences(state):
-    """Hessian (r + t, r + t) of the deviance, by differences of its exact gradient."""
+def hessian_by_differences(state, difference=_DIFFERENCE):
+    """Hessian (r + t, r + t) of the deviance, by differences of its exact gradient.
+
+    Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
+    noise: steps can be so short that differences to one side have six digits.
+    """
     at = state.parameters
     metric = np.maximum(state.metric, 1e-6 * state.metric.max())
     H = np.empty((len(at), len(at)))
-    for j, h in enumerate(_DIFFERENCE / np.sqrt(metric)):
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = at.copy()
-            moved[j] += sign * h
-            ends.append(_neighbour(state, moved).gradient)
-        H[j] = (ends[0] - ends[1]) / (2 * h)
+    for j, h in enumerate(difference / np.sqrt(metric)):
+        moved = at.copy()
+        moved[j] += h
+        H[j] = (_neighbour(state, moved).gradient - state.gradient) / h
     return (H + H.T) / 2
 
 
 def _neighbour(state, parameters):
     """The evaluation close to a state, at the mode's tangent instead of the mode.
 
-    What the tangent misses is of second order, and cancels between the two sides.
+    What the tangent misses is of second order.
     """
     objective = state.objective
     gamma, theta = objective.split(parameters)
