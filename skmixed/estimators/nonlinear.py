@@ -229,7 +229,6 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
                 problem = nonlinear_problem(design, start, self.n_agq)
             fit = fit_nlmm(
                 problem,
-                names=design.spec.column_names,
                 max_iter=self.max_iter,
                 tol=self.tol if design.exact else max(self.tol, _DIFFERENCES_TOL),
                 callback=self._print_step(problem.objective) if self.verbose else None,

@@ -171,7 +171,7 @@ def _check_comparable(fits):
     """An error unless the likelihoods are of one kind and of one data set."""
     if len({getattr(fit, "n_agq", None) for fit in fits}) > 1:  # none in a linear model
         raise ValueError(
-            "the models are of different kinds (linear and generalised, or with different n_agq): "
+            "the models are of different kinds (linear and not, or with different n_agq): "
             "their likelihoods are not approximated alike and cannot be compared"
         )
     families = {repr(getattr(fit, "family", None)): None for fit in fits}
@@ -225,6 +225,11 @@ def _test(small, large):
     df = large.fit.n_params - small.fit.n_params
     names = f"{small.formula!r} and {large.formula!r}"
     _check_offsets(small, large, names)
+    if not large.source.same_curve(small.source):
+        return {"Chisq": statistic, "Df": df}, [
+            f"{names} have different curves, and whether one contains the other cannot be told. "
+            "Compare their AIC"
+        ]
     if df == 0:
         return {"Chisq": statistic, "Df": 0}, [
             f"{names} have as many parameters, so that there is nothing to test: compare their AIC"

@@ -22,6 +22,7 @@ from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import NonlinearRows, find_mode, joint_start, mode_at
 from skmixed.models.quadrature import product_rule
 from skmixed.models.search import Search
+from skmixed.models.source import Source
 
 # Steps of the differences for standard errors, in approximate standard errors: with derivatives of
 # f that are exact, and with such as are differences themselves.
@@ -52,6 +53,7 @@ class NonlinearProblem:
     bases: tuple
     units: np.ndarray
     n_agq: int
+    source: Source
     exact: bool = True
 
 
@@ -64,7 +66,6 @@ class NLMMFit(MixedFit):
 
     Attributes
     ----------
-    column_names : tuple of str (p,)
     group_modes : tuple of (s, l)
     slices : tuple of slice
         Kept columns of every parameter.
@@ -73,31 +74,24 @@ class NLMMFit(MixedFit):
     n_steps, n_agq : int
     undecided : tuple of int
         Levels with several modes between which the search did not settle.
+    covariance : (t + 1, t + 1) or None
+        Of theta and log sigma, from the same Hessian; None at the joint mode.
     """
 
-    column_names: tuple[str, ...] = ()
     group_modes: tuple = ()
     slices: tuple = ()
     owners: tuple = ()
     n_steps: int = 0
     n_agq: int = 1
     undecided: tuple = ()
+    covariance: np.ndarray | None = None
     df_methods = ("asymptotic",)
-
-    @property
-    def names(self):
-        return self.column_names
-
-    @property
-    def terms(self):
-        return ()
+    no_other_df = "other degrees of freedom are known of models that are linear in their effects"
+    of_curves = True
 
     def refit(self, *, reml):
-        """An error: what other models are compared by is not kept of nonlinear ones."""
-        raise ValueError(
-            "nonlinear models cannot be compared here: take the difference of their deviance_, "
-            "fitted to the same rows, and of their numbers of parameters"
-        )
+        """This fit: it is by maximum likelihood."""
+        return self
 
     def _group_modes(self):
         return self.group_modes
@@ -205,7 +199,8 @@ def nonlinear_problem(design, beta, n_agq=1):
     else:
         objective, scale = NonlinearDeviance(*common), []
     start = np.concatenate([at.gamma[: objective.n_gamma], theta, scale])
-    return NonlinearProblem(objective, start, bases, units, n_agq, design.exact)
+    source = Source.of_curves(design, _joined_basis(bases, units).kept, layout, owners)
+    return NonlinearProblem(objective, start, bases, units, n_agq, source, design.exact)
 
 
 def _least_squares(design, bases, w, n_obs, gamma):
@@ -271,7 +266,7 @@ def _check_slopes(at, design):
 
 
 @np.errstate(all="ignore")  # what is not finite is looked for where it matters
-def fit_nlmm(problem, *, names=(), max_iter=100, tol=1e-8, callback=None):
+def fit_nlmm(problem, *, max_iter=100, tol=1e-8, callback=None):
     """NLMMFit at the minimum of the deviance.
 
     Raises
@@ -282,7 +277,7 @@ def fit_nlmm(problem, *, names=(), max_iter=100, tol=1e-8, callback=None):
     objective = problem.objective
     with one_thread(objective.rows.pattern.dense_rows < _WORTH_THREADS):
         optimum, undecided = _searched(problem, max_iter, tol, callback)
-        return _fit_at(problem, optimum, undecided, names)
+        return _fit_at(problem, optimum, undecided)
 
 
 def _searched(problem, max_iter, tol, callback):
@@ -364,17 +359,19 @@ def _moved_levels(one, other):
     return tuple(np.flatnonzero(far).tolist())
 
 
-def _fit_at(problem, optimum, undecided, names):
+def _fit_at(problem, optimum, undecided):
     objective, state = problem.objective, optimum.state
     theta = objective.split(optimum.theta)[1]
     mode, rows = state.mode, objective.rows
     trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
+    difference = _DIFFERENCE if problem.exact else _ROUGH_DIFFERENCE
+    root, covariance = _uncertainty(state, difference)
     return NLMMFit(
         layout=objective.layout,
         basis=_joined_basis(problem.bases, problem.units),
         optimum=replace(optimum, theta=theta, state=None, trace=trace),
         factor=state.factor.without_rows(),
-        fixed_root=_information_root(state, _DIFFERENCE if problem.exact else _ROUGH_DIFFERENCE),
+        fixed_root=root,
         gamma=mode.gamma,
         sigma=math.sqrt(state.sigma2),
         unit=1.0,
@@ -382,14 +379,14 @@ def _fit_at(problem, optimum, undecided, names):
         reml=False,
         n_obs=rows.n_obs,
         n_params=rows.n_fixed + objective.layout.n_theta + 1,
-        source=None,
-        column_names=names,
+        source=problem.source,
         group_modes=tuple(t @ x for t, x in zip(state.T, mode.u, strict=True)),
         slices=rows.slices,
         owners=rows.owners,
         n_steps=objective.near.n_steps,
         n_agq=problem.n_agq,
         undecided=undecided,
+        covariance=covariance,
     )
 
 
@@ -415,24 +412,40 @@ def _joined_basis(bases, units):
 # Standard errors
 
 
-def _information_root(state, difference=_DIFFERENCE):
-    """Lower root (r, r) of sigma^2 times the information on gamma."""
+def _uncertainty(state, difference=_DIFFERENCE):
+    """Lower root (r, r) of sigma^2 times the information on gamma; covariance of the others.
+
+    These are theta and log sigma; None where the Hessian of the deviance does not tell.
+    """
     objective, own = state.objective, state.factor.fixed_root
-    if not objective.n_gamma or not objective.layout.n_theta:
-        return own
+    n = objective.n_gamma
+    if not objective.layout.n_theta:
+        return own, np.full((1, 1), 1.0 / (2.0 * objective.rows.n_obs))
+    if not n:
+        return own, None
     try:
         H = hessian_by_differences(state, difference)
     except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
-        return own
+        return own, None
     if not np.isfinite(H).all():
-        return own
-    n = objective.n_gamma
+        return own, None
+    covariance = _with_scale(state, 2.0 * _inverse(H))[n:, n:]
     cross = H[:n, n:]
     information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
     try:
-        return np.linalg.cholesky(information)
+        return np.linalg.cholesky(information), covariance
     except np.linalg.LinAlgError:
-        return own
+        return own, None
+
+
+def _with_scale(state, covariance):
+    """The covariance with log sigma last, which follows the others where it is profiled out."""
+    slope = state.scale_slope
+    if slope is None:
+        return covariance
+    cross = covariance @ slope
+    last = 1.0 / (2.0 * state.objective.rows.n_obs) + slope @ cross
+    return np.block([[covariance, cross[:, None]], [cross, np.full((1, 1), last)]])
 
 
 def hessian_by_differences(state, difference=_DIFFERENCE):

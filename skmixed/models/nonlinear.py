@@ -306,6 +306,13 @@ class Evaluation:
         yield False, mode.gamma, mode.u
         yield False, mode.gamma, [0 * x for x in mode.u]
 
+    @property
+    def scale_slope(self):
+        """Derivatives of log sigma, which follows pwrss, by (gamma, theta)."""
+        by_gamma = -self._scores.fixed[: self.objective.n_gamma, 0]
+        by_theta = -0.5 * self._directions[0].dot(self._scores)[:, 0]
+        return np.concatenate([by_gamma, by_theta]) / self.mode.pwrss
+
     def recharted(self):
         """This point in smooth coordinates of theta (see minimize_theta), None if it has them."""
         at = slice(self.objective.n_gamma, self.objective.n_gamma + self.objective.layout.n_theta)

@@ -197,12 +197,15 @@ class QuadratureEvaluation(Evaluation):
         a, image = self._directions
         return self.factor.quadratic_forms(a, image, fixed=False) / self.sigma2
 
+    @property
+    def scale_slope(self):
+        """None: log sigma is a parameter."""
+        return None
+
     def _scale_information(self):
         """That of log sigma, and its products with gamma and theta."""
-        a = self._directions[0]
-        by_gamma = 4.0 * self._scores.fixed[:, 0]
-        by_theta = 2.0 * a.dot(self._scores)[:, 0]
-        return np.concatenate([by_gamma, by_theta, [4.0 * self.mode.pwrss]]) / self.sigma2
+        cross = np.append(-super().scale_slope, 1.0)
+        return 4.0 * self.mode.pwrss / self.sigma2 * cross
 
     def recharted(self):
         """None: the nodes would turn with the coordinates, and the rule would be another one."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from itertools import combinations_with_replacement
 from zlib import crc32
 
@@ -37,6 +38,9 @@ _VECTORS = 12
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
 _OUTSIDE = 3e-5
+# Values of a curve that are kept, the decades of the parameters at which it is looked at, and the
+# rounding that two ways to write it may have.
+_VALUES, _DECADES, _SAME = 256, 2.0, 1e-6
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,12 @@ class Source:
         For every random-effects term the products, with pairs of vectors from both sides, of the c
         matrices (n, n) whose linear combinations are its covariances; of a structure that is not
         linear, of matrices tangent to its covariances.
-    moments : RowMoments
+    moments : RowMoments or None
     structures : tuple of str
         The covariance structure of every random-effects term.
+    curve : (m,) or None
+        What tells the curve of a nonlinear model from others: values at parameters that are the
+        same for all of them, or a digest of a function of the user.
     """
 
     names: tuple[str, ...]
@@ -83,8 +90,9 @@ class Source:
     columns: np.ndarray
     center: np.ndarray
     covariances: tuple[np.ndarray, ...]
-    moments: RowMoments
+    moments: RowMoments | None
     structures: tuple[str, ...] = ()
+    curve: np.ndarray | None = None
 
     @classmethod
     def of(cls, design, basis, Q, layout, y, weights, moments):
@@ -123,6 +131,57 @@ class Source:
             ),
             moments=moments,
             structures=tuple(term.kind for term in layout.terms),
+        )
+
+    @classmethod
+    def of_curves(cls, design, kept, layout, owners):
+        """Fingerprints of a nonlinear design: of its parameters, those of a row side by side.
+
+        Parameters
+        ----------
+        design : NonlinearDesign
+        kept : (r,)
+            Columns of the designs side by side.
+        layout : CovarianceLayout, with its rows
+        owners : tuple of (s,)
+            For every group the parameter of each of its columns.
+        """
+        n, P = len(design.rows), len(design.designs)
+        rows, vectors, sums = _lens(n * P)
+        at, parameter = np.divmod(rows, P)
+        designs = [
+            np.where(parameter[:, None] == k, X[at], 0.0) for k, X in enumerate(design.designs)
+        ]
+        covariances = []
+        for t, term in enumerate(layout.terms):
+            group, own = layout.groups[term.group], owners[term.group][term.columns]
+            z = np.where(parameter[:, None] == own, group.z[at, term.columns], 0.0)
+            covariances.append(_covariances(group.codes[at], z, vectors, _matrices(layout, t)))
+        return cls(
+            names=design.spec.column_names,
+            terms=(),
+            random=tuple((term.group, term.names) for term in design.random),
+            rows=(design.n_input, checksum(design.rows)),
+            response=checksum(design.y),
+            weights=_unless_one(design.weights),
+            frequencies=_unless_one(design.frequencies),
+            offset=np.zeros(sums.shape[0]),
+            kept=kept,
+            intercept=None,
+            columns=sums @ np.hstack(designs)[:, kept],
+            center=np.zeros(len(kept)),
+            covariances=tuple(covariances),
+            moments=None,
+            structures=tuple(term.kind for term in layout.terms),
+            curve=_curve_values(design, P),
+        )
+
+    def same_curve(self, other) -> bool:
+        """Whether two models have the same curve, or none."""
+        if self.curve is None or other.curve is None:
+            return self.curve is other.curve
+        return self.curve.shape == other.curve.shape and np.allclose(
+            self.curve, other.curve, rtol=_SAME, atol=0.0, equal_nan=True
         )
 
     def lacks_fixed(self, other) -> list[str]:
@@ -301,6 +360,30 @@ def _covariances(codes, z, vectors, matrices=None):
         product = sums[i].T @ sums[k]
         found.append((product + product.T)[_PAIRS])
     return np.column_stack(found)
+
+
+@np.errstate(all="ignore")
+def _curve_values(design, P):
+    """Values of a curve with parameters of all sizes and signs, other ones in every row.
+
+    What a function of the user does there nobody knows: that one is told by its name and code.
+    """
+    mean = design.spec.mean
+    if mean.is_own:
+        digest = sha256(repr([mean.text, *map(_code, mean.functions.items())]).encode()).digest()
+        return np.frombuffer(digest, dtype=np.uint8).astype(float)
+    n = len(design.rows)
+    draws = _vectors(np.arange(n * (P + 1), dtype=np.uint64))[:, :2].reshape(n, P + 1, 2)
+    phi = 10.0 ** (_DECADES * draws[:, :P, 0]) * np.where(draws[:, :P, 1] < -0.9, -1.0, 1.0)
+    values = np.asarray(design.value(phi.T), dtype=float)
+    return np.where(np.isfinite(values), values, np.nan)[:_VALUES]
+
+
+def _code(item):
+    name, function = item
+    code = getattr(function, "__code__", None)
+    own = getattr(function, "__qualname__", type(function).__qualname__)
+    return name, own, None if code is None else (code.co_code, code.co_names)
 
 
 def _orthonormal(A):
