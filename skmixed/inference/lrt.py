@@ -224,12 +224,12 @@ def _test(small, large):
     statistic = small.fit.deviance - large.fit.deviance
     df = large.fit.n_params - small.fit.n_params
     names = f"{small.formula!r} and {large.formula!r}"
-    _check_offsets(small, large, names)
     if not large.source.same_curve(small.source):
         return {"Chisq": statistic, "Df": df}, [
             f"{names} have different curves, and whether one contains the other cannot be told. "
             "Compare their AIC"
         ]
+    _check_offsets(small, large, names)
     if df == 0:
         return {"Chisq": statistic, "Df": 0}, [
             f"{names} have as many parameters, so that there is nothing to test: compare their AIC"

@@ -4,14 +4,14 @@ With u the mode of one level, H = V'WV + I = L L' there (Gauss-Newton), and the 
 u_k = u + sigma L^-T x_k of a rule (x_k, w_k) for the standard normal, twice the negative log
 integral of a level with n rows is
 
-    n log(2 pi sigma^2) - sum log w + log |H| - 2 log sum_k w_k exp(x_k'x_k / 2 - S(u_k) / (2 sigma^2)),
-    S(u) = sum w (y - f)^2 + u'u.
+    n log(2 pi sigma^2) - sum log w + log |H| - 2 log sum_k w_k exp(h(u_k) + x_k'x_k / 2),
+    h(u) = -S(u) / (2 sigma^2),    S(u) = sum w (y - f)^2 + u'u.
 
 sigma has no closed form any more: its logarithm is one more parameter. Mode and H do not depend on
 it. The gradient is that of the rule itself, nodes moving with the mode and with H: with posterior
-weights pi_k, g_k = -grad S(u_k) / 2, S = L^-1 dH L^-T,
+weights pi_k, g_k = -grad S(u_k) / 2, D = L^-1 dH L^-T,
 
-    d = -2 sum_k pi_k dh(u_k) - 2 q'du / sigma^2 + <I + M, S>,    h = -S(u_k) / (2 sigma^2),
+    d = -2 sum_k pi_k dh(u_k) - 2 q'du / sigma^2 + <I + M, D>,
     q = sum_k pi_k g_k,   M = sum_k pi_k x_k (L^-1 g_k)' / sigma, lower triangle mirrored
 
 and dH by the parameters of f is twice that of half of it, see :class:`Evaluation`.
@@ -50,7 +50,10 @@ class NonlinearQuadratureDeviance(NonlinearDeviance):
 
 @dataclass(frozen=True)
 class _Averages:
-    """Means over the nodes: rows' scores (P, n), c u' (s, s), q (s, l), M (s, s, l), by log sigma."""
+    """Means over the nodes: scores of the rows (P, n), c u' (s, s), q (s, l), M (s, s, l).
+
+    ``by_scale`` is half the slope that log sigma has through h.
+    """
 
     scores: np.ndarray
     by_factor: np.ndarray
@@ -157,7 +160,7 @@ class QuadratureEvaluation(Evaluation):
     def leverages(self):
         T = self.T[0]
         blocks = np.einsum("ia,abl,jb->ijl", T, self._spread, T)
-        rows, group, owner = self.objective.rows, self._group, self.objective.rows.owners[0]
+        group, owner = self._group, self.objective.rows.owners[0]
         tilted = self.mode.J[owner] * group.z.T
         moved = np.einsum("ijn,jn->in", blocks[..., group.codes], tilted)
         g = np.zeros(self.mode.J.shape)

@@ -26,8 +26,8 @@ class Questions:
     (their FixedTerms) and what is abstract below. ``df_methods`` names the kinds of degrees of
     freedom that tests of it can have, the default first; without random effects those of
     Satterthwaite and of Kenward and Roger are the residual ones. ``no_other_df`` says why there
-    are no others; ``reml`` whether sigma allows for the estimated coefficients; ``of_curves`` whether the mean is a
-    curve, which no K beta is.
+    are no others; ``reml`` whether sigma allows for the estimated coefficients; ``of_curves``
+    whether the mean is a curve, which no K beta is.
     """
 
     basis: ColumnBasis

@@ -118,7 +118,7 @@ def test_a_linear_curve_needs_no_nodes():
 def test_the_quadrature_needs_one_factor_and_few_effects():
     theoph = load_theoph().frame.assign(half=lambda d: np.arange(len(d)) % 2)
     model = MixedNonlinearRegressor(f"{FOL} ~ (lKa | Subject) + (lKe | half)", n_agq=3)
-    with pytest.raises(ValueError, match="one grouping factor and the model has 2.*n_agq=1"):
+    with pytest.raises(ValueError, match=r"one grouping factor and the model has 2.*n_agq=1"):
         model.fit(theoph)
     model = MixedNonlinearRegressor(f"{FOL} ~ (lKe + lKa + lCl | Subject)", n_agq=40)
     with pytest.raises(ValueError, match=r"40\^3 nodes.*use n_agq <= 27"):
