@@ -188,8 +188,8 @@ class MeanFunction:
 
     def __call__(self, columns: Mapping[str, np.ndarray], phi: Any) -> Any:
         """f of columns by name and of one value or array for each of the parameters."""
-        values = {**columns, **dict(zip(self.parameters, phi, strict=True))}
-        return _computed(self.tree, values, self._callables)
+        own = dict(zip(self.parameters, map(_read_only, phi), strict=True))
+        return _computed(self.tree, {**columns, **own}, self._callables)
 
     def covariates_of(self, columns: Mapping[str, np.ndarray], n: int) -> list[np.ndarray]:
         """The covariates (n,) of the registry's curve."""
@@ -228,6 +228,11 @@ def read_mean(
         For what a mean function may not hold, and where it is not known what the parameters are.
     """
     functions = dict(functions or {})
+    for name, function in functions.items():
+        if not isinstance(name, str) or not callable(function):
+            raise ValueError(
+                f"functions must be a dict of names to functions, got {name!r}: {function!r}"
+            )
     expression = read_expression(text.replace("^", "**"))
     tree = expression.tree
     _check(tree, {*FUNCTIONS, *CURVES, *functions})
@@ -313,6 +318,14 @@ def _children(node: ast.expr, known: set[str]) -> list[ast.expr]:
         f"{short(ast.unparse(node))!r} is more than a curve holds, which is numbers, columns, "
         "parameters, arithmetic and functions of these: define it by functions={'name': function}"
     )
+
+
+def _read_only(values: Any) -> Any:
+    """An array that a function of the user cannot write to; anything else as it is."""
+    if isinstance(values, np.ndarray):
+        values = values.view()
+        values.flags.writeable = False
+    return values
 
 
 def _computed(node: ast.expr, values: Mapping[str, Any], functions: Mapping[str, Any]) -> Any:

@@ -352,11 +352,12 @@ class MixedNonlinearRegressor(
         size = np.linalg.norm(root, axis=1)
         if self.formula is None or not (size > 0).all():
             return
-        if np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2 < _UNDETERMINED:
+        smallest = np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2
+        if fit.is_open or smallest < _UNDETERMINED:
             warn(
                 f"{type(self).__name__}: the fixed effects are not determined where the search "
-                "ended, some of them may go to infinity together: other starting values may lead "
-                "to a better curve, see start=",
+                "ended: the curve has more parameters than the data tell apart, or some of them "
+                "go to infinity together. Take a parameter out, or give other values with start=",
                 ConvergenceWarning,
             )
 

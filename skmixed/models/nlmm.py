@@ -29,6 +29,8 @@ from skmixed.models.source import Source
 _DIFFERENCE, _ROUGH_DIFFERENCE = 1e-6, 1e-4
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
+# Share of the linearised model's information on the fixed effects below which they are open.
+_OPEN = 1e-4
 # Fall of the penalised sum of squares, in units of sigma^2, that makes another mode.
 _OTHER_MODE = 1e-6
 # Searches that another mode at their end may begin anew.
@@ -76,6 +78,8 @@ class NLMMFit(MixedFit):
         Levels with several modes between which the search did not settle.
     covariance : (t + 1, t + 1) or None
         Of theta and log sigma, from the same Hessian; None at the joint mode.
+    is_open : bool
+        Whether the Hessian has no information on some function of the fixed effects.
     """
 
     group_modes: tuple = ()
@@ -85,6 +89,7 @@ class NLMMFit(MixedFit):
     n_agq: int = 1
     undecided: tuple = ()
     covariance: np.ndarray | None = None
+    is_open: bool = False
     df_methods = ("asymptotic",)
     no_other_df = "other degrees of freedom are known of models that are linear in their effects"
     of_curves = True
@@ -365,7 +370,7 @@ def _fit_at(problem, optimum, undecided):
     mode, rows = state.mode, objective.rows
     trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
     difference = _DIFFERENCE if problem.exact else _ROUGH_DIFFERENCE
-    root, covariance = _uncertainty(state, difference)
+    root, covariance, is_open = _uncertainty(state, difference)
     return NLMMFit(
         layout=objective.layout,
         basis=_joined_basis(problem.bases, problem.units),
@@ -387,6 +392,7 @@ def _fit_at(problem, optimum, undecided):
         n_agq=problem.n_agq,
         undecided=undecided,
         covariance=covariance,
+        is_open=is_open,
     )
 
 
@@ -415,27 +421,28 @@ def _joined_basis(bases, units):
 def _uncertainty(state, difference=_DIFFERENCE):
     """Lower root (r, r) of sigma^2 times the information on gamma; covariance of the others.
 
-    These are theta and log sigma; None where the Hessian of the deviance does not tell.
+    These are theta and log sigma; None where the Hessian of the deviance does not tell. Last
+    whether that leaves the fixed effects open.
     """
     objective, own = state.objective, state.factor.fixed_root
     n = objective.n_gamma
     if not objective.layout.n_theta:
-        return own, np.full((1, 1), 1.0 / (2.0 * objective.rows.n_obs))
+        return own, np.full((1, 1), 1.0 / (2.0 * objective.rows.n_obs)), False
     if not n:
-        return own, None
+        return own, None, False
     try:
         H = hessian_by_differences(state, difference)
     except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
-        return own, None
+        return own, None, False
     if not np.isfinite(H).all():
-        return own, None
+        return own, None, False
     covariance = _with_scale(state, 2.0 * _inverse(H))[n:, n:]
     cross = H[:n, n:]
     information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
-    try:
-        return np.linalg.cholesky(information), covariance
-    except np.linalg.LinAlgError:
-        return own, None
+    half = np.linalg.solve(own, np.linalg.solve(own, information).T)
+    if np.linalg.eigvalsh((half + half.T) / 2)[0] < _OPEN:
+        return own, None, True
+    return np.linalg.cholesky(information), covariance, False
 
 
 def _with_scale(state, covariance):

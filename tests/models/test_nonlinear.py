@@ -106,7 +106,8 @@ def test_information_is_that_of_the_gradient():
     assert np.linalg.eigvalsh(H)[0] > 0
     n = problem.objective.n_gamma
     schur = np.linalg.inv(np.linalg.inv(H)[:n, :n])
-    root, covariance = _uncertainty(state)
+    root, covariance, is_open = _uncertainty(state)
+    assert not is_open
     np.testing.assert_allclose(root @ root.T, state.mode.sigma2 / 2 * schur, rtol=1e-8)
     assert fit.optimum.converged
     own = np.linalg.inv(H)[n:, n:] * 2.0
