@@ -13,6 +13,10 @@ from itertools import product
 
 import numpy as np
 
+# Share of the least sum of squares by which points of a grid must differ to be told apart: units
+# of the data do not decide between them.
+_TIE = 1e-9
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -80,7 +84,7 @@ def initial_values(curve, covariates, y, weights=None, given=None):
         if values is None:
             continue
         rest = float(np.sum((root * (y - curve.function(*covariates, *values))) ** 2))
-        if rest < best:
+        if rest < best * (1 - _TIE):
             best, found = rest, values
     if found is None:
         raise ValueError(
@@ -207,8 +211,10 @@ def first_order(dose, t, lKe, lKa, lCl):
     return dose * np.exp(lKe + lKa - lCl) * t * np.exp(-ke * t) * share
 
 
-def _exp_columns(dose, t, lKe, lKa):
-    return (first_order(dose, t, lKe, lKa, 0.0),)
+def _absorbed_first(dose, t, lKe, lKa):
+    """The curve is the same with the rates exchanged: elimination is the slower one."""
+    column = first_order(dose, t, lKe, lKa, 0.0)
+    return (column if lKe <= lKa else np.full_like(column, np.nan),)
 
 
 def _positive_log(coefficients):
@@ -313,7 +319,7 @@ _ALL = (
         ("dose", "t"),
         ("lKe", "lKa", "lCl"),
         {"lKe": _log_rates, "lKa": _log_rates},
-        _exp_columns,
+        _absorbed_first,
         ("lCl",),
         _positive_log,
     ),

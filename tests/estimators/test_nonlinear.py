@@ -12,7 +12,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixed import MixedLinearRegressor, MixedNonlinearRegressor
 from skmixed.datasets import load_orange, load_sleepstudy, load_theoph
-from skmixed.inference import likelihood_ratio_test
 
 CALL = "circumference ~ logistic(age, Asym, xmid, scal) ~ (Asym | Tree)"
 FORMULA = "circumference ~ Asym / (1 + exp((xmid - age) / scal)) ~ (Asym | Tree)"
@@ -213,11 +212,6 @@ def test_a_response_without_noise_is_an_error(orange):
     mean = 190 / (1 + np.exp((700 - orange["age"]) / 350)) * (1 + 0.1 * orange["Tree"].astype(int))
     with pytest.raises(ValueError, match="explains the response exactly"):
         MixedNonlinearRegressor(CALL).fit(orange.assign(circumference=mean))
-
-
-def test_nonlinear_models_are_not_compared(model):
-    with pytest.raises(ValueError, match="take the difference of their deviance_"):
-        likelihood_ratio_test(model, model)
 
 
 @pytest.mark.parametrize(
