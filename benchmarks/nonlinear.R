@@ -10,7 +10,8 @@ formula <- as.formula(args[3])
 start <- eval(parse(text = args[6]))
 repeats <- as.integer(args[7])
 fit_once <- function() {
-  if (args[1] == "lme4") return(nlmer(formula, data, start = start))
+  # nlmer looks at the formula as it is written in the call
+  if (args[1] == "lme4") return(do.call(nlmer, list(formula, quote(data), start = start)))
   fixed <- eval(parse(text = args[4]))
   random <- eval(parse(text = args[5]))
   nlme(formula, data, fixed = fixed, random = random, start = start)
