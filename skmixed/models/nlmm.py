@@ -46,14 +46,12 @@ _WORTH_THREADS = 2000
 class NonlinearProblem:
     """The objective, where its search starts, and how it was built from the design.
 
-    ``units`` (r,) are the factors that the columns of the bases were taken times, ``exact`` tells
-    whether derivatives of f are.
+    ``basis`` is that of the designs side by side, ``exact`` tells whether derivatives of f are.
     """
 
     objective: NonlinearDeviance
     start: np.ndarray
-    bases: tuple
-    units: np.ndarray
+    basis: ColumnBasis
     n_agq: int
     source: Source
     exact: bool = True
@@ -204,8 +202,9 @@ def nonlinear_problem(design, beta, n_agq=1):
     else:
         objective, scale = NonlinearDeviance(*common), []
     start = np.concatenate([at.gamma[: objective.n_gamma], theta, scale])
-    source = Source.of_curves(design, _joined_basis(bases, units).kept, layout, owners)
-    return NonlinearProblem(objective, start, bases, units, n_agq, source, design.exact)
+    basis = _joined_basis(bases, units)
+    source = Source.of_curves(design, basis.kept, layout, owners)
+    return NonlinearProblem(objective, start, basis, n_agq, source, design.exact)
 
 
 def _least_squares(design, bases, w, n_obs, gamma):
@@ -373,7 +372,7 @@ def _fit_at(problem, optimum, undecided):
     root, covariance, is_open = _uncertainty(state, difference)
     return NLMMFit(
         layout=objective.layout,
-        basis=_joined_basis(problem.bases, problem.units),
+        basis=problem.basis,
         optimum=replace(optimum, theta=theta, state=None, trace=trace),
         factor=state.factor.without_rows(),
         fixed_root=root,
