@@ -31,6 +31,15 @@ class TellsOfFits:
             delattr(self, name)
         self._validate_params()
 
+    def _print_step(self, objective):
+        """A callback that prints the deviance and theta, which is not the only parameter."""
+
+        def show(iteration, value, parameters):
+            theta = objective.layout.user_theta(objective.split(parameters)[1])
+            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
+
+        return show
+
     def _tell_rank(self, basis, names):
         aliased = np.flatnonzero(basis.aliased)
         if not len(aliased):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._observed import ObservesRows
+from skmixed.estimators._prediction import check_n_samples
 
 _RESIDUALS = ("response", "pearson", "scaled", "marginal")
 
@@ -39,13 +37,18 @@ class PredictsCurves(ObservesRows):
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        mean, std = self._predict_eta(X, groups, random_effects, return_std)
+        return (mean, std) if return_std else mean
+
+    def _predict_eta(self, X, groups, random_effects, return_std):
+        """(f, standard error or None) over all rows."""
         rows = self._new_rows(X, groups, random_effects)
         phi = self._parameters(rows).T
         known = np.isfinite(phi).all(axis=0)
         with np.errstate(all="ignore"):
             mean = np.where(known, rows.design.value(phi), np.nan)
             if not return_std:
-                return rows.over_input(mean)
+                return rows.over_input(mean), None
             _, J, _ = rows.design.function(phi)
         std = self.result_.mean_std(rows.design.X, rows.terms or None, J)
         return rows.over_input(mean), rows.over_input(np.where(known, std, np.nan))
@@ -100,14 +103,7 @@ class PredictsCurves(ObservesRows):
         ndarray of shape (n, 2)
         """
         check_is_fitted(self)
-        if kind not in ("mean", "observation"):
-            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
-        mean, std = self.predict(X, groups=groups, random_effects=random_effects, return_std=True)
-        half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
-        return np.column_stack([mean - half, mean + half])
+        return self._interval(X, level, kind, groups, random_effects)
 
     def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
         """Responses drawn from the fitted model for the rows of X.
@@ -128,8 +124,7 @@ class PredictsCurves(ObservesRows):
         ndarray of shape (n, n_samples)
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        check_n_samples(n_samples)
         rng = check_random_state(random_state)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         fixed = self.result_.parameters(rows.design.X)

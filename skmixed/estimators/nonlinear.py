@@ -294,13 +294,6 @@ class MixedNonlinearRegressor(
                 "fit(X, y), or name the response in the formula, as in 'y ~ curve ~ (a | g)'"
             )
 
-    def _print_step(self, objective):
-        def show(iteration, value, parameters):
-            theta = objective.layout.user_theta(objective.split(parameters)[1])
-            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
-
-        return show
-
     def _publish(self, design, fit, start):
         names = design.spec.column_names
         plain = self.formula is None
