@@ -303,7 +303,7 @@ class MixedNonlinearRegressor(
         labels = Labels(
             columns=names,
             intercept=0 if plain else None,
-            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            terms=tuple(map(_term_labels, design.random)),
             levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(),
         )
@@ -371,3 +371,8 @@ class MixedNonlinearRegressor(
             n, f"adaptive Gauss-Hermite quadrature, n_agq={n}"
         )
         return nonlinear_summary(self, f" ({how})" if self.labels_.terms else "")
+
+
+def _term_labels(term):
+    text = f"{term.structure}({' + '.join(term.names)} | {term.group})"
+    return TermLabels(term.group, term.names, term.correlated, term.structure, text)
