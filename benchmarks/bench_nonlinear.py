@@ -186,6 +186,7 @@ CASES = [
         {"Asym": 20, "xmid": 55, "scal": 8.5},
         _bundled("soybean"),
         "412 rows, 48 levels",
+        repeats=1,
     ),
     Case(
         "co2",

@@ -38,7 +38,7 @@ _VECTORS = 12
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
 _OUTSIDE = 3e-5
-# Values of a curve that are kept, and the decades of the parameters at which it is looked at: of
+# Values of a curve that are looked at, and the decades of the parameters at which it is looked at: of
 # curves that saturate only some of them tell much.
 _VALUES, _DECADES = 256, (0.2, 0.5, 1.0, 2.0)
 # Two ways to write a curve agree to this, at this share of the values, of which so many are needed.
@@ -379,12 +379,13 @@ def _curve_values(design, P):
     if mean.is_own:
         digest = sha256(repr([mean.text, *map(_code, mean.functions.items())]).encode()).digest()
         return np.frombuffer(digest, dtype=np.uint8).astype(float)
-    n = len(design.rows)
-    draws = _vectors(np.arange(n * (P + 1), dtype=np.uint64))[:, :2].reshape(n, P + 1, 2)
-    decades = np.resize(_DECADES, n)[:, None]
-    phi = 10.0 ** (decades * draws[:, :P, 0]) * np.where(draws[:, :P, 1] < -0.9, -1.0, 1.0)
-    values = np.asarray(design.value(phi.T), dtype=float)
-    return np.where(np.isfinite(values), values, np.nan)[:_VALUES]
+    rows = np.linspace(0, len(design.rows) - 1, _VALUES).astype(np.intp)
+    draws = _vectors(np.arange(_VALUES * P, dtype=np.uint64))[:, :2].reshape(_VALUES, P, 2)
+    decades = np.resize(_DECADES, _VALUES)[:, None]
+    phi = 10.0 ** (decades * draws[..., 0]) * np.where(draws[..., 1] < -0.9, -1.0, 1.0)
+    values = mean({name: x[rows] for name, x in design.columns.items()}, phi.T)
+    values = np.broadcast_to(np.asarray(values, dtype=float), _VALUES)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _code(item):
