@@ -1,8 +1,8 @@
 """Nonlinear mixed models: python -m benchmarks.bench_nonlinear [--cases ...] [--packages ...].
 
-By Laplace's approximation with the Gauss-Newton Hessian, which nlmer and nlme take too. skmixed finds
-its starting values, and the time of that counts; nlmer and nlme are given those of their manuals.
-Times are of the processor, in skmixed and inside R alike.
+By Laplace's approximation with the Gauss-Newton Hessian, which nlmer and nlme take too. skmixed
+finds its starting values, and the time of that counts; nlmer and nlme are given those of their
+manuals. Times are of the processor, in skmixed and inside R alike.
 """
 
 import subprocess

@@ -50,6 +50,8 @@ def likelihood_ratio_test(*models):
     - every column of X of the smaller model has to be a combination of those of the larger one,
       every covariance of its random effects one that the larger model can have, however the
       formulas are written. Where not, the models are not nested: a warning, and p-values of NaN;
+    - nonlinear models have to have the same curve, however it is written, and of different ones it
+      is not known whether they are nested: a warning, and p-values of NaN;
     - offsets may differ by a combination of columns of the larger model, which is the hypothesis
       that its coefficient has a known value.
 

@@ -38,8 +38,8 @@ _VECTORS = 12
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
 _OUTSIDE = 3e-5
-# Values of a curve that are looked at, and the decades of the parameters at which it is looked at: of
-# curves that saturate only some of them tell much.
+# Values of a curve that are looked at, and the decades of the parameters there: of curves that
+# saturate only some of them tell much.
 _VALUES, _DECADES = 256, (0.2, 0.5, 1.0, 2.0)
 # Two ways to write a curve agree to this, at this share of the values, of which so many are needed.
 _SAME, _AGREE, _TELLING = 1e-6, 0.9, 6
