@@ -80,10 +80,10 @@ def initial_values(curve, covariates, y, weights=None, given=None):
     grids = [[given[k]] if k in given else grid(x) for k, grid in curve.grids.items()]
     best, found = np.inf, None
     for point in product(*grids):
-        values = _projected(curve, covariates, y, root, point, given)
+        values, f = _projected(curve, covariates, y, root, point, given)
         if values is None:
             continue
-        rest = float(np.sum((root * (y - curve.function(*covariates, *values))) ** 2))
+        rest = float(np.sum((root * (y - f)) ** 2))
         if rest < best * (1 - _TIE):
             best, found = rest, values
     if found is None:
@@ -95,17 +95,18 @@ def initial_values(curve, covariates, y, weights=None, given=None):
 
 @np.errstate(all="ignore")
 def _projected(curve, covariates, y, root, point, given):
-    """All parameters at a point of the grid, the linear ones by least squares; or None."""
+    """All parameters at a point of the grid, the linear ones by least squares, and f; or None."""
     columns = np.column_stack(np.broadcast_arrays(*curve.basis(*covariates, *point)))
     if not np.isfinite(columns).all():
-        return None
+        return None, None
     coefficients = np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
     linear = curve.from_coefficients(coefficients)
     if linear is None or not np.isfinite(linear).all():
-        return None
+        return None, None
     values = dict(zip((*curve.grids, *curve.linear), (*point, *linear), strict=True)) | given
     ordered = [float(values[name]) for name in curve.parameters]
-    return ordered if np.isfinite(curve.function(*covariates, *ordered)).all() else None
+    f = curve.function(*covariates, *ordered)
+    return (ordered, f) if np.isfinite(f).all() else (None, None)
 
 
 # Grids
