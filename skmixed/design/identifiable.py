@@ -10,7 +10,7 @@ from skmixed.design.spec import Design
 
 # Structures with one variance and correlations that decay: even with one row per effect these tell
 # it from the residual variance.
-_TOLD_BY_CORRELATION = ("ar1", "known", *SPATIAL)
+_TOLD_BY_CORRELATION = ("ar1", *SPATIAL)
 
 
 def check_identifiable(design: Design, *, residual: bool = True) -> None:
@@ -56,6 +56,8 @@ def _check_varies(y: np.ndarray, offset: np.ndarray | None) -> None:
 
 def _check_term_size(term: RandomTerm, design: Design) -> None:
     n_obs = design.n_obs
+    if term.relationship is not None:
+        return
     if term.n_effects < n_obs or term.structure.startswith(_TOLD_BY_CORRELATION):
         return
     if term.n_levels >= n_obs:

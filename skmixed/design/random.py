@@ -32,8 +32,7 @@ class RandomTerm:
     places : ndarray, (s,) or (s, d), or None
         Times or positions of the effects, for structures that have them.
     relationship : Relationship or None
-        Where the levels of the user are related: the one level of the term has independent
-        effects, and those of the user's levels are L times them.
+        K of the levels, where they are related.
     """
 
     group: str

@@ -249,7 +249,7 @@ class DesignSpec:
         """One random-effects term of rows with these codes and covariates."""
         relationship = self.relationships.get(spec.group)
         if relationship is not None:
-            return _known_term(spec, part, relationship, codes, z, own)
+            _check_related(spec, codes, own)
         return RandomTerm(
             group_label(spec.group, self.groups),
             part.names,
@@ -257,6 +257,7 @@ class DesignSpec:
             correlated=spec.correlated,
             structure=spec.structure,
             places=places,
+            relationship=relationship,
             **_codes_and_covariates(spec, codes, z, own),
         )
 
@@ -295,35 +296,14 @@ class DesignSpec:
         )
 
 
-def _known_term(
-    spec: RandomSpec,
-    part: Part | PositionsPart,
-    relationship: Relationship,
-    codes: np.ndarray,
-    z: np.ndarray,
-    own: bool,
-) -> RandomTerm:
-    """The term of levels with known relationships: independent effects of one level."""
-    if z.shape[1] > 1 or spec.structure != "us":
-        raise ValueError(
-            f"a term with relationship has one effect per level, which {spec} has not: write "
-            f"({spec.expr.removeprefix('1 + ')} || {spec.group}) for several without correlation"
-        )
+def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
+    """Raise an error where new effects are asked for of levels that K does not have."""
     unknown = codes < 0
     if own and unknown.any():
         raise ValueError(
             f"{unknown.sum()} rows have levels that the relationship matrix of {spec.group!r} does "
             "not have: their effects cannot be drawn or found beside those of their relatives"
         )
-    return RandomTerm(
-        spec.group,
-        tuple(f"{part.names[0]} {j}" for j in range(relationship.L.shape[1])),
-        np.where(unknown, -1, 0),
-        pd.Index(["all"]),
-        relationship.covariates(codes, z[:, 0]),
-        structure="known",
-        relationship=relationship,
-    )
 
 
 def _codes_and_covariates(

@@ -186,7 +186,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             columns=design.names,
             intercept=design.intercept,
             terms=_term_labels(design),
-            levels={t.group: _levels_of(t) for t in design.random},
+            levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(design),
         )
         self._tell_convergence(fit, labels)
@@ -198,10 +198,6 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             return self.formula
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}"
-
-
-def _levels_of(term):
-    return term.levels if term.relationship is None else term.relationship.levels
 
 
 def _term_labels(design):

@@ -155,8 +155,9 @@ class MixedFit(Questions):
         """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        groups = self._group_modes()
-        return tuple(self.unit * groups[t.group][t.columns].T for t in self.layout.terms)
+        pairs = zip(self.layout.groups, self._group_modes(), strict=True)
+        modes = [group.at_levels(b) for group, b in pairs]
+        return tuple(self.unit * modes[t.group][t.columns].T for t in self.layout.terms)
 
     def _group_modes(self):
         """Conditional modes (s, l) of every group."""
@@ -234,13 +235,14 @@ class MixedFit(Questions):
                 "before pickling, or fit the model again in this process"
             )
         groups, half = self.layout.groups, self._inverse_root
-        added = [np.zeros((g.n_columns, g.n_columns, g.n_levels)) for g in groups]
+        added = [np.zeros((g.n_columns, g.n_columns, g.plain.n_levels)) for g in groups]
         width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))
         for lo in range(0, self.rank, width):
             fixed = half[:, lo : lo + width]
             none = [np.zeros((g.n_columns, fixed.shape[1], g.n_levels)) for g in groups]
             moved, _ = factor.solve(factor.system.times(Effects(none, fixed)), fixed=False)
-            for total, x in zip(added, moved.random, strict=True):
+            for total, group, x in zip(added, groups, moved.random, strict=True):
+                x = group.at_levels(x)
                 total += np.einsum("ikl,jkl->ijl", x, x)
         pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
         return tuple(
@@ -312,7 +314,7 @@ class MixedFit(Questions):
             z.setdefault(at.group, []).append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
-            variance[unseen] += np.einsum("ns,ns->n", spread, spread)
+            variance[unseen] += at.mean_variance * np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(Q), -1)
         groups = range(len(self.layout.groups))
         return variance + factor.row_norms(
@@ -325,9 +327,11 @@ class MixedFit(Questions):
     def random_variance(self, random):
         """Variance z'Cov(b)z (n,) of the rows of terms; a term that is None is left out."""
         total = 0.0
-        for term, covariance in zip(random, self.covariances, strict=True):
+        terms = zip(random, self.layout.terms, self.covariances, strict=True)
+        for term, at, covariance in terms:
             if term is not None:
-                total = total + np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+                own = np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+                total = total + own * at.variances_of(term.codes)
         return total
 
     def __getstate__(self):

@@ -8,7 +8,7 @@ import numpy as np
 
 from skmixed.families import Family
 from skmixed.linalg.rank import independent_columns
-from skmixed.linalg.system import Pattern
+from skmixed.linalg.system import Pattern, RelatedGroup
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Start
@@ -104,6 +104,11 @@ def _rule(n_agq, layout):
         raise ValueError(
             f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
             "Laplace approximation, n_agq=1"
+        )
+    if isinstance(groups[0], RelatedGroup):
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs levels that are independent, and relationship "
+            "relates them: use the Laplace approximation, n_agq=1"
         )
     if len(groups) > 1:
         raise ValueError(

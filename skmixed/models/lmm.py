@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
@@ -133,7 +133,7 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
-        layout = CovarianceLayout.build(design.random, weights)
+        layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
         pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
@@ -162,8 +162,7 @@ class ProfiledDeviance:
         weighted = residual if weights is None else residual * weights
         sums = [[] for _ in self.layout.groups]
         for term, at in zip(design.random, self.layout.terms, strict=True):
-            rows = Group(term.codes, at.covariates(term.z), term.n_levels)
-            sums[at.group].append(rows.sums(weighted))
+            sums[at.group].append(at.rows(term).sums(weighted))
         cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
         return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
 
@@ -427,7 +426,7 @@ def _moment_start(objective):
     )
     for term, outside, b, own in terms:
         b = b - np.where(outside, 0.0, b.mean(axis=0))
-        moments = b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)
+        moments = (b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)) / term.mean_variance
         try:
             half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
         except np.linalg.LinAlgError:  # a covariate without any size

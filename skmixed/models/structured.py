@@ -289,8 +289,8 @@ def make_structure(kind, size, places=None):
     Parameters
     ----------
     kind : str
-        "diag", "homdiag", "known" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep", "expo",
-        "gau", "mat0.5", "mat1.5" or "mat2.5".
+        "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "expo", "gau", "mat0.5",
+        "mat1.5" or "mat2.5".
     size : int
         Effects s.
     places : (s,) or (s, d) array, optional
@@ -301,7 +301,6 @@ def make_structure(kind, size, places=None):
     correlations = {
         "diag": Independent,
         "homdiag": Independent,
-        "known": Independent,
         "cs": Exchangeable,
         "toep": Toeplitz,
     }
