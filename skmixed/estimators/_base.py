@@ -20,6 +20,7 @@ from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
+from skmixed.models.limits import limit_of
 
 
 class TellsOfFits:
@@ -72,6 +73,10 @@ class TellsOfFits:
                 "predictions are valid; consider a simpler model",
                 SingularFitWarning,
             )
+        for t, term in enumerate(labels.terms):
+            found = None if fit.singular_terms[t] else limit_of(fit, t)
+            if found is not None:
+                warn(f"{who}: {found.format(term=term.text, group=term.group)}", SingularFitWarning)
 
 
 class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):

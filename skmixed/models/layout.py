@@ -255,6 +255,16 @@ class CovarianceLayout:
             own, _ = own.part(term.columns)
         return at, own.natural(theta[at])
 
+    def correlations(self, theta, t):
+        """Correlations (s (s - 1) / 2,) between the effects of term t, none without variances."""
+        term = self.terms[t]
+        T = self.structures[term.group].factor(theta[self.places[term.group]])[term.columns]
+        size = np.sqrt(np.einsum("sk,sk->s", T, T))
+        if not size.all():
+            return np.zeros(0)
+        R = T @ T.T / np.multiply.outer(size, size)
+        return R[np.triu_indices(len(R), 1)]
+
     def natural_values(self, theta, t):
         """{name: value} of a structured term, standard deviations in the user's units."""
         return {
