@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,6 +183,7 @@ class DesignSpec:
             random=[part.matrix(make) for part in self.random] if random else [],
             offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
+            positions=[_positions(part, make) for part in self.random] if random else [],
         )
         undefined = blocks.undefined(self, missing)
         if undefined is not None:
@@ -245,6 +246,7 @@ class DesignSpec:
         z: np.ndarray,
         places: np.ndarray | None,
         own: bool,
+        positions: np.ndarray | None,
     ) -> RandomTerm:
         """One random-effects term of rows with these codes and covariates."""
         relationship = self.relationships.get(spec.group)
@@ -258,7 +260,7 @@ class DesignSpec:
             structure=spec.structure,
             places=places,
             relationship=relationship,
-            **_codes_and_covariates(spec, codes, z, own),
+            **_codes_and_covariates(spec, codes, z, own, positions),
         )
 
     def _design(
@@ -282,9 +284,16 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                self._random_term(spec, part, codes[spec.group], levels[spec.group], z, places, own)
-                for spec, part, z, places in zip(
-                    specs, self.random, blocks.random, self.places, strict=False
+                self._random_term(
+                    spec, part, codes[spec.group], levels[spec.group], z, places, own, positions
+                )
+                for spec, part, z, places, positions in zip(
+                    specs,
+                    self.random,
+                    blocks.random,
+                    self.places,
+                    blocks.positions or [None] * len(specs),
+                    strict=False,
                 )
             ),
             weights=vectors.get("weights"),
@@ -307,9 +316,9 @@ def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
 
 
 def _codes_and_covariates(
-    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool
+    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool, positions: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Codes and z of a term; a row at a position that the fit did not have is of no known level."""
+    """Codes and z of a term; a row where the fit had no position tells its own."""
     elsewhere = ~z.any(axis=1) if spec.is_spatial else np.zeros(0, dtype=bool)
     if not elsewhere.any():
         return {"codes": codes, "z": z}
@@ -318,9 +327,10 @@ def _codes_and_covariates(
             f"{elsewhere.sum()} rows are at positions that the fit of {spec} did not have: new "
             "fields are drawn, and conditioned on, at the positions of the fit alone"
         )
-    codes, z = codes.copy(), z.copy()
-    codes[elsewhere], z[elsewhere, 0] = -1, 1.0  # every position has the same variance
-    return {"codes": codes, "z": z}
+    assert positions is not None
+    z = z.copy()
+    z[elsewhere, 0] = 1.0  # every position has the same variance
+    return {"codes": codes, "z": z, "elsewhere": np.where(elsewhere[:, None], positions, np.nan)}
 
 
 @dataclass(frozen=True)
@@ -331,6 +341,7 @@ class Blocks:
     random: list[np.ndarray]
     offset: np.ndarray | None
     response: np.ndarray | None
+    positions: Sequence[np.ndarray | None] = ()  # of new rows, for terms that have such
 
     def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
@@ -349,7 +360,12 @@ class Blocks:
             [rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
+            [None if own is None else own[kept] for own in self.positions],
         )
+
+
+def _positions(part: Part | PositionsPart, rows: Materializer) -> np.ndarray | None:
+    return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 
 def sum_of(offsets: Iterable[np.ndarray]) -> np.ndarray | None:

@@ -286,6 +286,10 @@ class Decaying(Correlation):
         reach = np.exp(eta[0])
         return np.array([reach]), np.array([[reach]]), np.array([[[reach]]])
 
+    def between(self, steps, eta):
+        """Correlations of effects that are as far apart as ``steps``."""
+        return Decaying(steps, self.form).at(eta)[0]
+
     def at(self, eta):
         x = self.distances * np.exp(-eta[0])
         if self.form == "gau":

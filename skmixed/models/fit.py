@@ -174,12 +174,31 @@ class MixedFit(Questions):
         A term that is None is left out.
         """
         total = 0.0
+        random = [term for term, _ in self._kriged(random)]
         for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
             if term is None:
                 continue
             b = np.vstack([modes, np.zeros(at.size)])[term.codes]
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
+
+    def _kriged(self, random):
+        """Terms with the covariates of the conditional mean where rows are at new positions.
+
+        Each with the variance (n,) of the effect about it, in units of sigma^2.
+        """
+        for t, term in enumerate(random):
+            if term is None or term.elsewhere is None:
+                yield term, 0.0
+                continue
+            at, theta = self.layout.terms[t], self.optimum.theta
+            new = np.isfinite(term.elsewhere).all(axis=1) & (term.codes >= 0)
+            z, added = term.z.copy(), np.zeros(len(term.z))
+            T = self.layout.factors(theta)[at.group][at.columns]
+            whole = np.sum((at.covariates(z[new]) @ T) ** 2, axis=1)
+            z[new], left = self.layout.kriged(theta, t, term.places, term.elsewhere[new])
+            added[new] = whole * left
+            yield replace(term, z=z), added
 
     @property
     def effects_variance(self):
@@ -305,7 +324,8 @@ class MixedFit(Questions):
         factor = self._factor(what)
         codes, z = {}, {}
         variance, T = np.zeros(len(Q)), self.layout.factors(self.optimum.theta)
-        for term, at in zip(random, self.layout.terms, strict=True):
+        for (term, added), at in zip(self._kriged(random), self.layout.terms, strict=True):
+            variance += added
             if term is None:
                 z.setdefault(at.group, []).append(np.zeros((len(Q), at.size)))
                 continue

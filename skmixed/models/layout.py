@@ -29,6 +29,8 @@ from skmixed.models.structures import (
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
 _INDEPENDENT = 1e-10
+# Singular values of correlations at positions that are close, as a share of the largest.
+_RANK = 1e-11
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,25 @@ class CovarianceLayout:
         if isinstance(own, SideBySide):
             own, _ = own.part(term.columns)
         return at, own.natural(theta[at])
+
+    def kriged(self, theta, t, places, new):
+        """(weights (n, s), share of the variance that is left (n,)) of a spatial term elsewhere.
+
+        Parameters
+        ----------
+        places : (s, d)
+            Where the effects of the term are.
+        new : (n, d)
+            Where they are wanted: the conditional mean given the effects has these weights.
+        """
+        at, own = self.parameters_of(t), self.structures[self.terms[t].group]
+        if isinstance(own, SideBySide):
+            own, _ = own.part(self.terms[t].columns)
+        R, steps = own.R, new[:, None, :] - places
+        eta = theta[at][-1:]
+        k = R.between(np.sqrt(np.einsum("nsd,nsd->ns", steps, steps)), eta)
+        weights = np.linalg.lstsq(R.at(eta)[0], k.T, rcond=_RANK)[0].T
+        return weights, np.clip(1.0 - np.einsum("ns,ns->n", weights, k), 0.0, 1.0)
 
     def correlations(self, theta, t):
         """Correlations (s (s - 1) / 2,) between the effects of term t, none without variances."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skmixed import MixedGLMRegressor, MixedLinearRegressor, UnseenGroupsWarning, datasets
+from skmixed import MixedGLMRegressor, MixedLinearRegressor, datasets
 from skmixed.inference import likelihood_ratio_test, random_effects_test
 
 RNG = np.random.default_rng(0)
@@ -180,21 +180,46 @@ def test_a_field_and_new_positions(field):
     np.testing.assert_allclose(again.predict(field), model.predict(field))
     assert list(model.random_effects_) == ["e + n"]
     assert model.random_effects_["e + n"].shape == (1, 50)
-    elsewhere = field.iloc[:3].assign(e=[9.0, field["e"][1], field["e"][2]])
+    [found] = model.structure_.values()
+    elsewhere = field.iloc[:3].assign(e=[1e4, field["e"][1], field["e"][2]])
     mean, std = model.predict(elsewhere, return_std=True)
     known, known_std = model.predict(field.iloc[:3], return_std=True)
     assert mean[0] == pytest.approx(model.intercept_)
     np.testing.assert_allclose(mean[1:], known[1:])
-    [found] = model.structure_.values()
     assert std[0] == pytest.approx(np.hypot(found["sd"], model.standard_errors_.iloc[0]), rel=1e-6)
     assert (known_std < std[0]).all()
-    with pytest.warns(UnseenGroupsWarning):
-        model.predict(elsewhere.iloc[:1])
     with pytest.raises(ValueError, match="positions of the fit alone"):
         model.simulate(elsewhere)
     draws = model.simulate(field, n_samples=4000, random_state=0)
     total = found["sd"] ** 2 + model.sigma_**2
     np.testing.assert_allclose(draws.var(axis=1).mean(), total, rtol=0.1)
+
+
+@pytest.mark.parametrize("term", ["expo(e + n)", "gau(e + n)", "mat(e + n)", "expo(e + n | block)"])
+def test_predictions_at_new_positions_are_those_of_universal_kriging(field, term):
+    model = fit(f"y ~ e + {term}", field)
+    [found] = model.structure_.values()
+    rng = np.random.default_rng(1)
+    new = pd.DataFrame({"e": rng.uniform(0, 4, 7), "n": rng.uniform(0, 4, 7)})
+    new["block"] = [0, 1] * 3 + [7]
+    if "block" not in term:
+        field, new = field.assign(block=0), new.assign(block=0)
+    both = pd.concat([field, new])
+    d = np.sqrt(((both[["e", "n"]].to_numpy()[:, None] - both[["e", "n"]].to_numpy()) ** 2).sum(-1))
+    x = d / found["range"]
+    R = {"gau": np.exp(-(x**2)), "mat": (1 + x) * np.exp(-x)}.get(term[:3], np.exp(-x))
+    same = np.equal.outer(both["block"].to_numpy(), both["block"].to_numpy())
+    C, n = found["sd"] ** 2 * R * same, len(field)
+    W = np.linalg.inv(C[:n, :n] + model.sigma_**2 * np.eye(n))
+    X = np.column_stack([np.ones(len(both)), both["e"]])
+    Phi = np.linalg.inv(X[:n].T @ W @ X[:n])
+    beta = Phi @ X[:n].T @ W @ field["y"]
+    mean, std = model.predict(new, return_std=True)
+    expected = X[n:] @ beta + C[n:, :n] @ W @ (field["y"] - X[:n] @ beta)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    a = X[n:] - C[n:, :n] @ W @ X[:n]
+    total = C[n:, n:] - C[n:, :n] @ W @ C[:n, n:] + a @ Phi @ a.T
+    np.testing.assert_allclose(std, np.sqrt(np.diag(total)), rtol=1e-6)
 
 
 def test_a_field_for_every_block(field):
