@@ -13,7 +13,7 @@ from skmixed.design.columns import ColumnSpec, Table, clean, factorize
 from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
-from skmixed.design.parts import Materializer, Part
+from skmixed.design.parts import Materializer, Part, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
@@ -116,6 +116,13 @@ class DesignSpec:
     trusted: bool = False
     places: tuple[np.ndarray | None, ...] = ()
     relationships: dict[str, Relationship] = field(default_factory=dict)
+
+    @property
+    def coded(self) -> frozenset[str]:
+        """The columns that the formula takes as categories by C()."""
+        if self.terms is None:
+            return frozenset()
+        return coded_columns([self.terms.fixed, *(spec.expr for spec in self.terms.random)])
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""

@@ -17,7 +17,7 @@ from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.search import Search, outside_effects, outside_starts
-from skmixed.models.second_order import SecondOrder
+from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
 
 # A residual below this share of the response is rounding.
@@ -368,6 +368,14 @@ class LMMFit(MixedFit):
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
             return SecondOrder.of(self)
+
+    @cached_property
+    def curvature(self):
+        """What standard errors of variances read: :attr:`second_order`, or a Curvature."""
+        if not has_many_parameters(self.layout) or self.objective is None or not self.sigma > 0:
+            return self.second_order
+        with self.objective.threads():
+            return Curvature.of(self)
 
     @property
     def other_criterion(self):
