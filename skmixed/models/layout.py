@@ -511,7 +511,9 @@ def _as_slice(at):
 
 
 def _scaled(term, scale):
-    """TermScale of covariates in given units."""
+    """TermScale of covariates in given units; in one where they have one variance."""
+    if term.structure != "us" and has_equal_variances(term.structure):
+        scale = np.full(len(scale), np.exp(np.mean(np.log(scale))))
     return TermScale(term.z * scale, np.diag(scale), np.zeros(len(scale)), np.diag(scale))
 
 
