@@ -141,6 +141,11 @@ class Autoregressive(_OneCorrelation):
         return cls(np.abs(np.subtract.outer(times, times)))
 
     @property
+    def has_gaps(self):
+        """Whether neighbours are unequally far apart: then rho below 0 is a mode of its own."""
+        return len(np.unique(self.gaps)) < self.gaps.max() + 1
+
+    @property
     def size(self):
         return len(self.gaps)
 

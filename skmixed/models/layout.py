@@ -221,6 +221,20 @@ class CovarianceLayout:
         """theta with every T the identity (in orthonormal covariates)."""
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
+    def other_starts(self, theta):
+        """theta with correlations of the other sign, where these may be another mode."""
+        starts = []
+        for t, term in enumerate(self.terms):
+            if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
+                starts.append(theta.copy())
+                starts[-1][self.parameters_of(t)[-1]] *= -1.0
+        return starts
+
+    def _own_structure(self, t):
+        """The structure of a structured term."""
+        own = self.structures[self.terms[t].group]
+        return own.part(self.terms[t].columns)[0] if isinstance(own, SideBySide) else own
+
     def diagonal(self, spreads):
         """theta of independent effects with these standard deviations (s,), by group."""
         return self.from_factors([np.diag(spread) for spread in spreads])
@@ -251,11 +265,8 @@ class CovarianceLayout:
 
         They are in the engine's units, see :class:`skmixed.models.structured.Natural`.
         """
-        term, at = self.terms[t], self.parameters_of(t)
-        own = self.structures[term.group]
-        if isinstance(own, SideBySide):
-            own, _ = own.part(term.columns)
-        return at, own.natural(theta[at])
+        at = self.parameters_of(t)
+        return at, self._own_structure(t).natural(theta[at])
 
     def kriged(self, theta, t, places, new):
         """(weights (n, s), share of the variance that is left (n,)) of a spatial term elsewhere.
@@ -267,11 +278,8 @@ class CovarianceLayout:
         new : (n, d)
             Where they are wanted: the conditional mean given the effects has these weights.
         """
-        at, own = self.parameters_of(t), self.structures[self.terms[t].group]
-        if isinstance(own, SideBySide):
-            own, _ = own.part(self.terms[t].columns)
-        R, steps = own.R, new[:, None, :] - places
-        eta = theta[at][-1:]
+        R, steps = self._own_structure(t).R, new[:, None, :] - places
+        eta = theta[self.parameters_of(t)][-1:]
         k = R.between(np.sqrt(np.einsum("nsd,nsd->ns", steps, steps)), eta)
         weights = np.linalg.lstsq(R.at(eta)[0], k.T, rcond=_RANK)[0].T
         return weights, np.clip(1.0 - np.einsum("ns,ns->n", weights, k), 0.0, 1.0)

@@ -413,7 +413,7 @@ def _starts(objective):
     """theta to start from: unit factors, or what random effects with means of their own suggest."""
     start = objective.layout.initial()
     if not any(outside.any() for outside in objective.outside):
-        return [start]
+        return [start, *objective.layout.other_starts(start)]
     return [_moment_start(objective), *outside_starts(objective.layout, objective.outside, start)]
 
 

@@ -282,7 +282,7 @@ def test_structures_of_the_effects_of_parameters():
     bars = fit("(Asym + xmid || Tree)")
     diag = fit("diag(Asym + xmid | Tree)")
     assert diag.deviance_ == pytest.approx(bars.deviance_, abs=1e-6)
-    found = diag.structure_["diag(Asym + xmid | Tree)"]
+    [found] = diag.structure_.values()
     sd = [bars.covariances_["Tree"].loc[p, p] ** 0.5 for p in ("Asym", "xmid")]
     np.testing.assert_allclose(found, sd, rtol=1e-3)
     one = fit("homdiag(Asym + xmid | Tree)")

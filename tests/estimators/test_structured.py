@@ -285,3 +285,15 @@ def test_what_is_no_structure(field, term, message):
     )
     with pytest.raises(ValueError, match=message):
         fit(f"y ~ {term}", frame)
+
+
+def test_a_negative_correlation_over_gaps_in_time_is_found():
+    rng = np.random.default_rng(11)
+    times = np.array([0, 2, 4, 7])
+    R = (-0.6) ** np.abs(np.subtract.outer(times, times)).astype(float)
+    b = rng.normal(size=(60, 4)) @ np.linalg.cholesky(R).T
+    frame = pd.DataFrame({"g": np.repeat(np.arange(60), 4), "t": np.tile(times, 60)})
+    frame = pd.concat([frame, frame])
+    frame["y"] = np.tile(b.ravel(), 2) + 0.5 * rng.normal(size=480)
+    [found] = fit("y ~ 1 + ar1(0 + C(t) | g)", frame).structure_.values()
+    assert -0.8 < found["rho"] < -0.4
