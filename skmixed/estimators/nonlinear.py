@@ -369,7 +369,7 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         labels = Labels(
             columns=names,
             intercept=0 if plain else None,
-            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            terms=tuple(_term_labels(t) for t in design.random),
             levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(),
         )
@@ -591,3 +591,8 @@ def _coefficients(name, value, X, intercept):
             f"column{'s' * (p != 1)}: give a number, or one value for every column"
         )
     return b
+
+
+def _term_labels(term):
+    text = f"{term.structure}({' + '.join(term.names)} | {term.group})"
+    return TermLabels(term.group, term.names, term.correlated, term.structure, text)
