@@ -297,3 +297,34 @@ def test_a_negative_correlation_over_gaps_in_time_is_found():
     frame["y"] = np.tile(b.ravel(), 2) + 0.5 * rng.normal(size=480)
     [found] = fit("y ~ 1 + ar1(0 + C(t) | g)", frame).structure_.values()
     assert -0.8 < found["rho"] < -0.4
+
+
+def test_times_as_text_have_an_order_or_none(series):
+    names = {0: "v1", 1: "v2", 2: "v9", 3: "v10", 4: "v11", 5: "v12"}
+    frame = series.assign(visit=series["time"].map(names))
+    with pytest.raises(ValueError, match="in the order v1, v10, v11, v12, v2, and their numbers"):
+        fit("y ~ ar1(0 + visit | id)", frame)
+    ordered = frame.assign(visit=pd.Categorical(frame["visit"], list(names.values()), ordered=True))
+    own = fit("y ~ ar1(0 + visit | id)", ordered)
+    numbers = fit("y ~ ar1(0 + C(time) | id)", series)
+    assert own.deviance_ == pytest.approx(numbers.deviance_, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["ar1", "hetar1", "toep"])
+def test_contrasts_of_times_are_no_times(series, kind):
+    with pytest.raises(ValueError, match=rf"write {kind}\(0 \+ C\(time\) \| id\)"):
+        fit(f"y ~ {kind}(C(time) | id)", series)
+
+
+def test_units_and_types_of_times_change_nothing(series):
+    expected = fit("y ~ ar1(0 + C(time) | id)", series)
+    rho = expected.structure_["ar1(0 + C(time) | id)"]["rho"]
+    own = series["time"]
+    for time in (own * 1000, own.astype("float32"), own.astype("int8")):
+        frame = series.assign(time=time).sample(frac=1, random_state=0)
+        own = fit("y ~ ar1(0 + C(time) | id)", frame)
+        assert own.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)
+        [found] = own.structure_.values()
+        assert found["rho"] == pytest.approx(rho, abs=1e-5)
+        expo = fit("y ~ expo(time | id)", frame)
+        assert expo.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)
