@@ -326,7 +326,7 @@ def _codes_and_covariates(
     spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool, positions: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Codes and z of a term; a row where the fit had no position tells its own."""
-    elsewhere: np.ndarray = ~z.any(axis=1) if spec.is_spatial else np.zeros(0, dtype=bool)
+    elsewhere = np.asarray(~z.any(axis=1)) if spec.is_spatial else np.zeros(0, dtype=bool)
     if not elsewhere.any():
         return {"codes": codes, "z": z}
     if own:

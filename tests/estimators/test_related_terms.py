@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import linalg
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor
 from skmixed.inference import heritability, influence, random_effects_test
@@ -230,3 +232,22 @@ def test_a_generalised_model_with_slopes(data):
     assert own.deviance_ != pytest.approx(plain.deviance_, abs=1e-3)
     with pytest.raises(ValueError, match="levels that are independent"):
         own.set_params(formula="y ~ x + (1 | animal)", n_agq=5).fit(frame)
+
+
+def test_cross_validation_over_lines_is_the_formula_of_gblup(data):
+    frame, K = data
+    K = K["animal"]
+    model = MixedLinearRegressor("x + (1 | animal)", relationship={"animal": K})
+    folds = list(GroupKFold(4).split(frame, groups=frame["animal"]))
+    found = cross_val_predict(model, frame[["x", "animal"]], frame["y"], cv=folds)
+    for train, test in folds:
+        old, new = frame.iloc[train], frame.iloc[test]
+        own = clone(model).fit(old[["x", "animal"]], old["y"])
+        variance, n = own.covariances_["animal"].iloc[0, 0], len(old)
+        V = variance * K.loc[old["animal"], old["animal"]].to_numpy()
+        W = np.linalg.inv(V + own.sigma_**2 * np.eye(n))
+        X = np.column_stack([np.ones(n), old["x"]])
+        beta = np.linalg.solve(X.T @ W @ X, X.T @ W @ old["y"])
+        between = variance * K.loc[new["animal"], old["animal"]].to_numpy()
+        expected = beta[0] + beta[1] * new["x"] + between @ W @ (old["y"] - X @ beta)
+        np.testing.assert_allclose(found[test], expected, rtol=1e-7)
