@@ -44,6 +44,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 } | {"expit": expit}
 
 
+# Structures of effects in no order
+_UNORDERED = ("us", "diag", "homdiag", "cs", "homcs")
+
+
 @dataclass(frozen=True)
 class Effect:
     """A random effect on a parameter: that of a covariate expression, None for a constant."""
@@ -63,6 +67,7 @@ class CurveTerm:
     effects: tuple[Effect, ...]
     group: str
     correlated: bool = True
+    structure: str = "us"
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,12 @@ def random_effects(terms: CurveTerms, parameters: tuple[str, ...]) -> tuple[Curv
                 f"model are of its parameters, {', '.join(parameters)}, as in "
                 f"({parameters[0]} | {spec.group})"
             )
-        found.append(CurveTerm(effects, spec.group, spec.correlated))
+        if spec.structure not in _UNORDERED:
+            raise ValueError(
+                f"{spec}: the parameters of a curve have no order and no positions: their effects "
+                f"have one of the structures {', '.join(_UNORDERED)}"
+            )
+        found.append(CurveTerm(effects, spec.group, spec.correlated, spec.structure))
     return tuple(found)
 
 

@@ -293,7 +293,8 @@ def _random_terms(spec: NonlinearSpec, carrier: Design, at: Any) -> tuple[Random
         names = tuple(effect.name for effect in term.effects)
         z = np.hstack([single.z[at] for single in own])
         codes = own[0].codes[at]
-        found.append(RandomTerm(own[0].group, names, codes, own[0].levels, z, term.correlated))
+        group, levels = own[0].group, own[0].levels
+        found.append(RandomTerm(group, names, codes, levels, z, term.correlated, term.structure))
     return tuple(found)
 
 

@@ -20,6 +20,7 @@ from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
+from skmixed.models.limits import limit_of
 
 
 class TellsOfFits:
@@ -81,6 +82,10 @@ class TellsOfFits:
                 "predictions are valid; consider a simpler model",
                 SingularFitWarning,
             )
+        for t, term in enumerate(labels.terms):
+            found = None if fit.singular_terms[t] else limit_of(fit, t)
+            if found is not None:
+                warn(f"{who}: {found.format(term=term.text, group=term.group)}", SingularFitWarning)
 
 
 class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
@@ -195,7 +200,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             columns=design.names,
             intercept=design.intercept,
             terms=_term_labels(design),
-            levels={t.group: _levels_of(t) for t in design.random},
+            levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(design),
         )
         self._tell_convergence(fit, labels)
@@ -207,10 +212,6 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             return self.formula
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}"
-
-
-def _levels_of(term):
-    return term.levels if term.relationship is None else term.relationship.levels
 
 
 def _term_labels(design):

@@ -224,9 +224,11 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         check_n_samples(n_samples)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
-        for term, T in zip(rows.terms, self.result_.term_factors, strict=bool(rows.terms)):
+        fit = self.result_
+        terms = zip(rows.terms, fit.layout.terms, fit.term_factors, strict=False)
+        for term, at, T in terms:
             if term is not None:
-                u = rng.standard_normal((term.n_levels, len(T), n_samples))
+                u = at.drawn(term, rng, n_samples)
                 b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta

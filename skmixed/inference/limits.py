@@ -56,7 +56,7 @@ class LinearLimits:
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
-        record = self.fit.second_order
+        record = self.fit.curvature
         return component_estimates(record, self.fit.layout, level=level, information=information)
 
     def wald(self, components, level):
@@ -240,6 +240,8 @@ def _key(component):
 def _check_unstructured(fit):
     """Profiles move along faces of the unstructured covariances, which others do not have."""
     if fit.layout.is_structured:
+        kinds = ", ".join(dict.fromkeys(t.kind for t in fit.layout.terms if t.kind != "us"))
         raise ValueError(
-            "profiles are for models whose random-effects terms are unstructured: use method='wald'"
+            "profiles are for models whose random-effects terms are unstructured, and this one has "
+            f"terms {kinds}: confint(method='wald') has limits of their parameters"
         )

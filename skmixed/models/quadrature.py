@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import roots_hermitenorm
 
 from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product, sandwich
-from skmixed.linalg.system import Effects
+from skmixed.linalg.system import Effects, RelatedGroup
 from skmixed.models.laplace import Evaluation, LaplaceDeviance
 
 MAX_NODES = 20_000
@@ -75,6 +75,11 @@ def product_rule(n_agq, layout):
         raise ValueError(
             f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
             "Laplace approximation, n_agq=1"
+        )
+    if isinstance(groups[0], RelatedGroup):
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs levels that are independent, and relationship "
+            "relates them: use the Laplace approximation, n_agq=1"
         )
     if len(groups) > 1:
         raise ValueError(

@@ -19,12 +19,13 @@ from zlib import crc32
 import numpy as np
 from scipy import sparse
 
+from skmixed.linalg.system import RelatedGroup
 from skmixed.models.moments import RowMoments
 
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
 # Structures whose covariances are all nonnegative combinations of some matrices.
-_LINEAR = ("us", "diag", "homdiag", "homcs", "known")
+_LINEAR = ("us", "diag", "homdiag", "homcs")
 # Of the same effects: which structures another one has among its covariances.
 _INSIDE = {
     "cs": ("homdiag", "diag", "homcs"),
@@ -128,7 +129,7 @@ class Source:
             columns=(sums @ Q[rows]) @ basis.factor,
             center=basis.center + basis.offset,
             covariances=tuple(
-                _covariances(group.codes[rows], group.z[rows, where], vectors, matrices)
+                _covariances(group, rows, where, vectors, matrices)
                 for group, where, matrices in terms
             ),
             moments=moments,
@@ -250,7 +251,7 @@ class Source:
 
     def is_one_variance(self, t) -> bool:
         """Whether one variance is all that the covariance of term t has."""
-        return self.n_effects(t) == 1 or self.structures[t] in ("homdiag", "known")
+        return self.n_effects(t) == 1 or self.structures[t] == "homdiag"
 
     def is_unstructured(self, t) -> bool:
         """Whether term t may have any covariance."""
@@ -350,14 +351,18 @@ def _matrices(layout, t):
     return np.concatenate(found[: 1 if layout.terms[t].kind in _LINEAR else 3])
 
 
-def _covariances(codes, z, vectors, matrices=None):
+def _covariances(group, rows, columns, vectors, matrices=None):
     """(pairs, c): a'Z E Z'b for all pairs a, b of vectors and all c matrices E of a term.
 
     These are all symmetric ones if there are no ``matrices`` (c, s, s).
     """
+    codes, z = group.codes[rows], group.z[rows, columns]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
+    if isinstance(group, RelatedGroup):
+        loadings = group.loadings[codes[order][starts]]
+        sums = [loadings.T @ own for own in sums]
     if matrices is not None:
         seen = np.stack(sums)
         products = np.einsum("ilv,cij,jlw->cvw", seen, matrices, seen, optimize=True)

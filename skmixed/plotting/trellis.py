@@ -293,8 +293,10 @@ def _fixed_within(terms, codes):
 
 
 def _curves(estimator, firsts, levels, points, x, groups):
-    """The three lines of every level on a grid over the range of x."""
+    """The three lines of every level on a grid over the range of x, of categories at these."""
     grid = np.linspace(points["x"].min(), points["x"].max(), _FINE if is_curve(estimator) else 25)
+    if not is_curve(estimator) and x in estimator.design_spec_.coded:
+        grid = np.unique(points["x"])
     table = firsts.iloc[np.repeat(np.arange(len(firsts)), len(grid))]
     table = table.assign(**{x: np.tile(grid, len(levels))})
     labels = pd.Index(levels).repeat(len(grid))

@@ -129,3 +129,13 @@ def test_displays(tmp_path):
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
     assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES)
+
+
+def test_fields_and_families(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "fields_and_families.py", tmp_path / "made")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Structure gau(latitude + longitude): range = 10.7" in result.stdout
+    assert "(1 | animal)" in result.stdout
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"animals.png", "wheat.png"}
