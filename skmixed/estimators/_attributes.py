@@ -232,6 +232,10 @@ class FittedMixedModel:
         """Parameters of every structured random-effects term: standard deviations, rho, range."""
         found, fit = {}, self.result_
         for t, term in enumerate(self.labels_.terms):
+            related = fit.layout.terms[t].loadings is not None
+            if related and term.names == ("Intercept",):
+                sd = fit.sigma * float(fit.term_factors[t][0, 0])
+                found[term.text] = pd.Series({"sd": sd}, name=term.text)
             if term.structure == "us" or term.is_smooth:
                 continue
             values = {
@@ -347,7 +351,7 @@ class FittedMixedModel:
         check_is_fitted(self)
         if self.result_.smooth_terms:
             raise ValueError("the factors of expand() are for models without smooth terms")
-        if any(term.structure == "known" for term in self.labels_.terms):
+        if any(term.loadings is not None for term in self.result_.layout.terms):
             raise ValueError(
                 "the factors of expand() are for levels without a known relationship: "
                 "covariances_ times K is the covariance of related levels"

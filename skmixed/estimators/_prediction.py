@@ -221,16 +221,24 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
         return eta, eta - half, eta + half
 
+    def _interval(self, X, level, kind, groups, random_effects):
+        """Limits (n, 2) for the mean or for a new observation with the residual variance."""
+        if kind not in ("mean", "observation"):
+            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
+        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
+        _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
+        return np.column_stack([lower, upper])
+
     def _simulate_eta(self, X, groups, random_effects, n_samples, rng):
         """(rows, eta): eta (n, n_samples) of the kept rows, with new random effects."""
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        check_n_samples(n_samples)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
-        terms = self._random_terms(rows)
-        for term, T in zip(terms, self.result_.term_factors, strict=bool(terms)):
+        fit = self.result_
+        terms = zip(self._random_terms(rows), fit.layout.terms, fit.term_factors, strict=False)
+        for term, at, T in terms:
             if term is not None:
-                u = rng.standard_normal((term.n_levels, len(T), n_samples))
+                u = at.drawn(term, rng, n_samples)
                 b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta
@@ -256,6 +264,12 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 f"the column {self.prior_weights!r}"
             )
         return read_prior_weights(self.prior_weights, Table(table))
+
+
+def check_n_samples(n_samples):
+    """Raise ValueError for a number of simulated samples that is none."""
+    if not isinstance(n_samples, Integral) or n_samples < 1:
+        raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
 
 
 def _unseen_error(group, count):

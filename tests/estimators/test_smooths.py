@@ -315,7 +315,7 @@ def test_residuals_and_influence(data, model):
     assert (
         np.abs(by_level.loc["a", "z"] - (model.fixed_effects_ - again.fixed_effects_)["z"]) < 0.02
     )
-    with pytest.raises(ValueError, match=r"levels of 's\(x\)' have rows in several levels of 'g'"):
+    with pytest.raises(ValueError, match=r"one function or field over 's\(x\)'"):
         cluster_robust(model, data, cluster="g")
 
 
@@ -375,7 +375,7 @@ def test_marginal_means(data, model):
 def test_models_that_have_no_smooth_terms(data, model):
     with pytest.raises(ValueError, match="use MixedLinearRegressor"):
         GeneralizedInverseRegressor(formula="y ~ s(x)").fit(data)
-    with pytest.raises(ValueError, match=r"fixed=.'a': ....* holds the term s\(z"):
+    with pytest.raises(ValueError, match=r"fixed\['a'\] is 's\(z\)': it must have fixed effects"):
         MixedNonlinearRegressor("y ~ SSlogis(x, a, b, c) ~ (a | g)", fixed={"a": "s(z)"}).fit(data)
     with pytest.raises(ValueError, match=r"n_agq=5: .*without smooth terms"):
         MixedGLMRegressor("count ~ s(x) + (1 | g)", family="poisson", n_agq=5).fit(data)

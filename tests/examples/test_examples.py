@@ -108,13 +108,18 @@ def test_pipeline():
     assert "same predictions: True" in result.stdout
 
 
+# What the examples of smooth terms and of nonlinear models draw.
+SMOOTHS = {"uptake", "growth"}
+CURVES = {"orange", "orange_residuals", "theoph", "theoph_residuals"}
+
+
 def test_nonlinear_curves(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "nonlinear_curves.py", tmp_path / "curves")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "Laplace approximation" in result.stdout
-    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"orange.png", "theoph.png"}
+    assert {path.stem for path in (tmp_path / "curves").iterdir()} == CURVES
 
 
 def test_smooth_terms(tmp_path):
@@ -124,7 +129,7 @@ def test_smooth_terms(tmp_path):
     assert result.stderr == ""
     assert "Smooth terms:" in result.stdout
     assert "deviations from a line in s(log(conc), by=Type)" in result.stdout
-    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"uptake.png", "growth.png"}
+    assert {path.stem for path in (tmp_path / "curves").iterdir()} == SMOOTHS
 
 
 def test_displays(tmp_path):
@@ -134,5 +139,14 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    curves = {"orange", "theoph", "uptake", "growth"}  # of the examples above
-    assert written == sorted({path.stem for path in shown.glob("*.png")} - curves)
+    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES - SMOOTHS)
+
+
+def test_fields_and_families(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "fields_and_families.py", tmp_path / "made")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Structure gau(latitude + longitude): range = 10.7" in result.stdout
+    assert "(1 | animal)" in result.stdout
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"animals.png", "wheat.png"}
