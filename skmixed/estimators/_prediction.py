@@ -221,11 +221,15 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
         return eta, eta - half, eta + half
 
+    def _residual_sd(self, X):
+        """Residual standard deviation (n,) of a new observation in every row."""
+        return self.sigma_ / np.sqrt(self._new_weights(X))
+
     def _interval(self, X, level, kind, groups, random_effects):
         """Limits (n, 2) for the mean or for a new observation with the residual variance."""
         if kind not in ("mean", "observation"):
             raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
+        residual = self._residual_sd(X) if kind == "observation" else 0.0
         _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
         return np.column_stack([lower, upper])
 

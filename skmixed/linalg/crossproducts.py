@@ -116,7 +116,10 @@ def _weighted_tail(X, y, weights):
 def _level_blocks(plan, i, weights, tail):
     group = plan.groups[i]
     if isinstance(group, RelatedGroup):  # alone, and diagonal
-        own = _own_blocks(group, weights) @ np.square(group.loadings)
+        blocks = _own_blocks(group, weights)
+        if not np.allclose(blocks[0, 0], group.squares, rtol=1e-9, atol=0.0):
+            raise ValueError("related levels were made independent for rows of other weights")
+        own = blocks @ np.square(group.loadings)
         return LevelBlocks(own, {}, _tail_sums(group, tail), None)
     zt = group.transposed
     own = _by_level(zt @ _weighted(group.z, weights), group)

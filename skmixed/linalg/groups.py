@@ -47,9 +47,9 @@ class Group:
         """The group without codes and covariates; copies, since a view would keep all rows."""
         return Group(self.codes[:0].copy(), self.z[:0].copy(), self.n_levels)
 
-    def related(self, loadings, *, diagonal=False):
+    def related(self, loadings, squares=None):
         """The group whose levels are mixtures of independent ones."""
-        return RelatedGroup(self.codes, self.z, loadings.shape[1], loadings, diagonal)
+        return RelatedGroup(self.codes, self.z, loadings.shape[1], loadings, squares)
 
     def values(self, b):
         """z_i'b of every row's level (n,), for effects b (s, l)."""
@@ -101,19 +101,24 @@ class Group:
 class RelatedGroup(Group):
     """A factor whose levels are mixtures of l independent ones: effects b L' from b (s, l).
 
-    The codes count the rows of ``loadings`` L (q, l). ``diagonal``: of one covariate, under the
-    weights of the rows L'Z'WZ L has no entries between levels.
+    The codes count the rows of ``loadings`` L (q, l). ``squares`` (q,): of one covariate, the
+    weighted sums Z'WZ of its squares for which L'Z'WZ L has no entries between levels.
     """
 
     loadings: np.ndarray
-    diagonal: bool = False
+    squares: np.ndarray | None = None
+
+    @property
+    def diagonal(self):
+        """Whether independent levels are eliminated one by one."""
+        return self.squares is not None
 
     @cached_property
     def plain(self):
         return Group(self.codes, self.z, len(self.loadings))
 
     def without_rows(self):
-        return self.plain.without_rows().related(self.loadings, diagonal=self.diagonal)
+        return self.plain.without_rows().related(self.loadings, self.squares)
 
     def at_levels(self, x):
         return x @ self.loadings.T

@@ -173,7 +173,7 @@ class CovarianceLayout:
             places[g].append(np.arange(n_theta, end))
             n_theta = end
         return cls(
-            tuple(_group(groups[g], z, loadings[g], alone) for g, z in enumerate(columns)),
+            tuple(_group(groups[g], z, loadings[g], weights, alone) for g, z in enumerate(columns)),
             tuple(layouts),
             tuple(_of_group(own, z) for own, z in zip(structures, columns, strict=True)),
             tuple(_as_slice(np.concatenate(at)) for at in places),
@@ -460,13 +460,20 @@ class CovarianceLayout:
         ]
 
 
-def _group(term, columns, loadings, alone):
+def _group(term, columns, loadings, weights, alone):
     """The grouping factor of a term with the covariates of all of its terms."""
     z = columns[0] if len(columns) == 1 else np.hstack(columns)
     group = Group(term.codes, z, term.n_levels)
-    return (
-        group if loadings is None else group.related(loadings, diagonal=alone and z.shape[1] == 1)
-    )
+    if loadings is None:
+        return group
+    diagonal = alone and z.shape[1] == 1
+    return group.related(loadings, _square_sums(term, z, weights) if diagonal else None)
+
+
+def _square_sums(term, z, weights):
+    """Weighted sums (q,) of the squares of the only covariate."""
+    squares = np.square(z[:, 0])
+    return np.bincount(term.codes, squares if weights is None else squares * weights, term.n_levels)
 
 
 def _structure_of(term):
@@ -505,8 +512,7 @@ def _loadings(term, z, weights, alone):
         return None
     if not alone:
         return term.relationship.factor
-    squares = np.square(z[:, 0]) if weights is None else np.square(z[:, 0]) * weights
-    return term.relationship.diagonalising(np.bincount(term.codes, squares, term.n_levels))
+    return term.relationship.diagonalising(_square_sums(term, z, weights))
 
 
 def _in_unit_variances(term, scale):

@@ -8,7 +8,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor
+from skmixed.design import build_design
 from skmixed.inference import heritability, influence, random_effects_test
+from skmixed.linalg.system import Pattern
 from skmixed.models import layout as layouts
 
 
@@ -160,7 +162,7 @@ def test_the_rotated_levels_are_those_of_the_dense_path(data, group, weights, re
     own = layouts._loadings
     monkeypatch.setattr(layouts, "_loadings", lambda term, z, w, alone: own(term, z, w, False))
     group_of = layouts._group
-    monkeypatch.setattr(layouts, "_group", lambda *args: group_of(*args[:3], False))
+    monkeypatch.setattr(layouts, "_group", lambda *args: group_of(*args[:4], False))
     dense = fitted()
     assert rotated.result_.layout.groups[0].diagonal
     assert not dense.result_.layout.groups[0].diagonal
@@ -251,3 +253,13 @@ def test_cross_validation_over_lines_is_the_formula_of_gblup(data):
         between = variance * K.loc[new["animal"], old["animal"]].to_numpy()
         expected = beta[0] + beta[1] * new["x"] + between @ W @ (old["y"] - X @ beta)
         np.testing.assert_allclose(found[test], expected, rtol=1e-7)
+
+
+def test_levels_made_independent_are_so_under_their_own_weights_alone(data):
+    frame, K = data
+    design = build_design("y ~ x + (1 | animal)", frame, relationship={"animal": K["animal"]})
+    layout = layouts.CovarianceLayout.build(design.random, fixed_weights=True)
+    pattern = Pattern.build(layout.groups, 2)
+    pattern.system(None, design.X, design.y)
+    with pytest.raises(ValueError, match="rows of other weights"):
+        pattern.system(np.linspace(1, 2, len(frame)), design.X, design.y)
