@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import known_codes, read_relationships
+from skmixed.design.residual import (
+    check_columns,
+    parse_residual,
+    read_columns,
+    residual_terms,
+)
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
 from skmixed.design.spec import Blocks, Design, DesignSpec, sum_of
 
@@ -30,6 +37,7 @@ def build_design(
     missing: str = "raise",
     trusted: bool = False,
     relationship: Any = None,
+    residual: str | None = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -54,6 +62,9 @@ def build_design(
         columns, and what is more than that is an error.
     relationship : dict, optional
         From grouping factors to matrices K: covariances of their levels are proportional to K.
+    residual : str, optional
+        The covariance structure of the residuals, see
+        :func:`skmixed.design.residual.parse_residual`.
 
     Returns
     -------
@@ -80,6 +91,9 @@ def build_design(
     if not table.n_rows:
         raise ValueError("the data have zero rows")
     frequencies = counts_of(sample_weight, table)
+    structure = None if residual is None else parse_residual(residual)
+    if structure is not None:
+        check_columns(structure, table.names)
     plan = _plan(terms, table, prior_weights, trusted)
     if response is not None and plan.responses:
         raise ValueError(
@@ -90,10 +104,11 @@ def build_design(
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
+    within, measures = ({}, {}) if structure is None else read_columns(structure, table)
     given = response_of_rows(response, table)
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
-    drop_missing(table, cleaned, grouping, missing, vectors)
+    drop_missing(table, cleaned | measures, grouping | within, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
     codes = group_codes(plan, table, grouping, spec.groups)
     for group, own in relationships.items():
@@ -101,9 +116,14 @@ def build_design(
         codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
         spec.groups[group] = GroupSpec(columns, (own.levels,), None, own.levels)
     spec.relationships.update(relationships)
-    return spec._design(
+    made: tuple = ()
+    if structure is not None:
+        structure, made = residual_terms(structure, table, within, measures)
+        spec = replace(spec, residual=structure)
+    design = spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
     )
+    return replace(design, residual=made) if made else design
 
 
 def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:

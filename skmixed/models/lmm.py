@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import methodcaller
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
+from skmixed.models.residual import FittedResidual
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
@@ -138,6 +140,7 @@ class ProfiledDeviance:
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
+        more = cls._of_rows(design, pattern, Q, residual / y_scale)
         return cls(
             system.without_rows(),
             layout.without_rows(),
@@ -152,7 +155,13 @@ class ProfiledDeviance:
             Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
             outside_effects(layout, Q, weights),
+            **more,
         )
+
+    @classmethod
+    def _of_rows(cls, design, pattern, Q, y):
+        """What else a model of another kind keeps of its rows."""
+        return {}
 
     def response(self, design, y):
         """Response of the rows of the design, y (n,) in the place of the design's own."""
@@ -204,6 +213,31 @@ class ProfiledDeviance:
     def dof(self):
         """m: n - rank for REML, n for ML."""
         return self.n_obs - self.rank if self.reml else self.n_obs
+
+    @property
+    def n_parameters(self):
+        """Parameters of the covariance of y, sigma apart."""
+        return self.layout.n_theta
+
+    def parameters(self, theta):
+        """All parameters, for theta and what is not known of the others."""
+        return theta
+
+    def enlarged(self, parameters, factor):
+        """The parameters with all entries of theta times a factor."""
+        return factor * parameters
+
+    def starts(self):
+        """(parameters to start a search from; evaluations spent on finding them)."""
+        return _starts(self), 0
+
+    def fitted_residual(self, parameters):
+        """FittedResidual of a model whose residuals are not independent and alike, or None."""
+        return None
+
+    def value_at(self, L, parameters):
+        """The criterion at a factor that was made at these parameters."""
+        return self.value(L)
 
     def evaluate(self, theta):
         """Evaluation at theta: value, and on demand its derivatives."""
@@ -306,6 +340,7 @@ class LMMFit(MixedFit):
     )
 
     objective: ProfiledDeviance | None = None
+    residual: FittedResidual | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -324,9 +359,10 @@ class LMMFit(MixedFit):
             deviance=optimum.value,
             reml=objective.reml,
             n_obs=objective.n_obs,
-            n_params=objective.rank + objective.layout.n_theta + 1,
+            n_params=objective.rank + objective.n_parameters + 1,
             source=objective.source,
             objective=objective,
+            residual=objective.fitted_residual(optimum.theta),
         )
 
     def row_derivatives(self, eta, y, w):
@@ -373,7 +409,8 @@ class LMMFit(MixedFit):
     @property
     def other_criterion(self):
         """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""
-        return self.objective.with_reml(not self.reml).value(self.factor)
+        other = self.objective.with_reml(not self.reml)
+        return other.value_at(self.factor, self.optimum.theta)
 
     def __getstate__(self):
         return super().__getstate__() | {"objective": None}
@@ -386,14 +423,17 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     search = Search(
         objective.evaluate,
         objective.layout,
-        rechart=Evaluation.recharted,
+        rechart=methodcaller("recharted"),
         max_iter=max_iter,
         tol=tol,
         callback=callback,
     )
     with objective.threads():
-        starts = _starts(objective) if start is None else [start]
-        fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
+        starts, spent = objective.starts() if start is None else ([start], 0)
+        optimum = search.run(starts[0], starts[1:])
+        fit = LMMFit.at(
+            objective, replace(optimum, n_evaluations=optimum.n_evaluations + spent)
+        )
     lost = _without_digits(fit)
     if lost is None:
         return fit
@@ -438,7 +478,7 @@ def _moment_start(objective):
 
 def _without_variances(objective):
     """The optimum where the fixed effects leave nothing to random ones: theta = 0."""
-    theta = np.zeros(objective.layout.n_theta)
+    theta = objective.parameters(np.zeros(objective.layout.n_theta))
     state = objective.evaluate(theta)
     message = "the fixed effects explain the response exactly"
     return Optimum(theta, state.value, state, 0, 1, True, message, ((state.value, theta),))
@@ -449,7 +489,8 @@ def _without_digits(fit):
     share = fit.sigma / fit.unit
     if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
         return None
-    further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
+    at, objective = fit.optimum.theta, fit.objective
+    further = [objective(objective.enlarged(at, factor)) for factor in (2.0, 10.0, 1e2, 1e3)]
     if share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0:
         return _NO_MINIMUM, "Leave out the random-effects terms that reproduce the response"
     lost = _CANCELLATION * fit.objective.dof / share**2
