@@ -124,6 +124,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             missing=self.missing,
             trusted=self.trusted,
             relationship=self.relationship,
+            residual=getattr(self, "residual", None),
         )
         self._check_use(design, table, y, values, groups)
         check_counts(design, type(self).__name__)

@@ -220,7 +220,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         for term, T in zip(rows.terms, self.result_.term_factors, strict=bool(rows.terms)):
             if term is not None:
                 u = rng.standard_normal((term.n_levels, len(T), n_samples))
-                b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
+                b = np.einsum("ij,ljk->lik", self.result_.sigma * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta
 

@@ -90,7 +90,7 @@ def _check(model, fit):
             f"random_effects_test is for linear mixed models, got {name}: fit the model without "
             "the term and compare the two with likelihood_ratio_test"
         )
-    if not fit.is_mixed:
+    if not fit.layout.terms:
         raise ValueError("the model has no random effects to test")
     if fit.layout.is_structured:
         raise ValueError(

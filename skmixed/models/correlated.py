@@ -17,15 +17,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from skmixed.linalg.mixture import Mixture
 from skmixed.linalg.system import Effects, NotPositiveDefinite
+from skmixed.models.correlated_order import CorrelatedSecondOrder
 from skmixed.models.lmm import Evaluation, ProfiledDeviance, fit_lmm
 from skmixed.models.optimize import Impossible
 from skmixed.models.residual import Coefficients, FittedResidual, Residual
 
+
+# Decrease of the criterion left undone where a fit is but a start.
+_ROUGH = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class CorrelatedDeviance(ProfiledDeviance):
     residual : Residual
     mixture : Mixture
     """
+
+    larger: ClassVar[float] = 5.0
 
     residual: Residual | None = None
     mixture: Mixture | None = None
@@ -65,6 +72,12 @@ class CorrelatedDeviance(ProfiledDeviance):
         k = self.layout.n_theta
         return parameters[:k], parameters[k:]
 
+    def mean_variance(self, parameters):
+        return self.residual.mean_variance(self.split(parameters)[1])
+
+    def second_order(self, fit):
+        return CorrelatedSecondOrder.of(fit)
+
     def fitted_residual(self, parameters):
         return FittedResidual(self.residual, self.split(parameters)[1])
 
@@ -89,14 +102,13 @@ class CorrelatedDeviance(ProfiledDeviance):
         rho = self.residual.start()
         if not self.residual.starts_from_moments:
             return [np.append(theta, rho) for theta in thetas], 0
-        fit = fit_lmm(plain, start=None) if len(thetas[0]) else None
-        theta = thetas[0] if fit is None else fit.optimum.theta
-        state = self.evaluate(np.append(theta, self.residual.independent()))
-        spent = 1 if fit is None else fit.optimum.n_evaluations
-        if not np.isfinite(state.value):
+        factor, theta, spent = _fitted(plain, thetas[0])
+        if factor is None:
             return [np.append(theta, rho)], spent
-        moments = self.residual.from_moments(self.mixture.cell_forms(state.factor))
-        starts = [np.append(theta, moments)]
+        moments, first = self.residual.from_moments(self.mixture.cell_forms(factor))
+        # theta is relative to the standard deviation of the first level, or at the first visit
+        share = np.sqrt(factor.pwrss / self.n_obs / first)
+        starts = [np.append(self.layout.scaled(theta, share), moments)]
         if self.residual.may_have_several_optima and theta.size:
             starts.append(np.append(theta, rho))
         return starts, spent
@@ -167,8 +179,15 @@ class CorrelatedEvaluation(Evaluation):
         Q[:k, k:] = -a.dot(Effects(rest.random, 0.0 * rest.fixed))
         Q[k:, :k] = Q[:k, k:].T
         Q[k:, k:] = self._forms - w.dot(x)
-        h = np.append(a.dot(L.scores)[:, 0], -self.quadratics) / L.pwrss
+        h = self.score
         return m * (Q / L.pwrss - h[:, None] * h)
+
+    @cached_property
+    def score(self):
+        """h (k + p,): minus the derivative of log r^2, r^2 the weighted sum of squares."""
+        L, layout = self.factor, self.objective.layout
+        a = layout.tangents(self._own_theta, L.scores)
+        return np.append(a.dot(L.scores)[:, 0], -self.quadratics) / L.pwrss
 
     @cached_property
     def quadratics(self):
@@ -199,6 +218,15 @@ class CorrelatedEvaluation(Evaluation):
         return objective.evaluate, state, upright
 
 
+def _fitted(plain, theta):
+    """(factor, theta, evaluations) at, or near, the optimum of a model of independent residuals."""
+    if theta.size:
+        fit = fit_lmm(plain, tol=_ROUGH)
+        return fit.factor, fit.optimum.theta, fit.optimum.n_evaluations
+    state = plain.evaluate(theta)
+    return getattr(state, "factor", None), theta, 1
+
+
 def _check_rows(design, rows, text):
     """Raise an error for correlated rows that differ in what they must share."""
     for term in design.random:
@@ -214,3 +242,9 @@ def _check_rows(design, rows, text):
             f"sample_weight counts whole groups of the correlated rows of {text}, and it differs "
             "within one: give all rows of a group the same weight, or use prior_weights"
         )
+
+
+def deviance_of(design, *, reml=True):
+    """The ProfiledDeviance of a design, whatever its residuals are."""
+    kind = CorrelatedDeviance if design.residual else ProfiledDeviance
+    return kind.from_design(design, reml=reml)

@@ -18,7 +18,7 @@ from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.residual import FittedResidual
-from skmixed.models.search import Search, outside_effects, outside_starts
+from skmixed.models.search import LARGER, Search, outside_effects, outside_starts
 from skmixed.models.second_order import SecondOrder
 from skmixed.models.source import Source, checksum
 
@@ -107,6 +107,8 @@ class ProfiledDeviance:
     outside : tuple of (s,) bool
         For every term, which effects have a mean of their own, as X misses their covariate.
     """
+
+    larger: ClassVar[float] = LARGER
 
     system: System
     layout: CovarianceLayout
@@ -231,6 +233,14 @@ class ProfiledDeviance:
         """(parameters to start a search from; evaluations spent on finding them)."""
         return _starts(self), 0
 
+    def mean_variance(self, parameters):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0
+
+    def second_order(self, fit):
+        """The second-order record of a fit of this objective."""
+        return SecondOrder.of(fit)
+
     def fitted_residual(self, parameters):
         """FittedResidual of a model whose residuals are not independent and alike, or None."""
         return None
@@ -334,10 +344,6 @@ class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
     is_linear: ClassVar[bool] = True
-    no_other_df = (
-        "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries of a "
-        "term's covariance, which are too many here"
-    )
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
@@ -371,10 +377,46 @@ class LMMFit(MixedFit):
             return w * (y - eta) / self.sigma, w
 
     @property
+    def is_mixed(self):
+        return bool(self.layout.terms) or self.residual is not None
+
+    @property
+    def no_other_df(self):
+        if self.residual is not None:
+            return (
+                "those of Kenward and Roger are not known for models with a residual structure; "
+                "Satterthwaite's are"
+            )
+        return (
+            "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries "
+            "of a term's covariance, which are too many here"
+        )
+
+    @cached_property
+    def theta(self):
+        """Covariance parameters in the user's units and lme4's order."""
+        theta = self.optimum.theta[: self.layout.n_theta]
+        if self.residual is not None:
+            theta = self.layout.scaled(theta, self.residual.reference)
+        return self.layout.user_theta(theta)
+
+    @property
+    def mean_variance(self):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0 if self.residual is None else self.residual.mean_variance
+
+    @property
+    def residual_sigma(self):
+        """The residual standard deviation that users know: of the first level, or at |x| = 1."""
+        return self.sigma / (1.0 if self.residual is None else self.residual.reference)
+
+    @property
     def df_methods(self):
         """Kinds of degrees of freedom, the default first."""
         if not self.is_mixed:
             return super().df_methods
+        if self.residual is not None:
+            return ("satterthwaite", "residual", "asymptotic")
         if has_many_parameters(self.layout):
             return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
@@ -404,7 +446,7 @@ class LMMFit(MixedFit):
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
-            return SecondOrder.of(self)
+            return self.objective.second_order(self)
 
     @property
     def other_criterion(self):
@@ -427,6 +469,7 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
         max_iter=max_iter,
         tol=tol,
         callback=callback,
+        larger=objective.larger,
     )
     with objective.threads():
         starts, spent = objective.starts() if start is None else ([start], 0)

@@ -25,9 +25,11 @@ from skmixed.models.structures import Unstructured
 # Structures over the visits of a group, each with its visits' standard deviations.
 VISITS = ("us", "cs", "homcs", "toep", "hetar1")
 # Correlation of neighbours where a search begins.
-_START = 0.3
+_START = 0.4
 # Levels of ident() up to which the start with equal variances is tried too.
 _FEW_LEVELS = 4
+# Correlations of neighbours that are as good as 1 and 0.
+_NEARLY_ONE, _NEARLY_NONE = 0.999, 1e-6
 # Smallest eigenvalue of correlations to start from.
 _LEAST = 0.05
 
@@ -147,10 +149,6 @@ class Markov:
     def start(self):
         return np.arctanh([_START]) if self.kind == "ar1" else np.log([self.unit])
 
-    def independent(self):
-        """rho of (next to) no correlation."""
-        return np.zeros(1) if self.kind == "ar1" else np.log([self.unit / 700.0])
-
     def phi(self, rho, gaps):
         """(phi, dphi / drho) at gaps (m,)."""
         if self.kind == "ar1":
@@ -171,9 +169,23 @@ class Markov:
             reach = float(np.exp(rho[0]))
             yield "range", "range", reach, np.array([reach])
 
-    def at_bound(self, rho, gaps):
-        """Whether the correlation of all rows is as good as 1."""
-        return bool(abs(self.phi(rho, np.array([gaps.max()]))[0][0]) > 1 - 1e-3)
+    def at_bound(self, rho):
+        """What to say of a correlation that is as good as 1 or 0 at the usual gap, or None."""
+        phi = float(self.phi(rho, np.array([self.unit]))[0][0])
+        group = self.text.partition("|")[2].strip(" )")
+        if phi > _NEARLY_ONE:
+            return (
+                f"the residual correlation of {self.text} has run to {phi:.6g}, with a residual "
+                "variance that grows without limit: rows of one group differ by a constant and "
+                f"a random walk. Write a random intercept (1 | {group}) instead, or leave that of "
+                f"{group} out beside it"
+            )
+        if self.kind == "car1" and phi < _NEARLY_NONE:
+            return (
+                f"the range of {self.text} has run to zero: residuals are independent. Leave the "
+                "structure out, or use ar1, whose correlation may be negative"
+            )
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,19 +236,6 @@ class OverVisits:
         sd = np.sqrt(S.diagonal())
         return self._inner.from_factor(np.diag(sd / sd[0]))[1:]
 
-    def independent(self):
-        """rho of no correlation and equal standard deviations."""
-        V = len(self.labels)
-        if self.kind == "us":
-            return self.from_covariance(np.eye(V))
-        if self._is_homogeneous:
-            return np.array([np.arcsin(np.sqrt((V - 1.0) / V))])
-        angle = [np.arcsin(np.sqrt((V - 1.0) / V))] if self.kind == "cs" else np.zeros(1)
-        n_sd = V - 1
-        own = np.zeros(self.n_params - n_sd)
-        own[: len(angle)] = angle
-        return np.concatenate([np.ones(n_sd), own])
-
     def from_moments(self, S):
         """rho near mean products S (V, V) of residuals, NaN where no group has both visits."""
         sd = np.sqrt(S.diagonal())
@@ -256,6 +255,18 @@ class OverVisits:
         phi = np.append(1.0, rho)
         T = self._inner.factor(phi)
         return T @ T.T, self._inner.tangents(phi)[1:]
+
+    def at_bound(self, rho):
+        """What to say of a covariance that is as good as singular, or None."""
+        S = self.covariance(rho)[0]
+        sd = np.sqrt(S.diagonal())
+        if np.linalg.eigvalsh(S / np.outer(sd, sd))[0] > 1.0 - _NEARLY_ONE:
+            return None
+        return (
+            f"the residual covariance of {self.text} is as good as singular: some combination of "
+            "visits has no residual variance. Take a structure with fewer parameters, such as "
+            "ar1 or homcs"
+        )
 
     def named(self, rho):
         S, slopes = self.covariance(rho)
@@ -437,15 +448,8 @@ class Residual:
         levels = [len(v.labels) for v in self.variances if v.kind == "ident"]
         return bool(levels) and max(levels) <= _FEW_LEVELS
 
-    def independent(self):
-        """rho of independent residuals with one variance."""
-        rho = np.concatenate([np.zeros(size) for size in self._sizes])
-        if self.correlation is not None:
-            rho[-self.correlation.n_params :] = self.correlation.independent()
-        return rho
-
     def from_moments(self, forms):
-        """rho from the squares (K,) of the residuals in all cells of the independent model."""
+        """rho, and the first mean square, from squares (K,) of independent residuals by cell."""
         rho, begin = self.start(), 0
         total, counts = self.layout.by_class(forms, len(self.shares))
         for part, own in zip(self.variances, self.values, strict=False):
@@ -459,7 +463,14 @@ class Residual:
         if self.visits_carry_sd:
             S = self.layout.moments(forms, len(self.correlation.labels))
             rho[begin:] = self.correlation.from_moments(S)
-        return rho
+        first = S[0, 0] if self.visits_carry_sd else total[0] / max(counts[0], 1.0)
+        return rho, first if first > 0 else total.sum() / counts.sum()
+
+    def at_bound(self, rho):
+        """What is wrong with an estimate at, or on its way to, a bound; None if nothing is."""
+        if self.correlation is None:
+            return None
+        return self.correlation.at_bound(self._split(rho)[-1])
 
     @property
     def is_correlated(self):
@@ -561,6 +572,15 @@ class FittedResidual:
     def natural(self):
         """The parameters people read, those of kind "sd" in units of the engine's sigma."""
         return self.structure.natural(self.rho)
+
+    @property
+    def visits_covariance(self):
+        """R (V, V) over all visits."""
+        return self.structure.correlation.covariance(self.rho)[0]
+
+    def at_bound(self):
+        """What is wrong with an estimate at, or on its way to, a bound; None if nothing is."""
+        return self.structure.at_bound(self.rho)
 
     def _read(self, terms):
         """(values (q, n), places (n,), codes (n,) or None) of ResidualTerms on rows."""

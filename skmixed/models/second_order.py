@@ -204,6 +204,11 @@ class SecondOrder:
         return replace(type(self).at(objective, evaluation.factor, theta), curvature=self.curvature)
 
     @property
+    def point(self):
+        """theta and log sigma, that in units of itself."""
+        return np.append(self.theta, 0.0)
+
+    @property
     def step(self):
         """(Newton step (k,) in theta, sigma following; decrease of the criterion it promises)."""
         k, H, gradient = len(self.theta), self.hessian, self.gradient[:-1]

@@ -31,6 +31,13 @@ _INSIDE = {
     "hetar1": ("homdiag", "diag", "ar1"),
     "toep": ("homdiag", "diag", "homcs", "cs", "ar1", "hetar1"),
 }
+# Of residuals: the same by group and visit; variances of visits are those of ident(visit).
+_WITHIN = {
+    "us": ("cs", "homcs", "toep", "hetar1", "ar1", "ident"),
+    "cs": ("homcs", "ident"),
+    "toep": ("hetar1", "ar1", "cs", "homcs", "ident"),
+    "hetar1": ("ar1", "ident"),
+}
 # Vectors whose pairs see the covariances.
 _VECTORS = 12
 # Rows of a large data set that these products are made of.
@@ -68,6 +75,8 @@ class Source:
     moments : RowMoments
     structures : tuple of str
         The covariance structure of every random-effects term.
+    residual : tuple of (kind, column, group)
+        The factors of the residual structure.
     """
 
     names: tuple[str, ...]
@@ -85,6 +94,7 @@ class Source:
     covariances: tuple[np.ndarray, ...]
     moments: RowMoments
     structures: tuple[str, ...] = ()
+    residual: tuple = ()
 
     @classmethod
     def of(cls, design, basis, Q, layout, y, weights, moments):
@@ -123,6 +133,9 @@ class Source:
             ),
             moments=moments,
             structures=tuple(term.kind for term in layout.terms),
+            residual=tuple(
+                (t.factor.kind, t.factor.column, t.factor.group) for t in design.residual
+            ),
         )
 
     def lacks_fixed(self, other) -> list[str]:
@@ -156,6 +169,17 @@ class Source:
             t
             for t, own in enumerate(other.covariances)
             if _outside(basis, own).any() and not self._has_structure_of(other, t)
+        ]
+
+    def lacks_residual(self, other) -> list[str]:
+        """The factors of the residual structure of another model that this one cannot have."""
+        return [
+            f"{kind}({' | '.join(filter(None, where))})"
+            for kind, *where in other.residual
+            if not any(
+                own == kind and at == where or kind in _WITHIN.get(own, ()) and _same(at, where)
+                for own, *at in self.residual
+            )
         ]
 
     def _has_structure_of(self, other, t) -> bool:
@@ -301,6 +325,11 @@ def _covariances(codes, z, vectors, matrices=None):
         product = sums[i].T @ sums[k]
         found.append((product + product.T)[_PAIRS])
     return np.column_stack(found)
+
+
+def _same(own, other):
+    """Whether a structure over visits of groups is about the rows that another one is about."""
+    return own == other or other == [None, own[0]]
 
 
 def _orthonormal(A):
