@@ -1,4 +1,4 @@
-"""Residual covariance structures: what ``residual="ar1(day | g) * ident(sex)"`` says of the rows."""
+"""Residual structures: what ``residual="ar1(day | g) * ident(sex)"`` says of the rows."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Factor:
     """One factor of a residual structure: name, the column before the bar, the group after it."""
 
     kind: str
-    column: str | None
-    group: str | None
+    column: str = ""
+    group: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}({' | '.join(filter(None, (self.column, self.group)))})"
@@ -63,8 +63,8 @@ class Factor:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
-        own = () if self.column is None else (self.column,)
-        return (*own, *(() if self.group is None else split_group(self.group)))
+        own = (self.column,) if self.column else ()
+        return (*own, *split_group(self.group))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,12 @@ class ResidualTerm:
     """
 
     factor: Factor
-    codes: np.ndarray | None = None
+    codes: Any = None
     levels: Any = None
-    values: np.ndarray | None = None
-    visits: np.ndarray | None = None
+    values: Any = None
+    visits: Any = None
     labels: Any = None
-    times: np.ndarray | None = None
+    times: Any = None
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class ResidualSpec:
 
     def _new_term(self, j, factor, kept, measures, table):
         codes = levels = None
-        if factor.group is not None and factor.is_correlation:
+        if factor.is_correlation:
             codes, own = group_factor(split_group(factor.group), kept)
             levels = own.levels
-        elif factor.group is not None:
+        elif factor.group:
             codes, levels = self.groups[j].codes(kept, table.n_rows), self.groups[j].levels
             _check_known(codes, factor)
         term = ResidualTerm(factor, codes, levels)
@@ -143,7 +143,7 @@ class ResidualSpec:
             place = own.get_indexer(named)[visit]
             _check_known(place, factor)
             return replace(term, visits=place, labels=own, times=_times_of(own))
-        if factor.column is None:
+        if not factor.column:
             return term
         return replace(term, values=_values(factor, measures, table, self.categories[j]))
 
@@ -231,11 +231,11 @@ def _factor(text: str, part: Sequence[Token]) -> Factor:
             why = ": the visit tells which variances and covariances a row has"
         raise formula_error(text, name.start, f"{name.text} is written {usage}{why}")
     if name.text in BY_LEVEL:
-        return Factor(name.text, None, _group(text, inside, usage))
+        return Factor(name.text, "", _group(text, inside, usage))
     before = inside[: bars[0]] if bars else inside
     after = inside[bars[0] + 1 :] if bars else []
     return Factor(
-        name.text, _column(text, before, name, usage), _group(text, after, usage) if bars else None
+        name.text, _column(text, before, name, usage), _group(text, after, usage) if bars else ""
     )
 
 
@@ -283,11 +283,11 @@ def read_columns(spec: ResidualSpec, table: Table) -> tuple[Grouping, dict[str, 
     """Codes of groups and visits, and the columns that are numbers or have an order."""
     grouping, measures = {}, {}
     for factor in spec.factors:
-        for name in () if factor.group is None else split_group(factor.group):
+        for name in split_group(factor.group):
             grouping[name] = factorize(name, table.column(name))
         if factor.kind in BY_VISIT:
             grouping[factor.column] = factorize(factor.column, table.column(factor.column))
-        elif factor.column is not None:
+        elif factor.column:
             measures[factor.column] = clean(factor.column, table.column(factor.column))
     return grouping, measures
 
@@ -304,13 +304,13 @@ def residual_terms(
     terms, groups, visits, categories = [], [], [], []
     for factor in spec.factors:
         term, group, named, ordered = ResidualTerm(factor), None, None, None
-        if factor.group is not None:
+        if factor.group:
             codes, group = group_factor(split_group(factor.group), kept)
             term = replace(term, codes=codes, levels=group.levels)
         if factor.kind in BY_VISIT:
             visit, named = kept[factor.column]
             term = replace(term, visits=visit, labels=named, times=_times_of(named))
-        elif factor.column is not None:
+        elif factor.column:
             own = measures[factor.column]
             ordered = own.values.categories if own.kind == "category" else None
             term = replace(term, values=_values(factor, measures, table, ordered))

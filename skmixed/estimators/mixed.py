@@ -11,12 +11,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.estimators._base import MixedModelBase
+from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._residual import (
     residual_covariance,
     residual_parameters,
     tell_of_residual,
 )
-from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
@@ -251,7 +251,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         sd = self.result_.sigma / np.sqrt(self._new_weights(X))
         if self.result_.residual is None:
             return sd
-        terms = self.design_spec_.residual.new(self._table(X, reset=False), np.arange(len(sd)))
+        terms = self._residual_terms(self._table(X, reset=False), np.arange(len(sd)))
         return sd * self.result_.residual.sd(terms)
 
     @property
@@ -370,7 +370,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
         noise = rng.standard_normal(eta.shape)
         if self.result_.residual is not None:
-            terms = self.design_spec_.residual.new(rows.table, rows.design.rows)
+            terms = self._residual_terms(rows.table, rows.design.rows)
             noise = self.result_.residual.draw(terms, noise)
         return rows.over_input(eta + sd * noise)
 

@@ -26,8 +26,8 @@ from skmixed.linalg.system import Effects, NotPositiveDefinite
 from skmixed.models.correlated_order import CorrelatedSecondOrder
 from skmixed.models.lmm import Evaluation, ProfiledDeviance, fit_lmm
 from skmixed.models.optimize import Impossible
-from skmixed.models.residual import Coefficients, FittedResidual, Residual
-
+from skmixed.models.residual import FittedResidual, Residual
+from skmixed.models.residual_rows import Coefficients
 
 # Decrease of the criterion left undone where a fit is but a start.
 _ROUGH = 0.1
@@ -81,13 +81,11 @@ class CorrelatedDeviance(ProfiledDeviance):
     def fitted_residual(self, parameters):
         return FittedResidual(self.residual, self.split(parameters)[1])
 
-    def with_response(self, response):
+    def response(self, design, y):
         raise ValueError(
             "a model with a residual structure is fitted to its own response alone: fit the "
             "estimator again for another one"
         )
-
-    response = with_response
 
     @property
     def independent(self):

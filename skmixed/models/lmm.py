@@ -474,9 +474,7 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     with objective.threads():
         starts, spent = objective.starts() if start is None else ([start], 0)
         optimum = search.run(starts[0], starts[1:])
-        fit = LMMFit.at(
-            objective, replace(optimum, n_evaluations=optimum.n_evaluations + spent)
-        )
+        fit = LMMFit.at(objective, replace(optimum, n_evaluations=optimum.n_evaluations + spent))
     lost = _without_digits(fit)
     if lost is None:
         return fit

@@ -3,8 +3,7 @@
 R = S C S: standard deviations S, functions of groups or covariates, beside a correlation C of the
 rows of one group. Both are relative to one residual standard deviation sigma. The inverse of R is
 written as sum of c_k B_k over cells of rows and of sums of two rows (see `linalg.mixture`), so that
-whatever depends on rho is a function of some coefficients. Names are those of nlme's classes and of
-PROC MIXED's types.
+whatever depends on rho is a function of some coefficients.
 
 References
 ----------
@@ -18,20 +17,11 @@ from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.mixture import ExtendedRows
-from skmixed.models.structured import make_structure
-from skmixed.models.structures import Unstructured
+from skmixed.models.residual_parts import ByCovariate, ByLevel, Markov, OverVisits
+from skmixed.models.residual_rows import Chains, Patterns, Plain
 
-# Structures over the visits of a group, each with its visits' standard deviations.
-VISITS = ("us", "cs", "homcs", "toep", "hetar1")
-# Correlation of neighbours where a search begins.
-_START = 0.4
 # Levels of ident() up to which the start with equal variances is tried too.
 _FEW_LEVELS = 4
-# Correlations of neighbours that are as good as 1 and 0.
-_NEARLY_ONE, _NEARLY_NONE = 0.999, 1e-6
-# Smallest eigenvalue of correlations to start from.
-_LEAST = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,256 +35,6 @@ class Parameter:
     name: str
     value: float
     gradient: np.ndarray
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """What the likelihood reads of R(rho).
-
-    Attributes
-    ----------
-    c, dc : (K,) and (p, K)
-        Coefficients of the cells and their derivatives by rho.
-    log_det, dlog_det : float and (p,)
-        log |R|.
-    expected : (p, p)
-        tr(R^-1 dR_j R^-1 dR_k).
-    exact : (p, p, K) or None
-        Coefficients of dR^-1_j R dR^-1_k, where it is a combination of the cells' matrices.
-    """
-
-    c: np.ndarray
-    dc: np.ndarray
-    log_det: float
-    dlog_det: np.ndarray
-    expected: np.ndarray
-    exact: np.ndarray | None = None
-
-
-# Standard deviations of rows
-
-
-@dataclass(frozen=True, eq=False)
-class ByLevel:
-    """ident(g): log weights relative to those of the first level."""
-
-    text: str
-    labels: tuple[str, ...]
-
-    kind = "ident"
-
-    @property
-    def n_params(self):
-        return len(self.labels) - 1
-
-    def start(self):
-        return np.zeros(self.n_params)
-
-    def log_sd(self, rho, values):
-        """log s (m,) and its derivatives (p, m) at codes (m,)."""
-        levels = np.append(0.0, -0.5 * rho)
-        slopes = -0.5 * (values == np.arange(1, len(levels))[:, None])
-        return levels[values.astype(np.intp)], slopes
-
-    def named(self, rho, absolute):
-        for h, label in enumerate(self.labels):
-            if not absolute and not h:
-                continue
-            gradient = np.zeros(self.n_params)
-            value = 1.0
-            if h:
-                value = float(np.exp(-0.5 * rho[h - 1]))
-                gradient[h - 1] = -0.5 * value
-            yield ("sd" if absolute else "ratio"), label, value, gradient
-
-
-@dataclass(frozen=True, eq=False)
-class ByCovariate:
-    """power(x) s = |x|^delta, exponential(x) s = exp(delta x), about a centre of log |x| or x."""
-
-    text: str
-    kind: str
-    center: float
-
-    n_params = 1
-
-    def start(self):
-        return np.zeros(1)
-
-    def measure(self, x):
-        """What delta multiplies in log s."""
-        return (np.log(np.abs(x)) if self.kind == "power" else x) - self.center
-
-    def log_sd(self, rho, values):
-        return rho[0] * values, values[None]
-
-    def named(self, rho, absolute):
-        yield "number", self.kind, float(rho[0]), np.ones(1)
-
-
-# Correlation of the rows of a group
-
-
-@dataclass(frozen=True, eq=False)
-class Markov:
-    """ar1(t | g), car1(t | g): correlation phi of neighbours, by the gap between their times."""
-
-    text: str
-    kind: str
-    unit: float
-
-    n_params = 1
-    has_sd = False
-
-    def start(self):
-        return np.arctanh([_START]) if self.kind == "ar1" else np.log([self.unit])
-
-    def phi(self, rho, gaps):
-        """(phi, dphi / drho) at gaps (m,)."""
-        if self.kind == "ar1":
-            r = np.tanh(rho[0])
-            return r**gaps, gaps * r ** (gaps - 1) * (1.0 - r * r)
-        x = gaps * np.exp(-rho[0])
-        return np.exp(-x), x * np.exp(-x)
-
-    def correlation(self, rho, places):
-        """C (m, m) at places (m,)."""
-        return self.phi(rho, np.abs(np.subtract.outer(places, places)))[0]
-
-    def named(self, rho):
-        if self.kind == "ar1":
-            r = float(np.tanh(rho[0]))
-            yield "cor", "rho", r, np.array([1.0 - r * r])
-        else:
-            reach = float(np.exp(rho[0]))
-            yield "range", "range", reach, np.array([reach])
-
-    def at_bound(self, rho):
-        """What to say of a correlation that is as good as 1 or 0 at the usual gap, or None."""
-        phi = float(self.phi(rho, np.array([self.unit]))[0][0])
-        group = self.text.partition("|")[2].strip(" )")
-        if phi > _NEARLY_ONE:
-            return (
-                f"the residual correlation of {self.text} has run to {phi:.6g}, with a residual "
-                "variance that grows without limit: rows of one group differ by a constant and "
-                f"a random walk. Write a random intercept (1 | {group}) instead, or leave that of "
-                f"{group} out beside it"
-            )
-        if self.kind == "car1" and phi < _NEARLY_NONE:
-            return (
-                f"the range of {self.text} has run to zero: residuals are independent. Leave the "
-                "structure out, or use ar1, whose correlation may be negative"
-            )
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class OverVisits:
-    """us(v | g), cs, homcs, toep, hetar1: S S' over visits, 1 at the first one.
-
-    ``labels`` (V,) name the visits, ``times`` (V,) count them.
-    """
-
-    text: str
-    kind: str
-    labels: tuple[str, ...]
-    times: np.ndarray
-
-    has_sd = True
-
-    @cached_property
-    def _inner(self):
-        size = len(self.labels)
-        return (
-            Unstructured((size,))
-            if self.kind == "us"
-            else make_structure(self.kind, size, self.times)
-        )
-
-    @cached_property
-    def _is_homogeneous(self):
-        return self.kind == "homcs"
-
-    @property
-    def n_params(self):
-        return 1 if self._is_homogeneous else self._inner.n_params - 1
-
-    def start(self):
-        if self._is_homogeneous:
-            return np.array([_exchangeable(len(self.labels)).start()[0]])
-        return self.from_covariance(None)
-
-    def from_covariance(self, S):
-        """rho of, or near, a covariance (V, V); of the start for None."""
-        V = len(self.labels)
-        S = np.where(np.eye(V, dtype=bool), 1.0, _START) if S is None else S
-        T = np.linalg.cholesky(S)
-        if self.kind == "us":
-            return self._inner.from_factor(T / T[0, 0])[1:]
-        if self._is_homogeneous:
-            return self.start()
-        sd = np.sqrt(S.diagonal())
-        return self._inner.from_factor(np.diag(sd / sd[0]))[1:]
-
-    def from_moments(self, S):
-        """rho near mean products S (V, V) of residuals, NaN where no group has both visits."""
-        sd = np.sqrt(S.diagonal())
-        if not (np.isfinite(sd).all() and (sd > 0).all()):
-            return self.start()
-        R = np.nan_to_num(S / np.outer(sd, sd))
-        values, vectors = np.linalg.eigh(R)
-        R = (vectors * np.maximum(values, _LEAST)) @ vectors.T
-        size = np.sqrt(R.diagonal())
-        return self.from_covariance(R * np.outer(sd / size, sd / size))
-
-    def covariance(self, rho):
-        """(S (V, V), its derivatives (p, V, V))."""
-        if self._is_homogeneous:
-            S, slopes, _ = _exchangeable(len(self.labels)).at(rho)
-            return S, slopes
-        phi = np.append(1.0, rho)
-        T = self._inner.factor(phi)
-        return T @ T.T, self._inner.tangents(phi)[1:]
-
-    def at_bound(self, rho):
-        """What to say of a covariance that is as good as singular, or None."""
-        S = self.covariance(rho)[0]
-        sd = np.sqrt(S.diagonal())
-        if np.linalg.eigvalsh(S / np.outer(sd, sd))[0] > 1.0 - _NEARLY_ONE:
-            return None
-        return (
-            f"the residual covariance of {self.text} is as good as singular: some combination of "
-            "visits has no residual variance. Take a structure with fewer parameters, such as "
-            "ar1 or homcs"
-        )
-
-    def named(self, rho):
-        S, slopes = self.covariance(rho)
-        sd = np.sqrt(S.diagonal())
-        dsd = np.einsum("pvv->pv", slopes) / (2.0 * sd)
-        if not self._is_homogeneous:
-            for v, label in enumerate(self.labels):
-                yield "sd", label, float(sd[v]), dsd[:, v]
-        if self.kind == "us":
-            for b in range(len(sd)):
-                for a in range(b + 1, len(sd)):
-                    r = S[a, b] / (sd[a] * sd[b])
-                    slope = slopes[:, a, b] / (sd[a] * sd[b]) - r * (
-                        dsd[:, a] / sd[a] + dsd[:, b] / sd[b]
-                    )
-                    yield "cor", f"{self.labels[a]}.{self.labels[b]}", float(r), slope
-            return
-        R = _exchangeable(len(sd)) if self._is_homogeneous else self._inner.R
-        own = rho if self._is_homogeneous else rho[len(sd) - 1 :]
-        values, gradients, _ = R.natural(own)
-        for k, name in enumerate(R.names):
-            gradient = np.zeros(self.n_params)
-            gradient[self.n_params - len(own) :] = gradients[k]
-            yield "cor", name, float(values[k]), gradient
-
-
-def _exchangeable(size):
-    return make_structure("cs", size).R
 
 
 def _variance(term):
@@ -311,9 +51,6 @@ def _markov(term):
     return Markov(str(term.factor), term.factor.kind, float(np.median(gaps)))
 
 
-# All of them together
-
-
 @dataclass(frozen=True, eq=False)
 class Residual:
     """R(rho), without rows.
@@ -327,19 +64,22 @@ class Residual:
     values : (q, U)
         What the variances read, for every class of rows with one standard deviation.
     cells : object
-        Which coefficients there are: `_Plain`, `_Chains` or `_Patterns`.
-    layout : _Plain, _Chains or _Patterns
+        Which coefficients there are: `Plain`, `Chains` or `Patterns`.
+    layout : Plain, Chains or Patterns
         Which coefficients there are.
     shares : (U, V)
         Share of the rows in every class and at every visit (one, without visits).
+    groups : dict of str to int
+        Levels of the group whose rows are correlated.
     """
 
     text: str
     variances: tuple
     correlation: Markov | OverVisits | None
     values: np.ndarray
-    layout: _Plain | _Chains | _Patterns
+    layout: Plain | Chains | Patterns
     shares: np.ndarray
+    groups: dict
 
     @classmethod
     def build(cls, text, terms, n_rows, frequencies=None):
@@ -368,12 +108,10 @@ class Residual:
             values, classes = np.zeros((0, 1)), np.zeros(n_rows, dtype=np.intp)
         U = values.shape[1]
         if correlation is None:
-            own, (layout, rows) = None, _Plain.of(classes, U, frequencies)
+            own, (layout, rows) = None, Plain.of(classes, U, frequencies)
         elif correlation.visits is None:
             own = _markov(correlation)
-            layout, rows = _Chains.of(
-                correlation.codes, correlation.values, classes, U, frequencies
-            )
+            layout, rows = Chains.of(correlation.codes, correlation.values, classes, U, frequencies)
         else:
             own = OverVisits(
                 str(correlation.factor),
@@ -382,13 +120,17 @@ class Residual:
                 correlation.times,
             )
             n_levels, V = len(correlation.levels), len(own.labels)
-            layout, rows = _Patterns.of(
+            layout, rows = Patterns.of(
                 correlation.codes, correlation.visits, classes, n_levels, V, frequencies
             )
         shares = np.zeros((U, 1 if own is None or not own.has_sd else len(own.labels)))
         visits = correlation.visits if shares.shape[1] > 1 else np.zeros(n_rows, dtype=np.intp)
         np.add.at(shares, (classes, visits), 1.0 if frequencies is None else frequencies)
-        return cls(text, tuple(variances), own, values, layout, shares / shares.sum()), rows
+        groups = {}
+        if correlation is not None:
+            groups[correlation.factor.group] = len(correlation.levels)
+        shares /= shares.sum()
+        return cls(text, tuple(variances), own, values, layout, shares, groups), rows
 
     def mean_variance(self, rho):
         """Mean over the rows of the fit of their residual variances over sigma^2."""
@@ -468,6 +210,10 @@ class Residual:
 
     def at_bound(self, rho):
         """What is wrong with an estimate at, or on its way to, a bound; None if nothing is."""
+        for part, own in zip(self.variances, self._split(rho), strict=False):
+            found = part.at_bound(own) if part.kind == "ident" else None
+            if found is not None:
+                return found
         if self.correlation is None:
             return None
         return self.correlation.at_bound(self._split(rho)[-1])
@@ -634,243 +380,3 @@ class FittedResidual:
         for rows, L in self._roots(terms):
             found[rows] = np.linalg.solve(L, residuals[rows])
         return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Plain:
-    """Independent rows: one cell for every class, ``counts`` (U,) rows in it."""
-
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, classes, n_classes, frequencies):
-        counts = np.bincount(classes, frequencies, n_classes)
-        n = len(classes)
-        rows = ExtendedRows(np.arange(n), np.full(n, -1), classes, frequencies, n_classes)
-        return cls(counts), rows
-
-    def by_class(self, forms, n_classes):
-        """(sums of squares (U,), numbers of rows (U,)) of every class, from the cells' forms."""
-        return forms, self.counts
-
-    def coefficients(self, correlation, rho, log_s, slopes):
-        c = np.exp(-2.0 * log_s)
-        n = self.counts
-        return Coefficients(
-            c,
-            -2.0 * slopes * c,
-            float(2.0 * n @ log_s),
-            2.0 * slopes @ n,
-            4.0 * (slopes * n) @ slopes.T,
-            4.0 * slopes[:, None] * slopes * c,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Chains:
-    """Rows in the order of their times: first ones, and pairs of neighbours.
-
-    ``first`` (U,): number of first rows by class. Pairs have cells of gap and both classes, each
-    with three coefficients: of the later row, the earlier row and their sum.
-    """
-
-    first: np.ndarray
-    gaps: np.ndarray
-    earlier: np.ndarray
-    later: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, codes, times, classes, n_classes, frequencies):
-        order = np.lexsort((times, codes))
-        same = codes[order][1:] == codes[order][:-1]
-        a, b = order[:-1][same], order[1:][same]
-        first = order[np.append(True, ~same)]
-        keys = np.column_stack([times[b] - times[a], classes[a], classes[b]])
-        unique, cell = np.unique(keys, axis=0, return_inverse=True)
-        cell = cell.ravel()
-        m, n = len(unique), np.ones(len(codes)) if frequencies is None else frequencies
-        rows = ExtendedRows(
-            np.concatenate([first, b, a, a]),
-            np.concatenate([np.full(len(first) + 2 * len(a), -1), b]),
-            np.concatenate(
-                [classes[first], *(n_classes + part * m + cell for part in range(3))]
-            ).astype(np.intp),
-            None if frequencies is None else n[np.concatenate([first, b, a, a])],
-            n_classes + 3 * m,
-        )
-        own = cls(
-            np.bincount(classes[first], n[first], n_classes),
-            unique[:, 0],
-            unique[:, 1].astype(np.intp),
-            unique[:, 2].astype(np.intp),
-            np.bincount(cell, n[a], m),
-        )
-        return own, rows
-
-    def by_class(self, forms, n_classes):
-        m = len(self.gaps)
-        later = np.bincount(self.later, forms[n_classes : n_classes + m], n_classes)
-        return (
-            forms[:n_classes] + later,
-            self.first + np.bincount(self.later, self.counts, n_classes),
-        )
-
-    def coefficients(self, correlation, rho, log_s, slopes):
-        phi, dphi = correlation.phi(rho, self.gaps)
-        left = 1.0 - phi**2
-        if not (left > 0).all():
-            return None
-        p, U, n = len(slopes), len(log_s), self.counts
-        at = len(slopes) - 1  # the correlation's parameter comes last
-        a, b = self.earlier, self.later
-        w, x, y = np.exp(-2 * log_s), np.exp(-log_s[a]), np.exp(-log_s[b])
-        cross = -phi / left * x * y
-        last, early = y**2 / left, phi**2 / left * x**2
-        both = slopes[:, a] + slopes[:, b]
-        dcross, dlast, dearly = -both * cross, -2 * slopes[:, b] * last, -2 * slopes[:, a] * early
-        dcross[at] -= (1 + phi**2) / left**2 * dphi * x * y
-        moved = 2 * phi / left**2 * dphi
-        dlast[at] += moved * y**2
-        dearly[at] += moved * x**2
-        dc = np.concatenate([-2 * slopes * w, dlast - dcross, dearly - dcross, dcross], axis=1)
-        dlog_det = 2 * slopes @ self.first + 2 * slopes[:, b] @ n
-        dlog_det[at] += -2 * n @ (phi * dphi / left)
-        expected = np.zeros((p, p))
-        s, t = slopes[:, a], slopes[:, b]
-        inner = (slopes * self.first) @ slopes.T + (t * (n / left)) @ t.T
-        inner += (s * (n * phi**2 / left)) @ s.T
-        off = (s * (n * phi**2 / left)) @ t.T
-        expected += 2 * (inner - off - off.T)
-        expected += 2 * ((slopes * self.first) @ slopes.T + (t * n) @ t.T)
-        expected[at, at] = 2 * n @ ((1 + phi**2) * dphi**2 / left**2)
-        with_correlation = -2 * both @ (n * phi * dphi / left)
-        with_correlation[at] = 0.0
-        expected[at] += with_correlation
-        expected[:, at] += with_correlation
-        return Coefficients(
-            np.concatenate([w, last - cross, early - cross, cross]),
-            dc,
-            float(2 * self.first @ log_s + n @ (2 * log_s[b] + np.log(left))),
-            dlog_det,
-            expected,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Patterns:
-    """Groups by the visits that they have: cells of every visit, and of every pair of them.
-
-    Attributes
-    ----------
-    visits, classes : tuple of (v,)
-        Of every pattern.
-    counts : (P,)
-        Groups with it.
-    """
-
-    visits: tuple
-    classes: tuple
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, codes, visits, classes, n_levels, n_visits, frequencies):
-        table = np.full((n_levels, n_visits), -1)
-        table[codes, visits] = np.arange(len(codes))
-        table = table[(table >= 0).any(axis=1)]
-        key = np.where(table >= 0, classes[table], -1)
-        found, pattern = np.unique(key, axis=0, return_inverse=True)
-        pattern = pattern.ravel()
-        first, second, cell, begin = [], [], [], 0
-        own_visits, own_classes, counts = [], [], []
-        for k, signature in enumerate(found):
-            at = np.flatnonzero(signature >= 0)
-            rows = table[pattern == k][:, at]
-            own_visits.append(at)
-            own_classes.append(signature[at])
-            weights = 1.0 if frequencies is None else frequencies[rows[:, 0]]
-            counts.append(float(np.sum(weights * np.ones(len(rows)))))
-            i, j = np.triu_indices(len(at), 1)
-            first += [rows.T.ravel(), rows[:, i].T.ravel()]
-            second += [np.full(rows.size, -1), rows[:, j].T.ravel()]
-            cell.append(begin + np.repeat(np.arange(len(at) + len(i)), len(rows)))
-            begin += len(at) + len(i)
-        first = np.concatenate(first)
-        extended = ExtendedRows(
-            first,
-            np.concatenate(second),
-            np.concatenate(cell),
-            None if frequencies is None else frequencies[first],
-            begin,
-        )
-        return cls(tuple(own_visits), tuple(own_classes), np.array(counts)), extended
-
-    def by_class(self, forms, n_classes):
-        total, counts, begin = np.zeros(n_classes), np.zeros(n_classes), 0
-        for classes, n in zip(self.classes, self.counts, strict=True):
-            v = len(classes)
-            np.add.at(total, classes, forms[begin : begin + v])
-            np.add.at(counts, classes, n)
-            begin += v * (v + 1) // 2
-        return total, counts
-
-    def coefficients(self, correlation, rho, log_s, slopes):
-        S, dS = correlation.covariance(rho)
-        p, own = len(slopes), len(slopes) - len(rho)
-        c, dc, exact = [], [], []
-        log_det, dlog_det, expected = 0.0, np.zeros(p), np.zeros((p, p))
-        for visits, classes, n in zip(self.visits, self.classes, self.counts, strict=True):
-            at, s = np.ix_(visits, visits), np.exp(log_s[classes])
-            R = s[:, None] * S[at] * s
-            dR = (slopes[:, classes, None] + slopes[:, None, classes]) * R
-            dR[own:] += s[:, None] * dS[(slice(None), *at)] * s
-            try:
-                L = np.linalg.cholesky(R)
-            except np.linalg.LinAlgError:
-                return None
-            half = np.linalg.inv(L)
-            M = half.T @ half
-            moved = M @ dR
-            log_det += 2 * n * float(np.log(L.diagonal()).sum())
-            dlog_det += n * np.einsum("jvv->j", moved)
-            expected += n * np.einsum("jvw,kwv->jk", moved, moved)
-            c.append(_by_cell(M))
-            dc.append(-_by_cell(moved @ M))
-            exact.append(_by_cell(np.einsum("jvw,kwx->jkvx", moved, moved @ M)))
-        return Coefficients(
-            np.concatenate(c),
-            np.concatenate(dc, axis=-1),
-            log_det,
-            dlog_det,
-            expected,
-            np.concatenate(exact, axis=-1),
-        )
-
-    def observed_pairs(self, n_visits):
-        """Number of groups that have each pair of visits (V, V)."""
-        found = np.zeros((n_visits, n_visits))
-        for visits, n in zip(self.visits, self.counts, strict=True):
-            found[np.ix_(visits, visits)] += n
-        return found
-
-    def moments(self, forms, n_visits):
-        """Mean products (V, V) of residuals from the forms (K,) of all cells; NaN for no pair."""
-        total, begin = np.zeros((n_visits, n_visits)), 0
-        for visits in self.visits:
-            i, j = np.triu_indices(len(visits), 1)
-            own = forms[begin : begin + len(visits)]
-            both = forms[begin + len(visits) : begin + len(visits) + len(i)]
-            cross = np.diag(own)
-            cross[i, j] = cross[j, i] = (both - own[i] - own[j]) / 2
-            total[np.ix_(visits, visits)] += cross
-            begin += len(visits) + len(i)
-        with np.errstate(invalid="ignore"):
-            return total / self.observed_pairs(n_visits)
-
-
-def _by_cell(M):
-    """Coefficients of the visits, then of the pairs, of symmetric matrices M (..., v, v)."""
-    i, j = np.triu_indices(M.shape[-1], 1)
-    M = (M + np.swapaxes(M, -1, -2)) / 2
-    own = 2 * np.einsum("...vv->...v", M) - M.sum(axis=-1)
-    return np.concatenate([own, M[..., i, j]], axis=-1)

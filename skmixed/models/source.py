@@ -177,7 +177,7 @@ class Source:
             f"{kind}({' | '.join(filter(None, where))})"
             for kind, *where in other.residual
             if not any(
-                own == kind and at == where or kind in _WITHIN.get(own, ()) and _same(at, where)
+                (own == kind and at == where) or (kind in _WITHIN.get(own, ()) and _same(at, where))
                 for own, *at in self.residual
             )
         ]
@@ -329,7 +329,7 @@ def _covariances(codes, z, vectors, matrices=None):
 
 def _same(own, other):
     """Whether a structure over visits of groups is about the rows that another one is about."""
-    return own == other or other == [None, own[0]]
+    return own == other or other == ["", own[0]]
 
 
 def _orthonormal(A):
