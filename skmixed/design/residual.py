@@ -82,6 +82,8 @@ class ResidualTerm:
         Times of "ar1" and "car1", the covariate of "power" and "exponential".
     visits : (n,) or None
         Visit of each row among ``labels``, and ``times`` (V,) of these.
+    order : (n,) or None
+        The rows by group and time or visit.
     """
 
     factor: Factor
@@ -91,6 +93,7 @@ class ResidualTerm:
     visits: Any = None
     labels: Any = None
     times: Any = None
+    order: Any = None
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,8 @@ def residual_terms(
             own = measures[factor.column]
             ordered = own.values.categories if own.kind == "category" else None
             term = replace(term, values=_values(factor, measures, table, ordered))
+        if factor.is_correlation:
+            term = replace(term, order=_order(term))
         _check_rows(term)
         terms.append(term)
         groups.append(None if factor.is_correlation else group)
@@ -377,6 +382,19 @@ def _check_rows(term: ResidualTerm) -> None:
         _check_times(term)
 
 
+def _places(term):
+    return term.values if term.visits is None else term.visits
+
+
+def _order(term):
+    """The rows by group and time; rows that are so already are left alone."""
+    code, place = term.codes, _places(term)
+    step = np.diff(code)
+    if ((step > 0) | ((step == 0) & (np.diff(place) >= 0))).all():
+        return np.arange(len(code))
+    return np.lexsort((place, code))
+
+
 def _level(term, at):
     return f"{str(term.levels[at])!r}"
 
@@ -401,10 +419,9 @@ def _check_covariate(term):
 
 def _check_times(term):
     factor = term.factor
-    places = term.values if term.visits is None else term.visits
-    order = np.lexsort((places, term.codes))
-    code, place = term.codes[order], places[order]
-    same = (code[1:] == code[:-1]) & (place[1:] == place[:-1])
+    places = _places(term)
+    code, place = term.codes[term.order], places[term.order]
+    same = (np.diff(code) == 0) & (np.diff(place) == 0)
     if same.any():
         row = np.flatnonzero(same)[0]
         at = place[row] if term.visits is None else term.labels[int(place[row])]

@@ -9,6 +9,7 @@ cells fit in memory no row is looked at again; otherwise the rows are assembled 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from skmixed.linalg.system import Effects, System
 
 # Numbers that the Gram matrices of all cells may have together.
 _KEPT = 1 << 25
+# A share of the rows of the data, 1 / _FEW, below which they are copied.
+_FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +54,36 @@ class ExtendedRows:
         return ExtendedRows(self.first[at], self.second[at], self.cell[at], counts, self.n_cells)
 
     def of(self, values):
-        """The rows of values (n, ...) that these are."""
-        found = np.array(values[self.first])
-        both = np.flatnonzero(self.second >= 0)
-        found[both] += values[self.second[both]]
+        """The rows of values (n, ...) that these are, column by column."""
+        if values.ndim == 2:
+            found = np.empty((len(self.first), values.shape[1]), order="F")
+            for j, column in enumerate(values.T):
+                found[:, j] = self.of(column)
+            return found
+        found = values[self.first]
+        if self._all_sums:
+            found += values[self.second]
+        elif not self._no_sums:
+            both = np.flatnonzero(self.second >= 0)
+            found[both] += values[self.second[both]]
         return found
+
+    @cached_property
+    def _no_sums(self):
+        return self.second.max(initial=-1) < 0
+
+    @cached_property
+    def _all_sums(self):
+        return bool(len(self.second)) and self.second.min() >= 0
+
+    def gram(self, plan, scale, X, y):
+        """CrossProducts of these rows; many rows of the data are the data with weights."""
+        n = len(y)
+        if not self._no_sums or len(self.first) * _FEW < n:
+            return assemble(self.plan(plan, scale), self.counts, self.of(X), self.of(y))
+        weights = np.bincount(self.first, self.counts, n).astype(float)
+        z = [g if scale is None else replace(g, z=_scaled(g.z, scale)) for g in plan.groups]
+        return assemble(replace(plan, groups=tuple(z)), weights, X, y)
 
     def plan(self, plan, scale):
         """The plan of these rows; their covariates are those of the data times scale (n,)."""
@@ -114,11 +142,9 @@ class Mixture:
             whole = rows.plan(plan, scale), rows.of(X), rows.of(y)
             return cls(template, None, (rows, *whole), multiplicity)
         grams = np.empty((rows.n_cells, len(multiplicity)))
-        order = np.argsort(rows.cell, kind="stable")
-        ends = np.cumsum(np.bincount(rows.cell, minlength=rows.n_cells))
-        for k, at in enumerate(np.split(order, ends[:-1])):
+        for k, at in enumerate(_places(rows.cell, rows.n_cells)):
             own = rows.some(at)
-            grams[k] = flat(assemble(own.plan(plan, scale), own.counts, own.of(X), own.of(y)))
+            grams[k] = flat(own.gram(plan, scale, X, y))
         return cls(template, grams, None, multiplicity)
 
     def combined(self, c):
@@ -192,6 +218,15 @@ class Mixture:
     def without_rows(self):
         """The same where nothing needs the rows: None if they are assembled every time."""
         return self if self.rows is None else None
+
+
+def _places(cell, n_cells):
+    """Indices of the rows of every cell."""
+    if n_cells <= _FEW:
+        return [np.flatnonzero(cell == k) for k in range(n_cells)]
+    narrow = cell.astype(np.uint16) if n_cells < 1 << 16 else cell  # sorted by counting
+    ends = np.cumsum(np.bincount(cell, minlength=n_cells))
+    return np.split(np.argsort(narrow, kind="stable"), ends[:-1])
 
 
 def _pairs(a, b):

@@ -45,9 +45,8 @@ def _variance(term):
 
 
 def _markov(term):
-    order = np.lexsort((term.values, term.codes))
-    same = np.diff(term.codes[order]) == 0
-    gaps = np.diff(term.values[order])[same]
+    same = np.diff(term.codes[term.order]) == 0
+    gaps = np.diff(term.values[term.order])[same]
     return Markov(str(term.factor), term.factor.kind, float(np.median(gaps)))
 
 
@@ -111,7 +110,8 @@ class Residual:
             own, (layout, rows) = None, Plain.of(classes, U, frequencies)
         elif correlation.visits is None:
             own = _markov(correlation)
-            layout, rows = Chains.of(correlation.codes, correlation.values, classes, U, frequencies)
+            of = correlation.codes, correlation.values, correlation.order
+            layout, rows = Chains.of(*of, classes, U, frequencies)
         else:
             own = OverVisits(
                 str(correlation.factor),

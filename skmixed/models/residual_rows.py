@@ -81,14 +81,14 @@ class Chains:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, codes, times, classes, n_classes, frequencies):
-        order = np.lexsort((times, codes))
-        same = codes[order][1:] == codes[order][:-1]
+    def of(cls, codes, times, order, classes, n_classes, frequencies):
+        same = np.diff(codes[order]) == 0
         a, b = order[:-1][same], order[1:][same]
         first = order[np.append(True, ~same)]
-        keys = np.column_stack([times[b] - times[a], classes[a], classes[b]])
-        unique, cell = np.unique(keys, axis=0, return_inverse=True)
-        cell = cell.ravel()
+        gaps, gap = _distinct(times[b] - times[a])
+        unique, cell = _distinct((gap * n_classes + classes[a]) * n_classes + classes[b])
+        unique, later = np.divmod(unique, n_classes)
+        unique, earlier = np.divmod(unique, n_classes)
         m, n = len(unique), np.ones(len(codes)) if frequencies is None else frequencies
         rows = ExtendedRows(
             np.concatenate([first, b, a, a]),
@@ -101,9 +101,9 @@ class Chains:
         )
         own = cls(
             np.bincount(classes[first], n[first], n_classes),
-            unique[:, 0],
-            unique[:, 1].astype(np.intp),
-            unique[:, 2].astype(np.intp),
+            gaps[unique],
+            earlier,
+            later,
             np.bincount(cell, n[a], m),
         )
         return own, rows
@@ -266,6 +266,21 @@ class Patterns:
             begin += len(visits) + len(i)
         with np.errstate(invalid="ignore"):
             return total / self.observed_pairs(n_visits)
+
+
+def _distinct(values):
+    """(distinct values in order, place of each among them); whole numbers by a table."""
+    if not len(values):
+        return values, np.zeros(0, dtype=np.intp)
+    low, high = values.min(), values.max()
+    if high - low > 4 * len(values) or (values != np.floor(values)).any():
+        found, place = np.unique(values, return_inverse=True)
+        return found, place.ravel()
+    shifted = (values - low).astype(np.intp)
+    seen = np.flatnonzero(np.bincount(shifted))
+    table = np.zeros(int(high - low) + 1, dtype=np.intp)
+    table[seen] = np.arange(len(seen))
+    return (seen + low).astype(values.dtype), table[shifted]
 
 
 def _by_cell(M):
