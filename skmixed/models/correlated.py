@@ -197,8 +197,8 @@ class CorrelatedEvaluation(Evaluation):
         """F (p, p), observed where it can be."""
         found = self.coefficients
         if found.exact is None:
-            return self.factor.pwrss / self.objective.dof * found.expected
-        return found.exact @ self.objective.mixture.cell_forms(self.factor)
+            return self.factor.pwrss / self.objective.dof * found.expected()
+        return found.exact() @ self.objective.mixture.cell_forms(self.factor)
 
     def recharted(self):
         moved = self.objective.layout.recharted(self._own_theta)

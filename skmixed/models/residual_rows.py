@@ -5,7 +5,9 @@ See :mod:`skmixed.linalg.mixture` for what becomes of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,18 +24,19 @@ class Coefficients:
         Coefficients of the cells and their derivatives by rho.
     log_det, dlog_det : float and (p,)
         log |R|.
-    expected : (p, p)
-        tr(R^-1 dR_j R^-1 dR_k).
-    exact : (p, p, K) or None
-        Coefficients of dR^-1_j R dR^-1_k, where it is a combination of the cells' matrices.
+    exact : callable or None
+        Gives coefficients (p, p, K) of dR^-1_j R dR^-1_k, where it is a combination of the cells'
+        matrices.
+    expected : callable or None
+        Gives tr(R^-1 dR_j R^-1 dR_k) (p, p) where it is none.
     """
 
     c: np.ndarray
     dc: np.ndarray
     log_det: float
     dlog_det: np.ndarray
-    expected: np.ndarray
-    exact: np.ndarray | None = None
+    exact: Callable | None = None
+    expected: Callable | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,7 @@ class Plain:
             -2.0 * slopes * c,
             float(2.0 * n @ log_s),
             2.0 * slopes @ n,
-            4.0 * (slopes * n) @ slopes.T,
-            4.0 * slopes[:, None] * slopes * c,
+            lambda: 4.0 * slopes[:, None] * slopes * c,
         )
 
 
@@ -121,7 +123,7 @@ class Chains:
         left = 1.0 - phi**2
         if not (left > 0).all():
             return None
-        p, n = len(slopes), self.counts
+        n = self.counts
         at = len(slopes) - 1  # the correlation's parameter comes last
         a, b = self.earlier, self.later
         w, x, y = np.exp(-2 * log_s), np.exp(-log_s[a]), np.exp(-log_s[b])
@@ -136,8 +138,24 @@ class Chains:
         dc = np.concatenate([-2 * slopes * w, dlast - dcross, dearly - dcross, dcross], axis=1)
         dlog_det = 2 * slopes @ self.first + 2 * slopes[:, b] @ n
         dlog_det[at] += -2 * n @ (phi * dphi / left)
+
+        def expected():
+            return self._expected(slopes, phi, dphi, left)
+
+        return Coefficients(
+            np.concatenate([w, last - cross, early - cross, cross]),
+            dc,
+            float(2 * self.first @ log_s + n @ (2 * log_s[b] + np.log(left))),
+            dlog_det,
+            expected=expected,
+        )
+
+    def _expected(self, slopes, phi, dphi, left):
+        """tr(R^-1 dR_j R^-1 dR_k) from C^-1, which has entries beside its diagonal alone."""
+        n, at, p = self.counts, len(slopes) - 1, len(slopes)
         expected = np.zeros((p, p))
-        s, t = slopes[:, a], slopes[:, b]
+        s, t = slopes[:, self.earlier], slopes[:, self.later]
+        both = s + t
         inner = (slopes * self.first) @ slopes.T + (t * (n / left)) @ t.T
         inner += (s * (n * phi**2 / left)) @ s.T
         off = (s * (n * phi**2 / left)) @ t.T
@@ -148,13 +166,7 @@ class Chains:
         with_correlation[at] = 0.0
         expected[at] += with_correlation
         expected[:, at] += with_correlation
-        return Coefficients(
-            np.concatenate([w, last - cross, early - cross, cross]),
-            dc,
-            float(2 * self.first @ log_s + n @ (2 * log_s[b] + np.log(left))),
-            dlog_det,
-            expected,
-        )
+        return expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +229,8 @@ class Patterns:
     def coefficients(self, correlation, rho, log_s, slopes):
         S, dS = correlation.covariance(rho)
         p, own = len(slopes), len(slopes) - len(rho)
-        c, dc, exact = [], [], []
-        log_det, dlog_det, expected = 0.0, np.zeros(p), np.zeros((p, p))
+        c, dc, moves = [], [], []
+        log_det, dlog_det = 0.0, np.zeros(p)
         for visits, classes, n in zip(self.visits, self.classes, self.counts, strict=True):
             at, s = np.ix_(visits, visits), np.exp(log_s[classes])
             R = s[:, None] * S[at] * s
@@ -233,17 +245,17 @@ class Patterns:
             moved = M @ dR
             log_det += 2 * n * float(np.log(L.diagonal()).sum())
             dlog_det += n * np.einsum("jvv->j", moved)
-            expected += n * np.einsum("jvw,kwv->jk", moved, moved)
+            back = moved @ M
+            moves.append((moved, back))
             c.append(_by_cell(M))
-            dc.append(-_by_cell(moved @ M))
-            exact.append(_by_cell(np.einsum("jvw,kwx->jkvx", moved, moved @ M)))
+            dc.append(-_by_cell(back))
+
+        def exact():
+            own = [_by_cell(moved[:, None] @ back) for moved, back in moves]
+            return np.concatenate(own, axis=-1)
+
         return Coefficients(
-            np.concatenate(c),
-            np.concatenate(dc, axis=-1),
-            log_det,
-            dlog_det,
-            expected,
-            np.concatenate(exact, axis=-1),
+            np.concatenate(c), np.concatenate(dc, axis=-1), log_det, dlog_det, exact
         )
 
     def observed_pairs(self, n_visits):
@@ -283,9 +295,14 @@ def _distinct(values):
     return (seen + low).astype(values.dtype), table[shifted]
 
 
+@lru_cache
+def _above(v):
+    return np.triu_indices(v, 1)
+
+
 def _by_cell(M):
     """Coefficients of the visits, then of the pairs, of symmetric matrices M (..., v, v)."""
-    i, j = np.triu_indices(M.shape[-1], 1)
+    i, j = _above(M.shape[-1])
     M = (M + np.swapaxes(M, -1, -2)) / 2
     own = 2 * np.einsum("...vv->...v", M) - M.sum(axis=-1)
     return np.concatenate([own, M[..., i, j]], axis=-1)

@@ -63,10 +63,12 @@ def frame(seed=0, n_groups=40):
     return data.sample(frac=1.0, random_state=seed).reset_index(drop=True)
 
 
-def design_of(name, setting, reml_data=None):
-    data = frame() if reml_data is None else reml_data
+def design_of(name, setting):
+    data = frame()
     formula, residual = CASES[name]
-    options = {key: data[v] if key == "sample_weight" else v for key, v in SETTINGS[setting].items()}
+    options = {
+        key: data[v] if key == "sample_weight" else v for key, v in SETTINGS[setting].items()
+    }
     return data, build_design(formula, data, residual=residual, **options)
 
 
@@ -74,10 +76,14 @@ def dense_R(data, residual, found):
     """R of rows over the engine's sigma, written out from natural parameters."""
     n = len(data)
     sd, C = np.ones(n), np.eye(n)
-    single = residual.count("ident(") == 1 and not any(
-        f"{kind}(" in residual.replace("homcs(", "").replace("hetar1(", "hetar(")
-        for kind in ("us", "cs", "toep", "hetar")
-    ) and "homcs" not in residual
+    single = (
+        residual.count("ident(") == 1
+        and not any(
+            f"{kind}(" in residual.replace("homcs(", "").replace("hetar1(", "hetar(")
+            for kind in ("us", "cs", "toep", "hetar")
+        )
+        and "homcs" not in residual
+    )
     for part in residual.split(" * "):
         kind, inside = part.rstrip(")").split("(")
         columns = [c.strip() for c in inside.split("|")]
@@ -111,7 +117,7 @@ def dense_R(data, residual, found):
 
 def dense_value(data, design, objective, x, counted):
     """The profiled criterion from the n x n covariance, rows repeated as often as they count."""
-    theta, rho = objective.split(x)
+    theta, _ = objective.split(x)
     fitted = objective.fitted_residual(x)
     found = {p.name: p.value * (fitted.reference if p.kind == "sd" else 1.0)
              for p in fitted.natural()}  # fmt: skip
