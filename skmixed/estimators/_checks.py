@@ -117,11 +117,13 @@ def _check_residual(design):
             continue
         for term in design.random:
             by = own.visits if kind == "us" else np.zeros_like(own.visits)
-            if _same_partition(term.codes, own.codes) and _is_function_of(term.z, by):
+            inside = _functions_of(term.z, by)
+            if inside.any() and _same_partition(term.codes, own.codes):
+                names = " + ".join(term.names[j] for j in np.flatnonzero(inside))
                 raise ValueError(
                     f"the residual covariance {factor} has that of the random effects "
-                    f"({' + '.join(term.names)} | {term.group}) in it, so that the two cannot be "
-                    "told apart: leave the random effects out"
+                    f"({names} | {term.group}) in it, so that the two cannot be told apart: leave "
+                    "these random effects out"
                 )
 
 
@@ -130,11 +132,11 @@ def _same_partition(a, b):
     return pairs == len(np.unique(a)) == len(np.unique(b))
 
 
-def _is_function_of(z, codes):
-    """Whether all columns of z are equal in rows of one code."""
+def _functions_of(z, codes):
+    """(s,) bool: columns of z that are equal in rows of one code."""
     first = np.zeros((codes.max() + 1, z.shape[1]))
     first[codes] = z
-    return bool((first[codes] == z).all())
+    return (first[codes] == z).all(axis=0)
 
 
 def _clearly_independent(z):

@@ -215,9 +215,13 @@ class Mixture:
             found.append(sum(_flat(x).T @ _flat(y) for x, y in _pairs(columns, image)))
         return np.array(found).reshape(len(moved), r, r)
 
-    def without_rows(self):
-        """The same where nothing needs the rows: None if they are assembled every time."""
-        return self if self.rows is None else None
+    def fixed_grams(self):
+        """X'X of the rows of every cell (K, r, r), None where they are not kept."""
+        if self.grams is None:
+            return None
+        q, d = self.template.plan.q_core, len(self.template.core)
+        cores = self.grams[:, -d * d :].reshape(-1, d, d)
+        return cores[:, q:-1, q:-1]
 
 
 def _places(cell, n_cells):

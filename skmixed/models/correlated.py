@@ -31,6 +31,8 @@ from skmixed.models.residual_rows import Coefficients
 
 # Decrease of the criterion left undone where a fit is but a start.
 _ROUGH = 0.1
+# Share of the rows of a level that the fixed effects leave, as residual degrees of freedom.
+_NOTHING_LEFT = 1e-8
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class CorrelatedDeviance(ProfiledDeviance):
         text = str(design.spec.residual)
         residual, rows = Residual.build(text, design.residual, len(Q), design.frequencies)
         _check_rows(design, rows, text)
+        _check_levels(design, Q)
         scale = None if design.weights is None else np.sqrt(design.weights)
         return {"residual": residual, "mixture": Mixture.build(pattern, rows, scale, Q, y)}
 
@@ -79,7 +82,7 @@ class CorrelatedDeviance(ProfiledDeviance):
         return CorrelatedSecondOrder.of(fit)
 
     def fitted_residual(self, parameters):
-        return FittedResidual(self.residual, self.split(parameters)[1])
+        return FittedResidual.at(self.residual, self.split(parameters)[1])
 
     def response(self, design, y):
         raise ValueError(
@@ -240,6 +243,27 @@ def _check_rows(design, rows, text):
             f"sample_weight counts whole groups of the correlated rows of {text}, and it differs "
             "within one: give all rows of a group the same weight, or use prior_weights"
         )
+
+
+def _check_levels(design, Q):
+    """Raise an error for a level with a variance of its own whose rows X fits exactly."""
+    weights = np.ones(len(Q)) if design.weights is None else design.weights
+    leverage = np.einsum("nr,nr->n", Q, Q) * weights
+    total = weights if design.frequencies is None else weights * design.frequencies
+    leverage /= total.sum()
+    counts = np.ones(len(Q)) if design.frequencies is None else design.frequencies
+    for term in design.residual:
+        if term.factor.kind != "ident":
+            continue
+        size = np.bincount(term.codes, counts)
+        left = size - np.bincount(term.codes, leverage * counts)
+        exact = np.flatnonzero(left <= _NOTHING_LEFT * size)
+        if len(exact):
+            raise ValueError(
+                f"{term.factor} has a residual variance for {str(term.levels[exact[0]])!r}, whose "
+                "rows the fixed effects fit exactly: the likelihood has no maximum. Merge the "
+                "level with another one, or leave its rows out"
+            )
 
 
 def deviance_of(design, *, reml=True):

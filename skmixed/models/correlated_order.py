@@ -19,6 +19,36 @@ _DIFFERENCE, _POLISHED, _STEPS = 1e-3, 1e-11, 3
 
 
 @dataclass(frozen=True)
+class LinearForms:
+    """Forms in the entries gamma of R over visits, in which V is linear.
+
+    P (E, r, r), Q (E, E, r, r): derivatives of X'V^-1X, see ``SecondOrder``; covariance (E, E) of
+    gamma from its expected information, along the directions in which the structure moves.
+    """
+
+    P: np.ndarray
+    Q: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(cls, objective, rho, Phi):
+        """The forms of a model without random effects, or None where V is not linear."""
+        residual, grams = objective.residual, objective.mixture.fixed_grams()
+        if not residual.is_linear or objective.layout.terms or grams is None:
+            return None
+        S, slopes = residual.correlation.covariance(rho)
+        P, Q, tt = residual.layout.linear_forms(S, grams)
+        PhiP = Phi @ P
+        information = tt - 2.0 * np.einsum("ij,rsji->rs", Phi, Q)
+        information += np.einsum("rij,sji->rs", PhiP, PhiP)
+        i, j = np.triu_indices(len(S), 1)
+        along = np.concatenate([slopes, S[None]])
+        along = np.concatenate([np.einsum("pvv->pv", along), along[:, i, j]], axis=1).T
+        covariance = 2.0 * scaled_inverse(along.T @ information @ along)
+        return cls(P, Q, along @ covariance @ along.T)
+
+
+@dataclass(frozen=True)
 class CorrelatedSecondOrder:
     """Derivatives of the criterion and of vcov(beta) at one (theta, rho).
 
@@ -35,6 +65,8 @@ class CorrelatedSecondOrder:
         Second derivatives of the criterion.
     n_obs : float
     reml : bool
+    linear : LinearForms or None
+        Forms in the entries of R, which Kenward and Roger's method reads.
     """
 
     theta: np.ndarray
@@ -47,6 +79,8 @@ class CorrelatedSecondOrder:
     n_obs: float
     reml: bool
 
+    linear: LinearForms | None = None
+
     twin = None
     curvature = None
 
@@ -54,6 +88,21 @@ class CorrelatedSecondOrder:
     def point(self):
         """The parameters, sigma in units of itself."""
         return np.concatenate([self.theta, [0.0], self.rho])
+
+    @property
+    def P(self):
+        """d Phi^-1 by the entries of R."""
+        return self.linear.P
+
+    @property
+    def Q(self):
+        """Second-order forms of X in the entries of R."""
+        return self.linear.Q
+
+    @property
+    def expected_covariance(self):
+        """Covariance of the entries of R from their expected information."""
+        return self.linear.covariance
 
     @cached_property
     def covariance(self):
@@ -110,6 +159,7 @@ class CorrelatedSecondOrder:
             full[np.ix_(order, order)],
             objective.n_obs,
             objective.reml,
+            LinearForms.of(objective, rho, Phi),
         )
 
 

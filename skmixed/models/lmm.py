@@ -384,8 +384,8 @@ class LMMFit(MixedFit):
     def no_other_df(self):
         if self.residual is not None:
             return (
-                "those of Kenward and Roger are not known for models with a residual structure; "
-                "Satterthwaite's are"
+                "those of Kenward and Roger are known for residuals with a covariance over visits, "
+                "us, cs, homcs, toep or hetar1, without random effects and other factors"
             )
         return (
             "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries "
@@ -416,7 +416,9 @@ class LMMFit(MixedFit):
         if not self.is_mixed:
             return super().df_methods
         if self.residual is not None:
-            return ("satterthwaite", "residual", "asymptotic")
+            linear = self.residual.structure.is_linear and not self.layout.terms
+            own = ("kenward_roger",) if linear else ()
+            return ("satterthwaite", *own, "residual", "asymptotic")
         if has_many_parameters(self.layout):
             return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")

@@ -76,7 +76,7 @@ class Residual:
     variances: tuple
     correlation: Markov | OverVisits | None
     values: np.ndarray
-    layout: Plain | Chains | Patterns
+    layout: Plain | Chains | Patterns | None
     shares: np.ndarray
     groups: dict
 
@@ -223,6 +223,11 @@ class Residual:
         return self.correlation is not None
 
     @property
+    def is_linear(self):
+        """Whether all of R are entries of one covariance over visits."""
+        return self.visits_carry_sd and not self.variances
+
+    @property
     def visits_carry_sd(self):
         return self.correlation is not None and self.correlation.has_sd
 
@@ -295,20 +300,31 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class FittedResidual:
-    """A residual structure at its estimates rho (p,), with the residual standard deviation."""
+    """A residual structure, without what has the length of the data, at its estimates.
+
+    Attributes
+    ----------
+    structure : Residual
+    rho : (p,)
+    mean_variance : float
+        Mean of the rows' residual variances over sigma^2.
+    """
 
     structure: Residual
     rho: np.ndarray
+    mean_variance: float
 
     @property
     def reference(self):
         """What the engine's sigma is a multiple of the user's."""
         return float(np.exp(self.structure.reference(self.rho)))
 
-    @property
-    def mean_variance(self):
-        """Mean of the rows' residual variances over the engine's sigma^2."""
-        return self.structure.mean_variance(self.rho)
+    @classmethod
+    def at(cls, structure, rho):
+        """The structure at rho."""
+        none = np.zeros((len(structure.values), 0))
+        small = replace(structure, values=none, layout=None, shares=none)
+        return cls(small, rho, structure.mean_variance(rho))
 
     @property
     def is_correlated(self):

@@ -225,10 +225,12 @@ class OverVisits:
         sd = np.sqrt(S.diagonal())
         if np.linalg.eigvalsh(S / np.outer(sd, sd))[0] > 1.0 - _NEARLY_ONE:
             return None
+        way_out = "Take a structure with fewer parameters, such as ar1 or homcs"
+        if self._is_homogeneous:
+            way_out = f"Write a random intercept (1 | {self.text.partition('| ')[2]} instead"
         return (
             f"the residual covariance of {self.text} is as good as singular: some combination of "
-            "visits has no residual variance. Take a structure with fewer parameters, such as "
-            "ar1 or homcs"
+            f"visits has no residual variance. {way_out}"
         )
 
     def named(self, rho):

@@ -258,6 +258,44 @@ class Patterns:
             np.concatenate(c), np.concatenate(dc, axis=-1), log_det, dlog_det, exact
         )
 
+    def linear_forms(self, S, grams):
+        """Forms in the entries of R over visits, by column of its lower triangle.
+
+        Parameters
+        ----------
+        S : (V, V)
+        grams : (K, r, r)
+            X'X of all cells.
+
+        Returns
+        -------
+        P, Q, tt : (E, r, r), (E, E, r, r), (E, E)
+            -X'R^-1 G R^-1 X, the symmetric part of X'R^-1 G R^-1 G R^-1 X, and the trace of
+            R^-1 G R^-1 G.
+        """
+        a, b = _above(len(S))
+        rows = np.concatenate([np.arange(len(S)), b])
+        columns = np.concatenate([np.arange(len(S)), a])
+        E, r, begin = len(rows), grams.shape[1], 0
+        P, Q, tt = np.zeros((E, r, r)), np.zeros((E, E, r, r)), np.zeros((E, E))
+        for visits, n in zip(self.visits, self.counts, strict=True):
+            v = len(visits)
+            place = np.full(len(S), -1)
+            place[visits] = np.arange(v)
+            known = np.flatnonzero((place[rows] >= 0) & (place[columns] >= 0))
+            i, j, at = place[rows[known]], place[columns[known]], np.arange(len(known))
+            G = np.zeros((len(known), v, v))
+            G[at, i, j] = G[at, j, i] = 1.0
+            M = np.linalg.inv(S[np.ix_(visits, visits)])
+            moved = M @ G
+            back = moved @ M
+            own = grams[begin : begin + v * (v + 1) // 2]
+            P[known] -= np.tensordot(_by_cell(back), own, 1)
+            Q[np.ix_(known, known)] += np.tensordot(_by_cell(moved[:, None] @ back), own, 1)
+            tt[np.ix_(known, known)] += n * np.einsum("jvw,kwv->jk", moved, moved)
+            begin += len(own)
+        return P, Q, tt
+
     def observed_pairs(self, n_visits):
         """Number of groups that have each pair of visits (V, V)."""
         found = np.zeros((n_visits, n_visits))
