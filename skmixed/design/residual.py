@@ -437,6 +437,12 @@ def _check_times(term):
             f"{places[places != np.round(places)][0]:g}: write car1({factor.column} | "
             f"{factor.group}) for a correlation that decays with any gap"
         )
+    if factor.kind == "toep" and (np.diff(np.sort(term.times)) != 1).any():
+        shown = ", ".join(str(label) for label in term.labels[:10])
+        raise ValueError(
+            f"{factor} has a correlation for every number of steps between visits, and those of "
+            f"{factor.column!r} are not equally spaced: {shown}. Write hetar1 or cs"
+        )
     if factor.kind == "us":
         _check_pairs(term)
 
