@@ -223,7 +223,9 @@ def _fitted(plain, theta):
     """(factor, theta, evaluations) at, or near, the optimum of a model of independent residuals."""
     if theta.size:
         fit = fit_lmm(plain, tol=_ROUGH)
-        return fit.factor, fit.optimum.theta, fit.optimum.n_evaluations
+        # a variance of zero is a stationary point, and none to start from
+        at = theta if fit.is_singular else fit.optimum.theta
+        return fit.factor, at, fit.optimum.n_evaluations
     state = plain.evaluate(theta)
     return getattr(state, "factor", None), theta, 1
 

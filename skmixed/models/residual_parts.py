@@ -197,7 +197,9 @@ class OverVisits:
         if self._is_homogeneous:
             return self.start()
         sd = np.sqrt(S.diagonal())
-        return self._inner.from_factor(np.diag(sd / sd[0]))[1:]
+        phi = self._inner.from_factor(np.diag(sd / sd[0]))[1:]
+        phi[: V - 1] = np.log(phi[: V - 1])
+        return phi
 
     def from_moments(self, S):
         """rho near mean products S (V, V) of residuals, NaN where no group has both visits."""
@@ -216,8 +218,14 @@ class OverVisits:
             S, slopes, _ = _exchangeable(len(self.labels)).at(rho)
             return S, slopes
         phi = np.append(1.0, rho)
+        if self.kind != "us":  # logarithms of standard deviations, whose signs would matter
+            n = len(self.labels)
+            phi[1:n] = np.exp(phi[1:n])
         T = self._inner.factor(phi)
-        return T @ T.T, self._inner.tangents(phi)[1:]
+        slopes = self._inner.tangents(phi)[1:]
+        if self.kind != "us":
+            slopes[: n - 1] *= phi[1:n, None, None]
+        return T @ T.T, slopes
 
     def at_bound(self, rho):
         """What to say of a covariance that is as good as singular, or None."""
