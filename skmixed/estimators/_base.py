@@ -195,10 +195,12 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         return self
 
     def _shown_formula(self, design):
+        structure = design.spec.residual
+        residual = "" if structure is None else f", residual {structure}"
         if self.formula is not None:
-            return self.formula
+            return self.formula + residual
         random = "".join(f" + (1 | {t.group})" for t in design.random)
-        return f"every column{random}"
+        return f"every column{random}{residual}"
 
 
 def _levels_of(term):
