@@ -113,19 +113,30 @@ class ResidualSpec:
         """The columns of all factors, each once."""
         return tuple(dict.fromkeys(name for f in self.factors for name in f.columns))
 
+    def known(self, table: Any) -> np.ndarray:
+        """(n_input,) bool: rows of a table with a value in every column of the structure."""
+        table = Table(table)
+        check_columns(self, table.names)
+        grouping, measures = read_columns(self, table)
+        known = np.ones(table.n_input, dtype=bool)
+        for codes, _ in grouping.values():
+            known &= codes >= 0
+        for column in measures.values():
+            known &= True if column.missing is None else ~column.missing
+        return known
+
     def new(self, table: Any, rows: np.ndarray) -> tuple[ResidualTerm, ...]:
         """The factors on ``rows`` of a table that the fit has not seen."""
         table = Table(table)
         check_columns(self, table.names)
         table.keep(rows)
+        lost = int((~self.known(table)[rows]).sum())
+        if lost:
+            raise ValueError(
+                f"the residual structure {self} needs {', '.join(map(repr, self.columns))}, of "
+                f"which {lost} row{'s lack' if lost > 1 else ' lacks'} a value"
+            )
         grouping, measures = read_columns(self, table)
-        for name in self.columns:
-            codes = grouping[name][0] if name in grouping else None
-            lost = (codes < 0) if codes is not None else measures[name].missing
-            if lost is not None and table.rows_of(np.asarray(lost)).any():
-                raise ValueError(
-                    f"{name!r} has missing values, and the residual structure {self} needs it"
-                )
         kept = {name: observed(table.rows_of(c), own) for name, (c, own) in grouping.items()}
         return tuple(
             self._new_term(j, f, kept, measures, table) for j, f in enumerate(self.factors)

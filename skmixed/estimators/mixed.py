@@ -251,8 +251,13 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         sd = self.result_.sigma / np.sqrt(self._new_weights(X))
         if self.result_.residual is None:
             return sd
-        terms = self._residual_terms(self._table(X, reset=False), np.arange(len(sd)))
-        return sd * self.result_.residual.sd(terms)
+        table = self._table(X, reset=False)
+        rows = np.arange(len(sd))
+        if self.missing == "drop":
+            rows = np.flatnonzero(self.design_spec_.residual.known(table))
+        found = np.full(len(sd), np.nan)
+        found[rows] = self.result_.residual.sd(self._residual_terms(table, rows))
+        return sd * found
 
     @property
     def residual_parameters_(self):

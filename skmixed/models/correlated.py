@@ -84,6 +84,9 @@ class CorrelatedDeviance(ProfiledDeviance):
     def fitted_residual(self, parameters):
         return FittedResidual.at(self.residual, self.split(parameters)[1])
 
+    def with_response(self, response):
+        return self.response(None, response)
+
     def response(self, design, y):
         raise ValueError(
             "a model with a residual structure is fitted to its own response alone: fit the "

@@ -110,7 +110,9 @@ class Markov:
     has_sd = False
 
     def start(self):
-        return np.arctanh([_START]) if self.kind == "ar1" else np.log([self.unit])
+        if self.kind == "ar1":
+            return np.arctanh([_START ** (1.0 / self.unit)])
+        return np.log([self.unit])
 
     def phi(self, rho, gaps):
         """(phi, dphi / drho) at gaps (m,)."""

@@ -112,7 +112,7 @@ def test_new_rows_have_the_levels_and_visits_of_the_fit():
         spec.new(new.assign(sex="x"), np.arange(2))
     with pytest.raises(ValueError, match="2 rows have a level that hetar1"):
         spec.new(new.assign(t=[7, 8]), np.arange(2))
-    with pytest.raises(ValueError, match="'t' has missing values"):
+    with pytest.raises(ValueError, match="'t', 'g', 'sex', of which 1 row lacks"):
         spec.new(new.assign(t=[1, np.nan]), np.arange(2))
     with pytest.raises(ValueError, match="is not a column"):
         spec.new(new.drop(columns="t"), np.arange(2))

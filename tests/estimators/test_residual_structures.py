@@ -335,3 +335,22 @@ def test_array_input_has_columns_by_number(data):
     X = data[["x", "id", "visit"]].to_numpy()
     model = MixedLinearRegressor("x0", residual="ar1(x2 | x1)").fit(X, data["y"].to_numpy())
     same(model, fit(data, "ar1(visit | id)", "y ~ x"))
+
+
+def test_new_rows_that_lack_a_value(data):
+    model = fit(data, "ident(visit)", missing="drop")
+    rows = data[:4].assign(visit=[0, np.nan, 1, 2], x=[1.0, 1, np.nan, 1])
+    limits = model.predict_interval(rows, kind="observation")
+    np.testing.assert_array_equal(np.isnan(limits[:, 0]), [False, True, True, False])
+    strict = fit(data, "ident(visit)")
+    with pytest.raises(ValueError, match="'visit', of which 1 row lacks a value"):
+        strict.predict_interval(rows.assign(x=1.0), kind="observation")
+
+
+@pytest.mark.parametrize("step", [7, 30])
+def test_times_in_other_units_are_the_same_correlation(data, step):
+    model = fit(data, "ar1(visit | id)")
+    other = fit(data.assign(visit=step * data["visit"]), "ar1(visit | id)")
+    same(model, other)
+    rho = other.residual_parameters_["rho"] ** step
+    assert rho == pytest.approx(model.residual_parameters_["rho"], abs=1e-4)
