@@ -82,7 +82,7 @@ class ResidualTerm:
         Times of "ar1" and "car1", the covariate of "power" and "exponential".
     visits : (n,) or None
         Visit of each row among ``labels``, and ``times`` (V,) of these.
-    order : (n,) or None
+    by_time : (n,) or None
         The rows by group and time or visit.
     """
 
@@ -93,7 +93,7 @@ class ResidualTerm:
     visits: Any = None
     labels: Any = None
     times: Any = None
-    order: Any = None
+    by_time: Any = None
 
 
 @dataclass(frozen=True)
@@ -329,7 +329,7 @@ def residual_terms(
             ordered = own.values.categories if own.kind == "category" else None
             term = replace(term, values=_values(factor, measures, table, ordered))
         if factor.is_correlation:
-            term = replace(term, order=_order(term))
+            term = replace(term, by_time=_by_time(term))
         _check_rows(term)
         terms.append(term)
         groups.append(None if factor.is_correlation else group)
@@ -397,7 +397,7 @@ def _places(term):
     return term.values if term.visits is None else term.visits
 
 
-def _order(term):
+def _by_time(term):
     """The rows by group and time; rows that are so already are left alone."""
     code, place = term.codes, _places(term)
     step = np.diff(code)
@@ -431,7 +431,7 @@ def _check_covariate(term):
 def _check_times(term):
     factor = term.factor
     places = _places(term)
-    code, place = term.codes[term.order], places[term.order]
+    code, place = term.codes[term.by_time], places[term.by_time]
     same = (np.diff(code) == 0) & (np.diff(place) == 0)
     if same.any():
         row = np.flatnonzero(same)[0]

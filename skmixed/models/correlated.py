@@ -99,10 +99,10 @@ class CorrelatedDeviance(ProfiledDeviance):
         own = {f.name: getattr(self, f.name) for f in fields(ProfiledDeviance)}
         return ProfiledDeviance(**own)
 
-    def starts(self):
+    def beginnings(self):
         """Variances and covariances of visits from the residuals of the independent model."""
         plain = self.independent
-        thetas, _ = plain.starts()
+        thetas, _ = plain.beginnings()
         rho = self.residual.start()
         if not self.residual.starts_from_moments:
             return [np.append(theta, rho) for theta in thetas], 0

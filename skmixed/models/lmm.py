@@ -229,7 +229,7 @@ class ProfiledDeviance:
         """The parameters with all entries of theta times a factor."""
         return factor * parameters
 
-    def starts(self):
+    def beginnings(self):
         """(parameters to start a search from; evaluations spent on finding them)."""
         return _starts(self), 0
 
@@ -474,7 +474,7 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
         larger=objective.larger,
     )
     with objective.threads():
-        starts, spent = objective.starts() if start is None else ([start], 0)
+        starts, spent = objective.beginnings() if start is None else ([start], 0)
         optimum = search.run(starts[0], starts[1:])
         fit = LMMFit.at(objective, replace(optimum, n_evaluations=optimum.n_evaluations + spent))
     lost = _without_digits(fit)

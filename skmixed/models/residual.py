@@ -45,8 +45,8 @@ def _variance(term):
 
 
 def _markov(term):
-    same = np.diff(term.codes[term.order]) == 0
-    gaps = np.diff(term.values[term.order])[same]
+    same = np.diff(term.codes[term.by_time]) == 0
+    gaps = np.diff(term.values[term.by_time])[same]
     return Markov(str(term.factor), term.factor.kind, float(np.median(gaps)))
 
 
@@ -110,7 +110,7 @@ class Residual:
             own, (layout, rows) = None, Plain.of(classes, U, frequencies)
         elif correlation.visits is None:
             own = _markov(correlation)
-            of = correlation.codes, correlation.values, correlation.order
+            of = correlation.codes, correlation.values, correlation.by_time
             layout, rows = Chains.of(*of, classes, U, frequencies)
         else:
             own = OverVisits(
