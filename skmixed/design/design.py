@@ -18,6 +18,7 @@ from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import known_codes, read_relationships
 from skmixed.design.residual import (
+    ResidualSpec,
     check_columns,
     parse_residual,
     read_columns,
@@ -94,7 +95,7 @@ def build_design(
     structure = None if residual is None else parse_residual(residual)
     if structure is not None:
         check_columns(structure, table.names)
-    plan = _plan(terms, table, prior_weights, trusted)
+    plan = _plan(terms, table, prior_weights, trusted, structure)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
@@ -126,21 +127,28 @@ def build_design(
     return replace(design, residual=made) if made else design
 
 
-def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
+def _plan(
+    terms: Terms | str | None,
+    table: Table,
+    prior_weights: Any,
+    trusted: bool,
+    structure: ResidualSpec | None,
+) -> Plan:
+    apart = () if structure is None else structure.groups_of_rows
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
         message = f"the column of prior weights {weights!r} is not in the data"
         raise unknown_name(weights, table.names, message)
     if terms is None:
-        terms = _all_columns(table, weights)
+        terms = _all_columns(table, (weights, *apart))
     elif isinstance(terms, str):
         terms = parse_formula(terms)
     names = tuple(name for name in table.names if isinstance(name, str))
-    return make_plan(terms, names, weights, trusted)
+    return make_plan(terms, names, weights, trusted, apart)
 
 
-def _all_columns(table: Table, weights: str | None) -> Terms:
-    names = [name for name in table.names if name != weights]
+def _all_columns(table: Table, apart: tuple[str | None, ...]) -> Terms:
+    names = [name for name in table.names if name not in apart]
     if not all(isinstance(name, str) for name in names):
         raise TypeError("the names of the columns must be strings")
     return Terms(None, " + ".join(["1", *map(quoted_name, names)]))

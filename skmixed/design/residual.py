@@ -113,6 +113,13 @@ class ResidualSpec:
         """The columns of all factors, each once."""
         return tuple(dict.fromkeys(name for f in self.factors for name in f.columns))
 
+    @property
+    def groups_of_rows(self) -> tuple[str, ...]:
+        """The columns of the group whose rows are correlated."""
+        return tuple(
+            name for f in self.factors if f.is_correlation for name in split_group(f.group)
+        )
+
     def known(self, table: Any) -> np.ndarray:
         """(n_input,) bool: rows of a table with a value in every column of the structure."""
         table = Table(table)

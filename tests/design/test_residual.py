@@ -116,3 +116,10 @@ def test_new_rows_have_the_levels_and_visits_of_the_fit():
         spec.new(new.assign(t=[1, np.nan]), np.arange(2))
     with pytest.raises(ValueError, match="is not a column"):
         spec.new(new.drop(columns="t"), np.arange(2))
+
+
+def test_all_columns_are_those_that_do_not_group():
+    design = build_design("y ~ .", data(), residual="ar1(t | g) * ident(sex)")
+    assert design.names == ("Intercept", "t", "x", "sex[T.m]")
+    design = build_design(None, data(), response=np.arange(9.0), residual="us(t | g)")
+    assert "g" not in "".join(design.names)
