@@ -24,6 +24,8 @@ _USAGE = {name: f"{name}(g)" for name in BY_LEVEL}
 _USAGE |= {name: f"{name}(time | g)" for name in BY_TIME}
 _USAGE |= {name: f"{name}(visit | g)" for name in BY_VISIT}
 _USAGE |= {name: f"{name}(x)" for name in BY_COVARIATE}
+# Visits of a covariance over visits, at most
+_MOST_VISITS = 100
 # Other programs' names
 _ADVICE = {
     "varIdent": "ident",
@@ -437,6 +439,12 @@ def _check_covariate(term):
 
 def _check_times(term):
     factor = term.factor
+    if term.visits is not None and len(term.labels) > _MOST_VISITS:
+        raise ValueError(
+            f"{factor} is a covariance over visits, and {factor.column!r} has {len(term.labels)} "
+            f"different values, for {_MOST_VISITS} at most: write car1 or ar1 for correlation in "
+            f"time, and a random intercept (1 | {factor.group}) for one correlation of all rows"
+        )
     places = _places(term)
     code, place = term.codes[term.by_time], places[term.by_time]
     same = (np.diff(code) == 0) & (np.diff(place) == 0)

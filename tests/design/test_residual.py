@@ -61,6 +61,12 @@ def test_what_cannot_be_read_says_so(text, message):
         parse_residual(text)
 
 
+def test_times_of_any_value_are_no_visits():
+    table = pd.DataFrame({"g": np.repeat(np.arange(60), 2), "t": np.arange(120.0) / 7, "y": 1.0})
+    with pytest.raises(ValueError, match=r"120 different values, for 100 at most: write car1"):
+        build_design("y ~ 1", table, residual="homcs(t | g)")
+
+
 @pytest.mark.parametrize(
     ("residual", "columns", "message"),
     [
