@@ -354,3 +354,20 @@ def test_times_in_other_units_are_the_same_correlation(data, step):
     same(model, other)
     rho = other.residual_parameters_["rho"] ** step
     assert rho == pytest.approx(model.residual_parameters_["rho"], abs=1e-4)
+
+
+def test_shares_of_variance_have_the_mean_of_the_rows():
+    machines = load_machines().frame
+    model = fit(machines, "ident(Machine)", "score ~ Machine + (1 | Worker)")
+    sd = model.residual_parameters_["sd " + machines["Machine"].astype(str)].to_numpy()
+    tau = model.covariances_["Worker"].iloc[0, 0]
+    expected = tau / (tau + np.mean(sd**2))
+    assert model.icc().iloc[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_formula_tells_of_the_structure():
+    sleep = load_sleepstudy().frame
+    formula = "Reaction ~ Days + (1 | Subject)"
+    plain, series = (fit(sleep, r, formula) for r in (None, "ar1(Days | Subject)"))
+    table = likelihood_ratio_test(series, plain)
+    assert list(table.index) == [formula, f"{formula}, residual ar1(Days | Subject)"]
