@@ -13,6 +13,10 @@ from itertools import product
 
 import numpy as np
 
+# Share of the least sum of squares by which points of a grid must differ to be told apart: units
+# of the data do not decide between them.
+_TIE = 1e-9
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -76,11 +80,11 @@ def initial_values(curve, covariates, y, weights=None, given=None):
     grids = [[given[k]] if k in given else grid(x) for k, grid in curve.grids.items()]
     best, found = np.inf, None
     for point in product(*grids):
-        values = _projected(curve, covariates, y, root, point, given)
+        values, f = _projected(curve, covariates, y, root, point, given)
         if values is None:
             continue
-        rest = float(np.sum((root * (y - curve.function(*covariates, *values))) ** 2))
-        if rest < best:
+        rest = float(np.sum((root * (y - f)) ** 2))
+        if rest < best * (1 - _TIE):
             best, found = rest, values
     if found is None:
         raise ValueError(
@@ -91,17 +95,18 @@ def initial_values(curve, covariates, y, weights=None, given=None):
 
 @np.errstate(all="ignore")
 def _projected(curve, covariates, y, root, point, given):
-    """All parameters at a point of the grid, the linear ones by least squares; or None."""
+    """All parameters at a point of the grid, the linear ones by least squares, and f; or None."""
     columns = np.column_stack(np.broadcast_arrays(*curve.basis(*covariates, *point)))
     if not np.isfinite(columns).all():
-        return None
+        return None, None
     coefficients = np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
     linear = curve.from_coefficients(coefficients)
     if linear is None or not np.isfinite(linear).all():
-        return None
+        return None, None
     values = dict(zip((*curve.grids, *curve.linear), (*point, *linear), strict=True)) | given
     ordered = [float(values[name]) for name in curve.parameters]
-    return ordered if np.isfinite(curve.function(*covariates, *ordered)).all() else None
+    f = curve.function(*covariates, *ordered)
+    return (ordered, f) if np.isfinite(f).all() else (None, None)
 
 
 # Grids
@@ -207,8 +212,10 @@ def first_order(dose, t, lKe, lKa, lCl):
     return dose * np.exp(lKe + lKa - lCl) * t * np.exp(-ke * t) * share
 
 
-def _exp_columns(dose, t, lKe, lKa):
-    return (first_order(dose, t, lKe, lKa, 0.0),)
+def _absorbed_first(dose, t, lKe, lKa):
+    """The curve is the same with the rates exchanged: elimination is the slower one."""
+    column = first_order(dose, t, lKe, lKa, 0.0)
+    return (column if lKe <= lKa else np.full_like(column, np.nan),)
 
 
 def _positive_log(coefficients):
@@ -313,7 +320,7 @@ _ALL = (
         ("dose", "t"),
         ("lKe", "lKa", "lCl"),
         {"lKe": _log_rates, "lKa": _log_rates},
-        _exp_columns,
+        _absorbed_first,
         ("lCl",),
         _positive_log,
     ),

@@ -21,6 +21,7 @@ from skmixed.datasets._loaders import (
     load_soybean,
     load_theoph,
     load_verbagg,
+    load_wheat2,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "load_soybean",
     "load_theoph",
     "load_verbagg",
+    "load_wheat2",
 ]

@@ -80,6 +80,7 @@ _SOURCES = {
         {"INDEX": None, "BROOD": None, "YEAR": None, "LOCATION": None},
     ),
     "orange": _Source("orange.csv", "circumference", {"Tree": None}),
+    "wheat2": _Source("wheat2.csv", "yield", {"Block": None, "variety": None}),
     "theoph": _Source("theoph.csv", "conc", {"Subject": None}),
     "loblolly": _Source("loblolly.csv", "height", {"Seed": None}),
     "indometh": _Source("indometh.csv", "conc", {"Subject": None}),

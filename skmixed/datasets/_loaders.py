@@ -30,6 +30,7 @@ __all__ = [
     "load_soybean",
     "load_theoph",
     "load_verbagg",
+    "load_wheat2",
 ]
 
 
@@ -513,3 +514,26 @@ def load_soybean(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.
     [0.106, 0.261, 0.666]
     """
     return load("soybean", return_X_y)
+
+
+def load_wheat2(*, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.Series]:
+    """Return the yields of wheat varieties with the places of their plots (224 rows).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return only ``(data, target)``.
+
+    Returns
+    -------
+    Bunch or (DataFrame, Series)
+        With `data`, `target`, `frame` (both together), `feature_names`, `target_names` and
+        `DESCR`, which describes the columns and gives their units and source.
+
+    Examples
+    --------
+    >>> from skmixed.datasets import load_wheat2
+    >>> load_wheat2().target.head(3).to_list()
+    [29.25, 31.55, 35.05]
+    """
+    return load("wheat2", return_X_y)

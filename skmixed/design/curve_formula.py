@@ -44,6 +44,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 } | {"expit": expit}
 
 
+# Structures of effects in no order
+_UNORDERED = ("us", "diag", "homdiag", "cs", "homcs")
+
+
 @dataclass(frozen=True)
 class Effect:
     """A random effect on a parameter: that of a covariate expression, None for a constant."""
@@ -63,6 +67,7 @@ class CurveTerm:
     effects: tuple[Effect, ...]
     group: str
     correlated: bool = True
+    structure: str = "us"
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,12 @@ def random_effects(terms: CurveTerms, parameters: tuple[str, ...]) -> tuple[Curv
                 f"model are of its parameters, {', '.join(parameters)}, as in "
                 f"({parameters[0]} | {spec.group})"
             )
-        found.append(CurveTerm(effects, spec.group, spec.correlated))
+        if spec.structure not in _UNORDERED:
+            raise ValueError(
+                f"{spec}: the parameters of a curve have no order and no positions: their effects "
+                f"have one of the structures {', '.join(_UNORDERED)}"
+            )
+        found.append(CurveTerm(effects, spec.group, spec.correlated, spec.structure))
     return tuple(found)
 
 
@@ -188,8 +198,8 @@ class MeanFunction:
 
     def __call__(self, columns: Mapping[str, np.ndarray], phi: Any) -> Any:
         """f of columns by name and of one value or array for each of the parameters."""
-        values = {**columns, **dict(zip(self.parameters, phi, strict=True))}
-        return _computed(self.tree, values, self._callables)
+        own = dict(zip(self.parameters, map(_read_only, phi), strict=True))
+        return _computed(self.tree, {**columns, **own}, self._callables)
 
     def covariates_of(self, columns: Mapping[str, np.ndarray], n: int) -> list[np.ndarray]:
         """The covariates (n,) of the registry's curve."""
@@ -228,6 +238,11 @@ def read_mean(
         For what a mean function may not hold, and where it is not known what the parameters are.
     """
     functions = dict(functions or {})
+    for name, function in functions.items():
+        if not isinstance(name, str) or not callable(function):
+            raise ValueError(
+                f"functions must be a dict of names to functions, got {name!r}: {function!r}"
+            )
     expression = read_expression(text.replace("^", "**"))
     tree = expression.tree
     _check(tree, {*FUNCTIONS, *CURVES, *functions})
@@ -313,6 +328,14 @@ def _children(node: ast.expr, known: set[str]) -> list[ast.expr]:
         f"{short(ast.unparse(node))!r} is more than a curve holds, which is numbers, columns, "
         "parameters, arithmetic and functions of these: define it by functions={'name': function}"
     )
+
+
+def _read_only(values: Any) -> Any:
+    """An array that a function of the user cannot write to; anything else as it is."""
+    if isinstance(values, np.ndarray):
+        values = values.view()
+        values.flags.writeable = False
+    return values
 
 
 def _computed(node: ast.expr, values: Mapping[str, Any], functions: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from skmixed.design.spec import Design
 
 # Structures with one variance and correlations that decay: even with one row per effect these tell
 # it from the residual variance.
-_TOLD_BY_CORRELATION = ("ar1", "known", *SPATIAL)
+_TOLD_BY_CORRELATION = ("ar1", *SPATIAL)
 
 
 def check_identifiable(design: Design, *, residual: bool = True) -> None:
@@ -54,8 +54,25 @@ def _check_varies(y: np.ndarray, offset: np.ndarray | None) -> None:
         raise ValueError(f"{what} is constant ({y.flat[0]:g}): there is no variance to explain")
 
 
+def _way_out(term: RandomTerm) -> str:
+    """What to write in the place of a term with as many effects as rows."""
+    if not np.array_equal(np.count_nonzero(term.z, axis=1), np.ones(len(term.z))):
+        return "take columns out of the term"
+    name = {"homcs": "cs", "diag": "ident", "homdiag": "ident"}.get(term.structure, term.structure)
+    if name == "ident":
+        return (
+            "take the term out, or, for a residual variance by column, write residual='ident(...)'"
+        )
+    return (
+        "a covariance between single observations of a level is one of their residuals: write "
+        f"residual='{name.removeprefix('het')}(... | {term.group})' in the place of the term"
+    )
+
+
 def _check_term_size(term: RandomTerm, design: Design) -> None:
     n_obs = design.n_obs
+    if term.relationship is not None:
+        return
     if term.n_effects < n_obs or term.structure.startswith(_TOLD_BY_CORRELATION):
         return
     if term.n_levels >= n_obs:
@@ -67,8 +84,9 @@ def _check_term_size(term: RandomTerm, design: Design) -> None:
         message = (
             f"the random-effects term of {term.group!r} has {term.n_effects} effects "
             f"({term.n_levels} levels x {len(term.names)} columns) for {n_obs:g} observations: "
-            "their variances cannot be told from the residual's; take columns out of the term"
+            "their variances cannot be told from the residual's; "
         )
+        message += _way_out(term)
     if n_obs < len(design.X):
         message += (
             f". The sample weights count rows, and those of {len(design.X)} rows sum to "

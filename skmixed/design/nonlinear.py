@@ -83,11 +83,18 @@ class NonlinearDesign:
     def function(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """f (n,), its derivatives J (P, n) and C (P, P, n) at parameters phi (P, n)."""
         derive = jets.evaluate if self.exact else jets.differences
-        return derive(lambda *own: self.spec.mean(self.columns, own), phi)
+        try:
+            return derive(lambda *own: self.spec.mean(self.columns, own), phi)
+        except ArithmeticError:  # of a function of the user that checks: there is no value
+            none = np.full(phi.shape, np.nan)
+            return none[0], none, np.full((len(phi), *phi.shape), np.nan)
 
     def value(self, phi: np.ndarray) -> np.ndarray:
         """f (n,) at parameters phi (P, n)."""
-        value = np.asarray(self.spec.mean(self.columns, phi))
+        try:
+            value = np.asarray(self.spec.mean(self.columns, phi))
+        except ArithmeticError:
+            value = np.asarray(np.nan)
         return np.broadcast_to(value, phi.shape[1:])
 
 
@@ -206,6 +213,7 @@ def build_nonlinear_design(
         )
         _check_numeric(mean, carrier.spec)
         parts = [None if s == "1" else build_design(s, Table(table), **options) for s in sides]
+        _check_sides(mean, sides, parts)
         rows = _common_rows(carrier, parts)
         if rows is None:
             break
@@ -254,7 +262,9 @@ def _joined(spec: NonlinearSpec, carrier: Design, parts: Sequence[Design | None]
     designs = tuple(
         np.ones((len(kept), 1)) if p is None else p.X[np.searchsorted(p.rows, kept)] for p in parts
     )
-    columns = dict(zip(spec.mean.columns, carrier.X[at].T, strict=True))
+    covariates = carrier.X[at].view()
+    covariates.flags.writeable = False  # functions of the user see them
+    columns = dict(zip(spec.mean.columns, covariates.T, strict=True))
     terms = _random_terms(spec, carrier, at) if random else ()
     return NonlinearDesign(
         y=None if carrier.y is None else carrier.y[at],
@@ -283,7 +293,8 @@ def _random_terms(spec: NonlinearSpec, carrier: Design, at: Any) -> tuple[Random
         names = tuple(effect.name for effect in term.effects)
         z = np.hstack([single.z[at] for single in own])
         codes = own[0].codes[at]
-        found.append(RandomTerm(own[0].group, names, codes, own[0].levels, z, term.correlated))
+        group, levels = own[0].group, own[0].levels
+        found.append(RandomTerm(group, names, codes, levels, z, term.correlated, term.structure))
     return tuple(found)
 
 
@@ -294,6 +305,22 @@ def _right_hand_sides(mean: MeanFunction, fixed: Mapping[str, str] | None) -> li
             message = f"fixed names {name!r}, which is no parameter of {mean.text!r}"
             raise unknown_name(name, mean.parameters, message)
     return [str(fixed.get(name, "1")).strip().removeprefix("~").strip() for name in mean.parameters]
+
+
+def _check_sides(mean: MeanFunction, sides: Sequence[str], parts: Sequence[Design | None]) -> None:
+    for name, side, part in zip(mean.parameters, sides, parts, strict=True):
+        if part is None:
+            continue
+        if part.random or part.offset is not None or part.y is not None:
+            raise ValueError(
+                f"fixed[{name!r}] is {side!r}: it must have fixed effects alone. Random effects of "
+                f"parameters stand in the last part of the formula, as ({name} | g)"
+            )
+        if not part.X.shape[1]:
+            raise ValueError(
+                f"fixed[{name!r}] is {side!r}, which has no column: write '1' for a constant, or "
+                "take the parameter out of the curve"
+            )
 
 
 def _check_names(mean: MeanFunction, table: Table, functions: Any) -> None:
@@ -315,18 +342,32 @@ def _check_names(mean: MeanFunction, table: Table, functions: Any) -> None:
 
 def _check_numeric(mean: MeanFunction, spec: DesignSpec) -> None:
     for name in mean.columns:
-        if spec.columns[name].kind == "category":
+        if spec.columns[name].kind != "number":
             raise ValueError(
                 f"the covariate {name!r} of the curve is not numeric: categories enter through "
                 f"fixed={{parameter: {name!r}}}"
             )
 
 
+def _first_value(design: NonlinearDesign, phi: np.ndarray) -> np.ndarray:
+    text = design.spec.mean.text
+    try:
+        return np.asarray(design.spec.mean(design.columns, phi))
+    except ArithmeticError:
+        return np.full(phi.shape[1:], np.nan)
+    except Exception as error:
+        raise ValueError(
+            f"the mean function {text!r} raised {type(error).__name__} ({error}) when it was "
+            "called with arrays: it must take an array for each argument, which it must not "
+            "change, and return another one"
+        ) from error
+
+
 @np.errstate(all="ignore")
 def _has_jets(design: NonlinearDesign) -> bool:
     """Whether jets pass the mean function, which is called once with numbers before."""
     phi = np.ones((len(design.parameters), len(design.rows)))
-    value = np.asarray(design.spec.mean(design.columns, phi))
+    value = _first_value(design, phi)
     if value.dtype.kind not in "fiub" or value.shape not in ((), (len(design.rows),)):
         raise ValueError(
             f"the mean function {design.spec.mean.text!r} gives {value.dtype} of shape "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -111,6 +113,7 @@ def _times(part: Part, spec: RandomSpec) -> np.ndarray:
     try:
         values = np.array([float(level) for level in levels])
     except (TypeError, ValueError):
+        _check_order(levels, spec)
         return np.arange(len(levels))
     gaps = np.diff(np.sort(values))
     if not np.isfinite(values).all() or not (gaps > 0).all():
@@ -135,6 +138,18 @@ def _times(part: Part, spec: RandomSpec) -> np.ndarray:
     return whole
 
 
+def _check_order(levels: Any, spec: RandomSpec) -> None:
+    """Raise an error for text in the order of the alphabet whose numbers have another one."""
+    text = [str(level) for level in levels]
+    by_number = sorted(text, key=lambda own: [int(n) for n in re.findall(r"[0-9]+", own)])
+    numbered = all(re.search("[0-9]", own) for own in text)
+    if numbered and text == sorted(text) and text != by_number:
+        raise ValueError(
+            f"the levels of {spec} are text in the order {', '.join(text[:5])}, and their numbers "
+            "have another one: make the column numbers, or an ordered pandas categorical"
+        )
+
+
 def _levels(part: Part, spec: RandomSpec):
     """Levels of the one factor whose dummy columns are all the effects."""
     advice = f"write {spec.structure}(0 + C(time) | {spec.group})"
@@ -145,7 +160,7 @@ def _levels(part: Part, spec: RandomSpec):
     elif isinstance(part, FormulaPart):
         state = list(part.model_spec.encoder_state.values())
         levels = state[0][1].get("categories") if len(state) == 1 else None
-        if levels is not None and len(levels) == len(part.names):
+        if levels is not None and len(levels) == len(part.names) and part.intercept is None:
             return levels
     raise ValueError(
         f"{spec.structure}() orders the levels of one factor in time, which the effects of {spec} "

@@ -32,8 +32,9 @@ class RandomTerm:
     places : ndarray, (s,) or (s, d), or None
         Times or positions of the effects, for structures that have them.
     relationship : Relationship or None
-        Where the levels of the user are related: the one level of the term has independent
-        effects, and those of the user's levels are L times them.
+        K of the levels, where they are related.
+    elsewhere : ndarray, (n, d), or None
+        Positions of the rows that are where the fit had none (new data only), NaN in others.
     """
 
     group: str
@@ -45,6 +46,7 @@ class RandomTerm:
     structure: str = "us"
     places: np.ndarray | None = None
     relationship: Any = None
+    elsewhere: np.ndarray | None = None
 
     @property
     def n_levels(self) -> int:
@@ -59,7 +61,8 @@ class RandomTerm:
     def of_rows(self, rows: np.ndarray) -> RandomTerm:
         """The term of some rows, a mask or indices, with all levels."""
         codes = self.codes[rows]
-        return replace(self, codes=codes, z=rows_of(self.z, rows))
+        elsewhere = None if self.elsewhere is None else self.elsewhere[rows]
+        return replace(self, codes=codes, z=rows_of(self.z, rows), elsewhere=elsewhere)
 
 
 def rows_of(z: np.ndarray, rows: np.ndarray) -> np.ndarray:

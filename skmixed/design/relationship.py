@@ -1,14 +1,14 @@
 """Known relationships between levels: K of a grouping factor, and K from a pedigree or markers.
 
-Effects b ~ N(0, sigma^2 tau^2 K) are L u with K = L L' and independent u: a row of level l has
-the covariates L_l x. Levels without rows are levels of K like others, so that their effects are
-predicted from those of their relatives.
+Effects of related levels are L u with K = L L' and independent u. Levels without rows are levels
+of K like others, so that their effects are predicted from those of their relatives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,33 +26,64 @@ _MOST = 8000
 
 @dataclass(frozen=True, eq=False)
 class Relationship:
-    """K = L L' of the levels of one grouping factor.
+    """K of the levels of one grouping factor.
 
     Attributes
     ----------
+    group : str
     levels : Index (q,)
-    L : (q, r)
-        r the rank of K.
+    K : (q, q)
+        Symmetric. Pickles leave it out: a fit keeps a factor.
     """
 
+    group: str
     levels: pd.Index
-    L: np.ndarray
+    K: np.ndarray
 
     @property
     def mean_variance(self) -> float:
         """Mean of the diagonal of K."""
-        return float(np.einsum("qr,qr->", self.L, self.L) / len(self.L))
+        return float(np.mean(self.K.diagonal()))
 
-    def covariates(self, codes: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """L_l x (n, r) of rows with level codes (n,) and covariate x (n,).
+    @cached_property
+    def factor(self) -> np.ndarray:
+        """L (q, r) with L L' = K, r the rank of K."""
+        return self._checked(_factor(self.K, self._size))
 
-        A level that K does not have has the mean variance, and code -1 in :meth:`known`.
+    def diagonalising(self, sums: np.ndarray) -> np.ndarray:
+        """L (q, r) with L L' = K for which L' diag(sums) L is diagonal.
+
+        Of the levels with sums above zero it is D^-1/2 U d^1/2 with the eigenvectors U and values d
+        of D^1/2 K D^1/2; others are what these predict of them, and a rest of their own.
         """
-        z = self.L[codes] * x[:, None]
-        unknown = codes < 0
-        z[unknown] = 0.0
-        z[unknown, 0] = np.sqrt(self.mean_variance) * x[unknown]
-        return z
+        seen, root = sums > 0, np.sqrt(sums[sums > 0])
+        scaled = self.K[np.ix_(seen, seen)] * np.multiply.outer(root, root)
+        d, U = np.linalg.eigh(scaled)
+        self._checked(None if d[0] < -10 * _ROUNDING * d[-1] or not d[-1] > 0 else d)
+        U, d = U[:, d > _ROUNDING * d[-1]], np.sqrt(d[d > _ROUNDING * d[-1]])
+        L = np.empty((len(self.K), len(d)))
+        L[seen] = U * d / root[:, None]
+        if seen.all():
+            return L
+        L[~seen] = (self.K[np.ix_(~seen, seen)] * root) @ (U / d)
+        rest = self.K[np.ix_(~seen, ~seen)] - L[~seen] @ L[~seen].T
+        own = self._checked(_factor(rest, self._size))
+        beside = np.zeros((len(L), own.shape[1]))
+        beside[~seen] = own
+        return np.hstack([L, beside])
+
+    @property
+    def _size(self) -> float:
+        return float(self.K.diagonal().max())
+
+    def _checked(self, found: np.ndarray | None) -> np.ndarray:
+        """What was found, an error where there is none as K is no covariance."""
+        if found is None:
+            raise _no_covariance(self.group, self.K)
+        return found
+
+    def __getstate__(self) -> dict:
+        return {"group": self.group, "levels": self.levels, "K": None}
 
 
 def read_relationships(relationship: Any, groups: tuple[str, ...]) -> dict[str, Relationship]:
@@ -82,7 +113,7 @@ def read_relationships(relationship: Any, groups: tuple[str, ...]) -> dict[str, 
 
 def _relationship(group: str, K: Any) -> Relationship:
     levels, values = _labelled(group, K() if callable(K) else K)
-    what = f"the relationship matrix of {group!r}"
+    what = _name(group)
     if len(levels) > _MOST:
         raise ValueError(
             f"{what} has {len(levels)} levels, and its dense factor is for {_MOST} at most: leave "
@@ -93,11 +124,15 @@ def _relationship(group: str, K: Any) -> Relationship:
         raise ValueError(f"{what} has the level {repeated!r} twice")
     if not np.isfinite(values).all():
         raise ValueError(f"{what} has entries that are missing or infinite")
-    size = np.abs(values).max(initial=0.0)
-    off = np.abs(values - values.T).max(initial=0.0)
-    if not off <= _ASYMMETRY * size:
-        raise ValueError(f"{what} is not symmetric: two entries differ by {off:.3g}")
-    return Relationship(levels, _factor(what, (values + values.T) / 2))
+    if not np.array_equal(values, values.T):
+        size = np.abs(values).max(initial=0.0)
+        off = np.abs(values - values.T).max(initial=0.0)
+        if not off <= _ASYMMETRY * size:
+            raise ValueError(f"{what} is not symmetric: two entries differ by {off:.3g}")
+        values = (values + values.T) / 2
+    if not (np.diag(values) > 0).any():
+        raise _no_covariance(group, values)
+    return Relationship(group, levels, values)
 
 
 def _labelled(group: str, K: Any) -> tuple[pd.Index, np.ndarray]:
@@ -123,23 +158,35 @@ def _labelled(group: str, K: Any) -> tuple[pd.Index, np.ndarray]:
     )
 
 
-def _factor(what: str, K: np.ndarray) -> np.ndarray:
-    """L (q, r) with L L' = K: Cholesky's where it is regular, else by eigenvectors."""
+def _name(group: str) -> str:
+    return f"the relationship matrix of {group!r}"
+
+
+def _factor(K: np.ndarray, size: float) -> np.ndarray | None:
+    """L (q, r) with L L' = K: Cholesky's where it is regular, else by eigenvectors.
+
+    Variances are rounding below a share of ``size``. None where some are negative.
+    """
     try:
         L = np.linalg.cholesky(K)
-        if np.diag(L).min() ** 2 > _ROUNDING * np.diag(K).max():
+        if np.diag(L).min() ** 2 > _ROUNDING * size:
             return L
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(K)
-    least = _ROUNDING * max(values[-1], 0.0)
-    if values[0] < -10 * least or not values[-1] > 0:
-        raise ValueError(
-            f"{what} is no covariance: its smallest eigenvalue is {values[0]:.3g} beside a "
-            f"largest of {values[-1]:.3g}"
-        )
+    least = _ROUNDING * max(values[-1], size)
+    if values[0] < -10 * least:
+        return None
     kept = values > least
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def _no_covariance(group: str, K: np.ndarray) -> ValueError:
+    values = np.linalg.eigvalsh(K)
+    return ValueError(
+        f"{_name(group)} is no covariance: its smallest eigenvalue is {values[0]:.3g} beside a "
+        f"largest of {values[-1]:.3g}"
+    )
 
 
 def known_codes(
@@ -156,12 +203,10 @@ def known_codes(
     unknown = levels[place < 0]
     if len(unknown):
         shown = ", ".join(map(repr, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else "")
-        raise ValueError(
-            f"the relationship matrix of {group!r} lacks {len(unknown)} levels of the data: {shown}"
-        )
+        raise ValueError(f"{_name(group)} lacks {len(unknown)} levels of the data: {shown}")
     found = place[codes].astype(np.intp)
-    K = relationship.L @ relationship.L.T
-    if len(levels) == len(codes) and not np.any(K - np.diag(K.diagonal())):
+    K = relationship.K
+    if len(levels) == len(codes) and np.count_nonzero(K) == np.count_nonzero(K.diagonal()):
         raise ValueError(
             f"no two levels of {group!r} are related, and each has one row: their variance cannot "
             "be told from the residual's"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from skmixed.design.columns import ColumnSpec, Table, clean, factorize
 from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
-from skmixed.design.parts import Materializer, Part
+from skmixed.design.parts import Materializer, Part, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
@@ -124,6 +124,13 @@ class DesignSpec:
     relationships: dict[str, Relationship] = field(default_factory=dict)
     residual: ResidualSpec | None = None
 
+    @property
+    def coded(self) -> frozenset[str]:
+        """The columns that the formula takes as categories by C()."""
+        if self.terms is None:
+            return frozenset()
+        return coded_columns([self.terms.fixed, *(spec.expr for spec in self.terms.random)])
+
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
         groups = (name for group in self.groups.values() for name in group.columns)
@@ -190,6 +197,7 @@ class DesignSpec:
             random=[part.matrix(make) for part in self.random] if random else [],
             offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
+            positions=[_positions(part, make) for part in self.random] if random else [],
         )
         undefined = blocks.undefined(self, missing)
         if undefined is not None:
@@ -252,11 +260,12 @@ class DesignSpec:
         z: np.ndarray,
         places: np.ndarray | None,
         own: bool,
+        positions: np.ndarray | None,
     ) -> RandomTerm:
         """One random-effects term of rows with these codes and covariates."""
         relationship = self.relationships.get(spec.group)
         if relationship is not None:
-            return _known_term(spec, part, relationship, codes, z, own)
+            _check_related(spec, codes, own)
         return RandomTerm(
             group_label(spec.group, self.groups),
             part.names,
@@ -264,7 +273,8 @@ class DesignSpec:
             correlated=spec.correlated,
             structure=spec.structure,
             places=places,
-            **_codes_and_covariates(spec, codes, z, own),
+            relationship=relationship,
+            **_codes_and_covariates(spec, codes, z, own, positions),
         )
 
     def _design(
@@ -288,9 +298,16 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                self._random_term(spec, part, codes[spec.group], levels[spec.group], z, places, own)
-                for spec, part, z, places in zip(
-                    specs, self.random, blocks.random, self.places, strict=False
+                self._random_term(
+                    spec, part, codes[spec.group], levels[spec.group], z, places, own, positions
+                )
+                for spec, part, z, places, positions in zip(
+                    specs,
+                    self.random,
+                    blocks.random,
+                    self.places,
+                    blocks.positions or [None] * len(specs),
+                    strict=False,
                 )
             ),
             weights=vectors.get("weights"),
@@ -302,42 +319,21 @@ class DesignSpec:
         )
 
 
-def _known_term(
-    spec: RandomSpec,
-    part: Part | PositionsPart,
-    relationship: Relationship,
-    codes: np.ndarray,
-    z: np.ndarray,
-    own: bool,
-) -> RandomTerm:
-    """The term of levels with known relationships: independent effects of one level."""
-    if z.shape[1] > 1 or spec.structure != "us":
-        raise ValueError(
-            f"a term with relationship has one effect per level, which {spec} has not: write "
-            f"({spec.expr.removeprefix('1 + ')} || {spec.group}) for several without correlation"
-        )
+def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
+    """Raise an error where new effects are asked for of levels that K does not have."""
     unknown = codes < 0
     if own and unknown.any():
         raise ValueError(
             f"{unknown.sum()} rows have levels that the relationship matrix of {spec.group!r} does "
             "not have: their effects cannot be drawn or found beside those of their relatives"
         )
-    return RandomTerm(
-        spec.group,
-        tuple(f"{part.names[0]} {j}" for j in range(relationship.L.shape[1])),
-        np.where(unknown, -1, 0),
-        pd.Index(["all"]),
-        relationship.covariates(codes, z[:, 0]),
-        structure="known",
-        relationship=relationship,
-    )
 
 
 def _codes_and_covariates(
-    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool
+    spec: RandomSpec, codes: np.ndarray, z: np.ndarray, own: bool, positions: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Codes and z of a term; a row at a position that the fit did not have is of no known level."""
-    elsewhere = ~z.any(axis=1) if spec.is_spatial else np.zeros(0, dtype=bool)
+    """Codes and z of a term; a row where the fit had no position tells its own."""
+    elsewhere = np.asarray(~z.any(axis=1)) if spec.is_spatial else np.zeros(0, dtype=bool)
     if not elsewhere.any():
         return {"codes": codes, "z": z}
     if own:
@@ -345,9 +341,10 @@ def _codes_and_covariates(
             f"{elsewhere.sum()} rows are at positions that the fit of {spec} did not have: new "
             "fields are drawn, and conditioned on, at the positions of the fit alone"
         )
-    codes, z = codes.copy(), z.copy()
-    codes[elsewhere], z[elsewhere, 0] = -1, 1.0  # every position has the same variance
-    return {"codes": codes, "z": z}
+    assert positions is not None
+    z = z.copy()
+    z[elsewhere, 0] = 1.0  # every position has the same variance
+    return {"codes": codes, "z": z, "elsewhere": np.where(elsewhere[:, None], positions, np.nan)}
 
 
 @dataclass(frozen=True)
@@ -358,6 +355,7 @@ class Blocks:
     random: list[np.ndarray]
     offset: np.ndarray | None
     response: np.ndarray | None
+    positions: Sequence[np.ndarray | None] = ()  # of new rows, for terms that have such
 
     def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
@@ -376,7 +374,12 @@ class Blocks:
             [rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
+            [None if own is None else own[kept] for own in self.positions],
         )
+
+
+def _positions(part: Part | PositionsPart, rows: Materializer) -> np.ndarray | None:
+    return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 
 def sum_of(offsets: Iterable[np.ndarray]) -> np.ndarray | None:

@@ -222,6 +222,10 @@ class FittedMixedModel:
         """Parameters of every structured random-effects term: standard deviations, rho, range."""
         found, fit = {}, self.result_
         for t, term in enumerate(self.labels_.terms):
+            related = fit.layout.terms[t].loadings is not None
+            if related and term.names == ("Intercept",):
+                sd = fit.sigma * float(fit.term_factors[t][0, 0])
+                found[term.text] = pd.Series({"sd": sd}, name=term.text)
             if term.structure == "us":
                 continue
             values = {
@@ -310,7 +314,7 @@ class FittedMixedModel:
     def expand(self) -> Expansion:
         """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
         check_is_fitted(self)
-        if any(term.structure == "known" for term in self.labels_.terms):
+        if any(term.loadings is not None for term in self.result_.layout.terms):
             raise ValueError(
                 "the factors of expand() are for levels without a known relationship: "
                 "covariances_ times K is the covariance of related levels"

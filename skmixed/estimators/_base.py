@@ -20,6 +20,7 @@ from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
+from skmixed.models.limits import limit_of
 
 
 class TellsOfFits:
@@ -30,6 +31,15 @@ class TellsOfFits:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         self._validate_params()
+
+    def _print_step(self, objective):
+        """A callback that prints the deviance and theta, which is not the only parameter."""
+
+        def show(iteration, value, parameters):
+            theta = objective.layout.user_theta(objective.split(parameters)[1])
+            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
+
+        return show
 
     def _tell_rank(self, basis, names):
         aliased = np.flatnonzero(basis.aliased)
@@ -72,6 +82,10 @@ class TellsOfFits:
                 "predictions are valid; consider a simpler model",
                 SingularFitWarning,
             )
+        for t, term in enumerate(labels.terms):
+            found = None if fit.singular_terms[t] else limit_of(fit, t)
+            if found is not None:
+                warn(f"{who}: {found.format(term=term.text, group=term.group)}", SingularFitWarning)
 
 
 class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
@@ -187,7 +201,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             columns=design.names,
             intercept=design.intercept,
             terms=_term_labels(design),
-            levels={t.group: _levels_of(t) for t in design.random},
+            levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(design),
         )
         self._tell_convergence(fit, labels)
@@ -201,10 +215,6 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             return self.formula + residual
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}{residual}"
-
-
-def _levels_of(term):
-    return term.levels if term.relationship is None else term.relationship.levels
 
 
 def _term_labels(design):

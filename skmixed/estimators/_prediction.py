@@ -211,16 +211,29 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
         return eta, eta - half, eta + half
 
+    def _residual_sd(self, X):
+        """Residual standard deviation (n,) of a new observation in every row."""
+        return self.sigma_ / np.sqrt(self._new_weights(X))
+
+    def _interval(self, X, level, kind, groups, random_effects):
+        """Limits (n, 2) for the mean or for a new observation with the residual variance."""
+        if kind not in ("mean", "observation"):
+            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
+        residual = self._residual_sd(X) if kind == "observation" else 0.0
+        _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
+        return np.column_stack([lower, upper])
+
     def _simulate_eta(self, X, groups, random_effects, n_samples, rng):
         """(rows, eta): eta (n, n_samples) of the kept rows, with new random effects."""
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
+        check_n_samples(n_samples)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
-        for term, T in zip(rows.terms, self.result_.term_factors, strict=bool(rows.terms)):
+        fit = self.result_
+        terms = zip(rows.terms, fit.layout.terms, fit.term_factors, strict=False)
+        for term, at, T in terms:
             if term is not None:
-                u = rng.standard_normal((term.n_levels, len(T), n_samples))
-                b = np.einsum("ij,ljk->lik", self.result_.sigma * T, u)
+                u = at.drawn(term, rng, n_samples)
+                b = np.einsum("ij,ljk->lik", fit.sigma * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta
 
@@ -245,6 +258,12 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 f"the column {self.prior_weights!r}"
             )
         return read_prior_weights(self.prior_weights, Table(table))
+
+
+def check_n_samples(n_samples):
+    """Raise ValueError for a number of simulated samples that is none."""
+    if not isinstance(n_samples, Integral) or n_samples < 1:
+        raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
 
 
 def _unseen_error(group, count):

@@ -170,7 +170,7 @@ def _variances(model, *, residual):
 def _structured_rows(term, parameters):
     """Variances of a structured term; its correlations are in the notes."""
     sd = parameters[[name.startswith("sd") for name in parameters.index]]
-    name = {"sd": term.names[0] if term.structure == "known" else f"each ({term.structure})"}
+    name = {"sd": f"each ({term.structure})"}
     return [
         ["" if j else term.group, name.get(key, key.removeprefix("sd ")), value**2, value]
         for j, (key, value) in enumerate(sd.items())

@@ -87,13 +87,6 @@ class GeneralizedMixedModel(MixedModelBase):
                     "row, and a single 0/1 outcome says nothing of a variance: take the term out"
                 )
 
-    def _print_step(self, objective):
-        def show(iteration, value, parameters):
-            theta = objective.layout.user_theta(objective.split(parameters)[1])
-            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
-
-        return show
-
     def _separated(self, problem, fit, separation, design):
         """What separates: columns and their number of rows, one-sided groups, all groups."""
         names = list(dict.fromkeys(term.group for term in design.random))

@@ -344,11 +344,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
             Lower and upper limits: the prediction and normal quantiles of its standard error.
         """
         check_is_fitted(self)
-        if kind not in ("mean", "observation"):
-            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        residual = self._residual_sd(X) if kind == "observation" else 0.0
-        _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
-        return np.column_stack([lower, upper])
+        return self._interval(X, level, kind, groups, random_effects)
 
     def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
         """Responses drawn from the fitted model for the rows of X.

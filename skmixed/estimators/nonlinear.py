@@ -8,15 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
-from skmixed.curves import initial_values
 from skmixed.design import check_identifiable
 from skmixed.design.curve_formula import CurveTerms, parse_curve_formula
 from skmixed.design.formula import RandomSpec, quoted_name
@@ -24,8 +21,10 @@ from skmixed.design.nonlinear import build_nonlinear_design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._base import TellsOfFits
 from skmixed.estimators._checks import check_counts
+from skmixed.estimators._curves import PredictsCurves
+from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
-from skmixed.estimators._prediction import PredictsNewRows
+from skmixed.estimators._starting import starting_values
 from skmixed.estimators._summary import MixedSummary, nonlinear_summary
 from skmixed.estimators.mixed import r_squared
 from skmixed.linalg.threads import one_thread
@@ -42,7 +41,9 @@ _UNDETERMINED = 1e-8
 _MAX_LEVELS = 5
 
 
-class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, BaseEstimator):
+class MixedNonlinearRegressor(
+    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, BaseEstimator
+):
     """Nonlinear mixed model, fitted by maximum likelihood.
 
     .. math:: y_i = f(x_i, \\phi_i) + \\varepsilon_i, \\quad \\phi_i = X_i\\beta + Z_i b, \\quad
@@ -74,7 +75,8 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         Named curves find those that are not given.
     n_agq : int, default 1
         1: Laplace's approximation; 0: fixed effects at the joint mode, faster and not quite the
-        maximum (nlmer's nAGQ = 0).
+        maximum (nlmer's nAGQ = 0); more: nodes per effect of an adaptive Gauss-Hermite
+        quadrature, for models with one grouping factor.
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data.
     missing : {"raise", "drop"}, default "raise"
@@ -221,19 +223,14 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
             The optimiser has not reached ``tol``, or random effects have several modes.
         """
         self._begin()
-        if self.n_agq > 1:
-            raise ValueError(
-                f"{type(self).__name__}: n_agq must be 0 or 1, got {self.n_agq}: the adaptive "
-                "quadrature of nonlinear models is not available"
-            )
         design = self._training_design(X, y, groups, sample_weight)
-        start = self._starting_values(design)
+        given = {} if self.formula is None or self.start == "auto" else dict(self.start)
+        start = starting_values(design, given, type(self).__name__)
         try:
             with one_thread():
                 problem = nonlinear_problem(design, start, self.n_agq)
             fit = fit_nlmm(
                 problem,
-                names=design.spec.column_names,
                 max_iter=self.max_iter,
                 tol=self.tol if design.exact else max(self.tol, _DIFFERENCES_TOL),
                 callback=self._print_step(problem.objective) if self.verbose else None,
@@ -297,69 +294,6 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
                 "fit(X, y), or name the response in the formula, as in 'y ~ curve ~ (a | g)'"
             )
 
-    def _starting_values(self, design):
-        """Coefficients (p_k,) of every parameter to start from."""
-        given = {} if self.formula is None or self.start == "auto" else dict(self.start)
-        self._check_start(given, design)
-        mean = design.spec.mean
-        values = {name: given.get(name, 0.0) for name in mean.parameters}
-        if mean.curve is not None and len(given) < len(mean.parameters):
-            values |= self._found_values(design, given)
-        pairs = zip(mean.parameters, design.designs, design.intercepts, strict=True)
-        start = [_coefficients(name, values[name], X, at) for name, X, at in pairs]
-        self._check_finite(design, start)
-        return start
-
-    def _check_start(self, given, design):
-        mean = design.spec.mean
-        unknown = [name for name in given if name not in mean.parameters]
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__}: start names {unknown[0]!r}, which is no parameter of "
-                f"{mean.text!r}: they are {', '.join(mean.parameters)}"
-            )
-
-        for name, value in given.items():
-            numbers = np.asarray(value)
-            if numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
-                raise ValueError(
-                    f"{type(self).__name__}: start[{name!r}] must be a finite number, or a list "
-                    f"with one for every column of its design, got {value!r}"
-                )
-
-    def _found_values(self, design, given):
-        """Starting values of a named curve, beside those given."""
-        mean = design.spec.mean
-        known = dict(zip(mean.parameters, mean.curve.parameters, strict=True))
-        fixed = {known[k]: float(v) for k, v in given.items() if np.ndim(v) == 0}
-        parts = [x for x in (design.weights, design.frequencies) if x is not None]
-        weights = np.prod(parts, axis=0) if parts else None
-        covariates = mean.covariates_of(design.columns, len(design.y))
-        found = initial_values(mean.curve, covariates, design.y, weights, fixed)
-        return dict(zip(mean.parameters, found, strict=True)) | given
-
-    def _check_finite(self, design, start):
-        phi = np.array([X @ b for X, b in zip(design.designs, start, strict=True)])
-        with np.errstate(all="ignore"):
-            bad = np.flatnonzero(~np.isfinite(design.value(phi)))
-        if len(bad):
-            at = ", ".join(
-                f"{name}={value:.6g}"
-                for name, value in zip(design.parameters, phi[:, bad[0]], strict=True)
-            )
-            raise ValueError(
-                f"{type(self).__name__}: the curve is not finite at the starting values in "
-                f"{len(bad)} row{'s' * (len(bad) > 1)}, the first is row {design.rows[bad[0]]} "
-                f"with {at}: give other values with start="
-            )
-
-    def _print_step(self, objective):
-        def show(iteration, value, parameters):
-            theta = objective.layout.user_theta(objective.split(parameters)[1])
-            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
-
-        return show
-
     def _publish(self, design, fit, start):
         names = design.spec.column_names
         plain = self.formula is None
@@ -369,7 +303,7 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         labels = Labels(
             columns=names,
             intercept=0 if plain else None,
-            terms=tuple(TermLabels(t.group, t.names, t.correlated) for t in design.random),
+            terms=tuple(map(_term_labels, design.random)),
             levels={t.group: t.levels for t in design.random},
             formula=self._shown_formula(),
         )
@@ -411,149 +345,14 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
         size = np.linalg.norm(root, axis=1)
         if self.formula is None or not (size > 0).all():
             return
-        if np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2 < _UNDETERMINED:
+        smallest = np.linalg.svd(root / size[:, None], compute_uv=False)[-1] ** 2
+        if fit.is_open or smallest < _UNDETERMINED:
             warn(
                 f"{type(self).__name__}: the fixed effects are not determined where the search "
-                "ended, some of them may go to infinity together: other starting values may lead "
-                "to a better curve, see start=",
+                "ended: the curve has more parameters than the data tell apart, or some of them "
+                "go to infinity together. Take a parameter out, or give other values with start=",
                 ConvergenceWarning,
             )
-
-    # Prediction
-
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
-        """Predicted mean of every row: f at its parameters.
-
-        With ``random_effects=False`` that is f at the fixed part, the curve of a typical member
-        of the population, which is not the mean of the members' curves.
-
-        Parameters
-        ----------
-        X : DataFrame or array of n rows
-        groups : (n,), optional
-            Levels of ``groups``, for a model fitted with them.
-        random_effects : bool or list of str, default True
-            Use the conditional modes of all, of no, or of the listed grouping factors.
-        return_std : bool, default False
-            Also return the standard error of the prediction, by the delta method.
-
-        Returns
-        -------
-        ndarray of shape (n,), or two of them
-        """
-        check_is_fitted(self)
-        rows = self._new_rows(X, groups, random_effects)
-        phi = self._parameters(rows).T
-        known = np.isfinite(phi).all(axis=0)
-        with np.errstate(all="ignore"):
-            mean = np.where(known, rows.design.value(phi), np.nan)
-            if not return_std:
-                return rows.over_input(mean)
-            _, J, _ = rows.design.function(phi)
-        std = self.result_.mean_std(rows.design.X, rows.terms or None, J)
-        return rows.over_input(mean), rows.over_input(np.where(known, std, np.nan))
-
-    def _parameters(self, rows):
-        """phi (n, P) of rows, NaN for those of unseen levels where that is wanted."""
-        fit = self.result_
-        phi = fit.parameters(rows.design.X)
-        if any(term is not None for term in rows.terms):
-            phi = phi + fit.random_parameters(rows.terms)
-        if self.unseen_groups == "nan":
-            phi[rows.unseen] = np.nan
-        return phi
-
-    def parameters_of(self, X, *, groups=None, random_effects=True):
-        """The parameters of the curve of every row.
-
-        Parameters
-        ----------
-        X : DataFrame or array of n rows
-        groups, random_effects
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        DataFrame of shape (n, P)
-        """
-        check_is_fitted(self)
-        rows = self._new_rows(X, groups, random_effects)
-        phi = self._parameters(rows)
-        columns = {
-            name: rows.over_input(own)
-            for name, own in zip(rows.design.parameters, phi.T, strict=True)
-        }
-        return pd.DataFrame(columns, index=getattr(X, "index", None))
-
-    def predict_interval(self, X, *, level=0.95, kind="mean", groups=None, random_effects=True):
-        """Interval for the mean or for a new observation of every row, by the delta method.
-
-        Parameters
-        ----------
-        X : array or DataFrame of n rows
-        level : float
-            Coverage, between 0 and 1.
-        kind : {"mean", "observation"}
-            Whether the interval is for f, or for a new response there.
-        groups, random_effects
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        ndarray of shape (n, 2)
-        """
-        check_is_fitted(self)
-        if kind not in ("mean", "observation"):
-            raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-        residual = self.sigma_ / np.sqrt(self._new_weights(X)) if kind == "observation" else 0.0
-        mean, std = self.predict(X, groups=groups, random_effects=random_effects, return_std=True)
-        half = norm.ppf(0.5 + level / 2) * np.hypot(std, residual)
-        return np.column_stack([mean - half, mean + half])
-
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
-        """Responses drawn from the fitted model for the rows of X.
-
-        Every sample draws new random effects for all levels, seen or not, and new residuals.
-
-        Parameters
-        ----------
-        X : DataFrame or array of n rows
-        n_samples : int
-        random_state : int, RandomState or None
-        groups : (n,), optional
-        random_effects : bool or list of str, default True
-            Of all grouping factors, of none, or of those in the list.
-
-        Returns
-        -------
-        ndarray of shape (n, n_samples)
-        """
-        check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}")
-        rng = check_random_state(random_state)
-        rows = self._new_rows(X, groups, random_effects, levels="own")
-        fixed = self.result_.parameters(rows.design.X)
-        weight = self._weights_in(rows.table)[rows.design.rows]
-        draws = np.empty((len(fixed), n_samples))
-        for k in range(n_samples):
-            phi = fixed + self._drawn_effects(rows, rng)
-            noise = self.sigma_ / np.sqrt(weight) * rng.standard_normal(len(phi))
-            with np.errstate(all="ignore"):
-                draws[:, k] = rows.design.value(phi.T) + noise
-        return rows.over_input(draws)
-
-    def _drawn_effects(self, rows, rng):
-        """What new random effects add to the parameters (n, P)."""
-        phi = np.zeros((len(rows.design.rows), len(rows.design.parameters)))
-        factors, owners = self.result_.term_factors, self.design_spec_.owners
-        for term, T, owner in zip(rows.terms, factors, owners, strict=bool(rows.terms)):
-            if term is not None:
-                b = self.sigma_ * rng.standard_normal((term.n_levels, len(T))) @ T.T
-                np.add.at(phi.T, owner, (term.z * b[term.codes]).T)
-        return phi
 
     def score(self, X, y=None, *, groups=None, sample_weight=None):
         """Coefficient of determination R^2 of :meth:`predict`.
@@ -567,27 +366,13 @@ class MixedNonlinearRegressor(RegressorMixin, TellsOfFits, PredictsNewRows, Base
     def summary(self) -> MixedSummary:
         """Estimates as nlmer prints them; the object has an HTML form for notebooks."""
         check_is_fitted(self)
-        how = (
-            "fixed effects at the joint mode"
-            if self.result_.n_agq == 0
-            else "Laplace approximation"
+        n = self.result_.n_agq
+        how = {0: "fixed effects at the joint mode", 1: "Laplace approximation"}.get(
+            n, f"adaptive Gauss-Hermite quadrature, n_agq={n}"
         )
         return nonlinear_summary(self, f" ({how})" if self.labels_.terms else "")
 
 
-def _coefficients(name, value, X, intercept):
-    """Starting coefficients (p,) of a parameter from a number, or a list with all of them."""
-    p = X.shape[1]
-    if np.ndim(value) == 0 and p:
-        b = np.zeros(p)
-        if intercept is None:
-            return np.linalg.lstsq(X, np.full(len(X), float(value)), rcond=None)[0]
-        b[intercept] = value
-        return b
-    b = np.asarray(value, dtype=float)
-    if b.shape != (p,):
-        raise ValueError(
-            f"start has {b.size} values for the parameter {name!r}, whose design has {p} "
-            f"column{'s' * (p != 1)}: give a number, or one value for every column"
-        )
-    return b
+def _term_labels(term):
+    text = f"{term.structure}({' + '.join(term.names)} | {term.group})"
+    return TermLabels(term.group, term.names, term.correlated, term.structure, text)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.full import full_design
-from skmixed.inference.fixed_effects import FixedEffects
+from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.noted import NotedTable
 from skmixed.inference.term_rows import TermStructure
 
@@ -51,6 +51,12 @@ def anova_of_terms(model, type=3, ddf=None) -> NotedTable:
     if type not in TYPES:
         raise ValueError(f"anova has types 1, 2 and 3, got type={type!r}")
     effects = FixedEffects.of(model)
+    refuse_curves(
+        effects.fit,
+        "tests by term are",
+        "compare models with and without the term by likelihood_ratio_test, or test coefficients "
+        "by contrast()",
+    )
     method = effects.method(ddf)
     general = effects.fit.df_methods == ("asymptotic",)
     rows = _term_rows(model, effects, TYPES[type], general)

@@ -63,11 +63,13 @@ class ClusterSums:
 
 
 def unshared(random, clusters):
-    """The terms of ``random`` of which some level has rows in several clusters."""
+    """The terms of ``random`` of which some level, or relatives, have rows in several clusters."""
     return [term for term in random if not _is_within(term, clusters)]
 
 
 def _is_within(term, clusters):
+    if term.relationship is not None:
+        return False
     cluster_of = np.full(term.n_levels, -1)
     cluster_of[term.codes] = clusters
     return bool((cluster_of[term.codes] == clusters).all())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.linalg.system import Effects, Group
+from skmixed.linalg.system import Effects, Group, RelatedGroup
 
 # Right-hand sides and numbers held at a time.
 _COLUMNS, _CHUNK = 512, 1 << 24
@@ -66,6 +66,12 @@ def _parts(counts):
         first = last
 
 
+def _like(group, term, z):
+    """Group of rows with covariates z whose levels are those of another group."""
+    rows = Group(term.codes, z, term.n_levels)
+    return rows.related(group.loadings) if isinstance(group, RelatedGroup) else rows
+
+
 class _Rows:
     """The rows in the engine's coordinates, each times the root of its weight."""
 
@@ -78,8 +84,8 @@ class _Rows:
             codes[at.group] = term
             by_group.setdefault(at.group, []).append(at.covariates(term.z))
         self.groups = [
-            Group(codes[g].codes, np.hstack(by_group[g]) * self.root[:, None], codes[g].n_levels)
-            for g in range(len(codes))
+            _like(group, codes[g], np.hstack(by_group[g]) * self.root[:, None])
+            for g, group in enumerate(observed.fit.layout.groups)
         ]
 
     def whitened(self):
@@ -109,15 +115,15 @@ class _Rows:
             i += np.repeat(begin, count)
             total = 0.0
             for group, x in zip(self.groups, b, strict=True):
-                rows = own[i]
+                rows, x = own[i], group.at_levels(x)
                 total = total + np.einsum("sp,ps->p", x[:, k, group.codes[rows]], group.z[rows])
             yield i, columns[k], total
 
     def _units(self, group, rows):
         """Z'(rows of the identity) (s, k, l)."""
-        units = np.zeros((group.n_columns, len(rows), group.n_levels))
+        units = np.zeros((group.n_columns, len(rows), group.plain.n_levels))
         units[:, np.arange(len(rows)), group.codes[rows]] = group.z[rows].T
-        return units
+        return group.mixed(units)
 
     def _solve(self, random, k):
         """S times vectors over the random effects: a list of (s, k, l)."""

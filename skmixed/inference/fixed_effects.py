@@ -53,6 +53,15 @@ MISSED_NOTE = (
 )
 
 
+def refuse_curves(fit, what, way_out):
+    """Raise ValueError for a nonlinear model, whose mean is no function K beta."""
+    if fit.of_curves:
+        raise ValueError(
+            f"{what} for models whose mean is linear in the coefficients, which that of a "
+            f"nonlinear model is not: {way_out}"
+        )
+
+
 @dataclass(frozen=True)
 class FixedEffects:
     """Estimates, covariances and tests of functions K beta of the coefficients of one fit.

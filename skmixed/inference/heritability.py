@@ -39,7 +39,7 @@ def heritability(model, level=0.95) -> pd.DataFrame:
     Lynch and Walsh (1998), Genetics and Analysis of Quantitative Traits, chapter 26.
     """
     fit = model.result_
-    known = [t for t, term in enumerate(fit.layout.terms) if term.kind == "known"]
+    known = [t for t, term in enumerate(fit.layout.terms) if term.loadings is not None]
     objective = getattr(fit, "objective", None)
     if not known or not fit.is_linear:
         raise ValueError(
@@ -75,9 +75,8 @@ def _shares(fit, theta):
     T, variances = fit.layout.factors(theta), []
     for term, square in zip(fit.layout.terms, fit.source.moments.random, strict=True):
         own = T[term.group][term.columns, term.columns]
-        if term.loadings is not None:
-            L = term.loadings @ term.M @ own
-            variances.append(np.einsum("qr,qr->", L, L) / len(L))
+        if term.loadings is not None and term.names == ("Intercept",):
+            variances.append(term.mean_variance * float(term.M[0, 0] * own[0, 0]) ** 2)
         else:
             variances.append(np.einsum("ij,ik,kj->", own, square, own))
     variances = np.array(variances)

@@ -241,8 +241,7 @@ def variance_components(fit, *, level=0.95, information="observed"):
         group, effects = ("Residual", (own,)) if c.term is None else fit.source.random[c.term]
         effect = effects[c.effects[0] if c.effects else 0]
         if c.name == "sd":  # of all effects of a structured term
-            kind = c.layout.terms[c.term].kind
-            effect = effect.rsplit(" ", 1)[0] if kind == "known" else kind
+            effect = c.layout.terms[c.term].kind
         # limits symmetric in the logarithm are squared with the estimate
         rows.append([group, effect, sd**2, sd, 2 * sd * e.std_error, e.lower**2, e.upper**2])
     columns = ["group", "effect", "variance", "std_dev", "std_error", "lower", "upper"]

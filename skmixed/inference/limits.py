@@ -1,4 +1,4 @@
-"""Wald and profile limits of all parameters of a fit, linear or generalised.
+"""Wald and profile limits of all parameters of a fit, of any kind.
 
 Wald limits are tuples (estimate, lower, upper, note), the note empty for an ordinary one; those of
 profiles are records.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,9 @@ _NO_HESSIAN = "the fit has no Hessian, so that there is no standard error"
 
 def limits_of(fit, problem=None):
     """What knows the limits of a fit."""
-    return GeneralizedLimits(fit, problem) if isinstance(fit, GLMMFit) else LinearLimits(fit)
+    if isinstance(fit, GLMMFit):
+        return GeneralizedLimits(fit, problem)
+    return NonlinearLimits(fit) if fit.of_curves else LinearLimits(fit)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class LinearLimits:
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
-        record = self.fit.second_order
+        record = self.fit.curvature
         own = self.fit.layout, self.components
         return component_estimates(record, *own, level=level, information=information)
 
@@ -85,6 +88,36 @@ class LinearLimits:
 
 
 @dataclass(frozen=True)
+class NonlinearLimits:
+    """Limits of a nonlinear mixed model; of Wald alone."""
+
+    fit: Any
+
+    @cached_property
+    def components(self):
+        """Standard deviations, correlations, and sigma."""
+        return variance_parameters(self.fit.layout)
+
+    def estimates(self, level, information="observed"):
+        """ComponentEstimate of every component."""
+        _check_observed(information, "nonlinear")
+        x = np.append(self.fit.optimum.theta, np.log(self.fit.sigma))
+        return _estimates_at(self.components, x, self.fit.covariance, level)
+
+    def wald(self, components, level):
+        """Limits of components."""
+        missing = _NO_HESSIAN if self.fit.covariance is None else _AT_BOUND
+        return _chosen(self.estimates(level), components, missing)
+
+    def profile(self, rows, components, level, points=0):
+        """An error."""
+        raise ValueError(
+            "profiles of nonlinear models are not available: use method='wald', or compare models "
+            "with and without the parameter by likelihood_ratio_test"
+        )
+
+
+@dataclass(frozen=True)
 class GeneralizedLimits:
     """Limits of a generalised linear mixed model; profiles need its Problem with the rows."""
 
@@ -102,20 +135,9 @@ class GeneralizedLimits:
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
-        check_information(information)
-        fit = self.fit
-        if information == "expected":
-            raise ValueError(
-                "the expected information of a generalised model's variances is not known: use "
-                "information='observed'"
-            )
-        x = np.append(fit.optimum.theta, fit.log_dispersion)
-        if fit.covariance is None:
-            values = [abs(c.function(x)[0]) for c in self.components]
-            return [ComponentEstimate(c, v, *[np.nan] * 3)
-                    for c, v in zip(self.components, values, strict=True)]  # fmt: skip
-        x = x[: len(fit.covariance)]
-        return [delta_estimate(c, x, fit.covariance, level) for c in self.components]
+        _check_observed(information, "generalised")
+        x = np.append(self.fit.optimum.theta, self.fit.log_dispersion)
+        return _estimates_at(self.components, x, self.fit.covariance, level)
 
     def wald(self, components, level):
         """Limits of components."""
@@ -151,6 +173,25 @@ class GeneralizedLimits:
         if (own.rows, own.response, own.weights) != (given.rows, given.response, given.weights):
             raise ValueError("these are not the rows that the model was fitted to")
         return profiled_objective(self.problem)
+
+
+def _check_observed(information, kind):
+    check_information(information)
+    if information == "expected":
+        raise ValueError(
+            f"the expected information of a {kind} model's variances is not known: use "
+            "information='observed'"
+        )
+
+
+def _estimates_at(components, x, covariance, level):
+    """Estimates at x; without standard errors where its covariance is not known."""
+    if covariance is None:
+        values = [c.function(x)[0] for c in components]
+        values = [abs(v) if c.kind == "sd" else v for c, v in zip(components, values, strict=True)]
+        return [ComponentEstimate(c, v, *[np.nan] * 3)
+                for c, v in zip(components, values, strict=True)]  # fmt: skip
+    return [delta_estimate(c, x[: len(covariance)], covariance, level) for c in components]
 
 
 def profiled_objective(problem):
@@ -205,6 +246,8 @@ def _check_unstructured(fit):
             "profiles are for models with independent residuals of one variance: use method='wald'"
         )
     if fit.layout.is_structured:
+        kinds = ", ".join(dict.fromkeys(t.kind for t in fit.layout.terms if t.kind != "us"))
         raise ValueError(
-            "profiles are for models whose random-effects terms are unstructured: use method='wald'"
+            "profiles are for models whose random-effects terms are unstructured, and this one has "
+            f"terms {kinds}: confint(method='wald') has limits of their parameters"
         )

@@ -50,6 +50,8 @@ def likelihood_ratio_test(*models):
     - every column of X of the smaller model has to be a combination of those of the larger one,
       every covariance of its random effects one that the larger model can have, however the
       formulas are written. Where not, the models are not nested: a warning, and p-values of NaN;
+    - nonlinear models have to have the same curve, however it is written, and of different ones it
+      is not known whether they are nested: a warning, and p-values of NaN;
     - offsets may differ by a combination of columns of the larger model, which is the hypothesis
       that its coefficient has a known value.
 
@@ -171,7 +173,7 @@ def _check_comparable(fits):
     """An error unless the likelihoods are of one kind and of one data set."""
     if len({getattr(fit, "n_agq", None) for fit in fits}) > 1:  # none in a linear model
         raise ValueError(
-            "the models are of different kinds (linear and generalised, or with different n_agq): "
+            "the models are of different kinds (linear and not, or with different n_agq): "
             "their likelihoods are not approximated alike and cannot be compared"
         )
     families = {repr(getattr(fit, "family", None)): None for fit in fits}
@@ -224,6 +226,11 @@ def _test(small, large):
     statistic = small.fit.deviance - large.fit.deviance
     df = large.fit.n_params - small.fit.n_params
     names = f"{small.formula!r} and {large.formula!r}"
+    if not large.source.same_curve(small.source):
+        return {"Chisq": statistic, "Df": df}, [
+            f"{names} have different curves, and whether one contains the other cannot be told. "
+            "Compare their AIC"
+        ]
     _check_offsets(small, large, names)
     if df == 0:
         return {"Chisq": statistic, "Df": 0}, [

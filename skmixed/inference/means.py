@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.inference.contrasts import contrast_family
-from skmixed.inference.fixed_effects import FixedEffects
+from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.grid import ReferenceGrid, check_name
 from skmixed.inference.intervals import check_level
 from skmixed.inference.joint import joint_table
@@ -237,6 +237,12 @@ class _Question:
 
     def __init__(self, model, specs, by, at, data, output):
         self.effects = FixedEffects.of(model, output=output)
+        refuse_curves(
+            self.effects.fit,
+            "marginal means are",
+            "predict() and parameters_of() give curves and parameters for rows that you make, "
+            "contrast() tests functions of the coefficients",
+        )
         design = getattr(model, "design_spec_", None) or getattr(model, "glm_design_", None)
         if design is None:
             raise ValueError(

@@ -72,6 +72,7 @@ def outermost(observed, who):
         raise ValueError(
             f"{who}: the model has no grouping factor: name the clusters, cluster='column'"
         )
+    _check_clusters(observed, who)
     for name in names:
         if not unshared(observed.random, codes[name]):
             return name
@@ -82,8 +83,20 @@ def outermost(observed, who):
     )
 
 
+def _check_clusters(observed, who):
+    """An error for effects that all rows share."""
+    for term in observed.random:
+        if term.relationship is not None or term.n_levels == 1:
+            what = "related levels of" if term.relationship is not None else "one field over"
+            raise ValueError(
+                f"{who}: the model has {what} {term.group!r}, so that no rows are independent of "
+                "the rest. Use the model's own covariance"
+            )
+
+
 def check_independent(observed, codes, by, who):
     """An error if some level of a grouping factor has rows in several clusters."""
+    _check_clusters(observed, who)
     shared = dict.fromkeys(term.group for term in unshared(observed.random, codes))
     if not shared:
         return

@@ -9,7 +9,7 @@ import pandas as pd
 
 from skmixed.design.formula import formula_text, term_names
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
-from skmixed.inference.fixed_effects import FixedEffects
+from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.noted import NotedTable
 from skmixed.models.fit import MixedFit
@@ -74,6 +74,11 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     effects = FixedEffects.of(model)
     if not isinstance(effects.fit, MixedFit):
         raise ValueError(f"drop1 is for mixed models, got {type(model).__name__}")
+    refuse_curves(
+        effects.fit,
+        "drop1 is",
+        "fit the models without a term yourself and compare them by likelihood_ratio_test",
+    )
     settings = {"reml": False} if hasattr(model, "reml") else {}
     given = {"groups": groups, "sample_weight": sample_weight}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skmixed.inference.fixed_effects import refuse_curves
 from skmixed.inference.variances import VarianceShares, link_variance
 
 
@@ -22,6 +23,7 @@ def shares_of(model, mean=None) -> VarianceShares:
         Where outcomes separate, and for families and links without such a variance.
     """
     fit = model.result_
+    refuse_curves(fit, "shares of variance are", "score() is the R^2 of the predictions")
     if np.isinf(fit.relative_vcov).any():
         raise ValueError(
             "coefficients without finite estimates explain no share of a variance: leave the "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skmixed.linalg.core import diagonal_blocks
+from skmixed.linalg.groups import RelatedGroup
 from skmixed.linalg.pattern import GramPlan
 
 
@@ -92,10 +93,12 @@ def assemble(plan, weights, X, y=None):
     if y is None:
         core[-1, -1] = 1.0
     for k, (group, rows) in enumerate(plan.core_groups):
-        zt = group.transposed
-        own = zt @ _weighted(group.z, weights)
-        _add_diagonal_blocks(core, rows, _by_level(own, group))
-        core[q:, rows] = (zt @ tail).T
+        own, cross = _own_blocks(group, weights), _tail_sums(group, tail)
+        if isinstance(group, RelatedGroup):
+            core[rows, rows] = _related_gram(group, own)
+        else:
+            _add_diagonal_blocks(core, rows, own)
+        core[q:, rows] = cross.transpose(2, 0, 1).reshape(group.size, -1).T
         for other, columns in plan.core_groups[:k]:
             core[rows, columns] = _table(group, other, weights)
     chain = tuple(_level_blocks(plan, i, weights, tail) for i in range(plan.n_chain))
@@ -112,6 +115,12 @@ def _weighted_tail(X, y, weights):
 
 def _level_blocks(plan, i, weights, tail):
     group = plan.groups[i]
+    if isinstance(group, RelatedGroup):  # alone, and diagonal
+        blocks = _own_blocks(group, weights)
+        if not np.allclose(blocks[0, 0], group.squares, rtol=1e-9, atol=0.0):
+            raise ValueError("related levels were made independent for rows of other weights")
+        own = blocks @ np.square(group.loadings)
+        return LevelBlocks(own, {}, _tail_sums(group, tail), None)
     zt = group.transposed
     own = _by_level(zt @ _weighted(group.z, weights), group)
     up = {k: _by_level(zt @ _weighted(plan.groups[k].z, weights), group) for k in plan.parents[i]}
@@ -149,8 +158,39 @@ def _by_level(blocks, group):
     return np.ascontiguousarray(stacked.transpose(1, 2, 0))
 
 
+def _own_blocks(group, weights):
+    """Z'WZ (s, s, q) of the levels that the codes of a group count."""
+    group = group.plain
+    return _by_level(group.transposed @ _weighted(group.z, weights), group)
+
+
+def _tail_sums(group, tail):
+    """Z'W[X y] (s, w, l)."""
+    plain = group.plain
+    sums = _by_level(plain.transposed @ tail, plain)
+    return group.mixed(sums)
+
+
+def _related_gram(group, own):
+    """(L x I)' Z'WZ (L x I) as (l s, l s), from the blocks (s, s, q) of Z'WZ."""
+    s, n_levels = len(own), group.n_levels
+    used = own.any(axis=(0, 1))
+    L, gram = group.loadings[used], np.empty((n_levels, s, n_levels, s))
+    for i in range(s):
+        for j in range(i + 1):
+            gram[:, i, :, j] = (L.T * own[i, j, used]) @ L
+            gram[:, j, :, i] = gram[:, i, :, j]
+    return gram.reshape(group.size, group.size)
+
+
 def _table(group, other, weights):
     """Z_group' W Z_other as a dense (l s, l' s') array."""
+    if isinstance(group, RelatedGroup):
+        table = _table(group.plain, other, weights).reshape(len(group.loadings), -1)
+        mixed = group.loadings.T @ table
+        return mixed.reshape(group.size, other.size)
+    if isinstance(other, RelatedGroup):
+        return _table(other, group, weights).T
     key = group.codes * np.intp(other.n_levels) + other.codes
     shape = group.n_levels, group.n_columns, other.n_levels, other.n_columns
     table = np.empty(shape)

@@ -26,6 +26,19 @@ class Group:
         return self.n_levels * self.n_columns
 
     @property
+    def plain(self):
+        """The group of the levels that the codes count."""
+        return self
+
+    def at_levels(self, x):
+        """Effects (..., l) at the levels that the codes count, from those of the group's own."""
+        return x
+
+    def mixed(self, x):
+        """Sums (..., l) over the group's own levels from those over what the codes count."""
+        return x
+
+    @property
     def is_intercept(self):
         """Whether the only covariate is the constant 1: a view that repeats one number."""
         return is_constant_view(self.z)
@@ -33,6 +46,10 @@ class Group:
     def without_rows(self):
         """The group without codes and covariates; copies, since a view would keep all rows."""
         return Group(self.codes[:0].copy(), self.z[:0].copy(), self.n_levels)
+
+    def related(self, loadings, squares=None):
+        """The group whose levels are mixtures of independent ones."""
+        return RelatedGroup(self.codes, self.z, loadings.shape[1], loadings, squares)
 
     def values(self, b):
         """z_i'b of every row's level (n,), for effects b (s, l)."""
@@ -78,6 +95,42 @@ class Group:
         indptr = np.arange(0, n * s + 1, s, dtype=codes.dtype)
         parts = np.ravel(self.z), indices, indptr
         return sparse.csc_matrix(parts, shape=(self.size, n), copy=False)
+
+
+@dataclass(frozen=True)
+class RelatedGroup(Group):
+    """A factor whose levels are mixtures of l independent ones: effects b L' from b (s, l).
+
+    The codes count the rows of ``loadings`` L (q, l). ``squares`` (q,): of one covariate, the
+    weighted sums Z'WZ of its squares for which L'Z'WZ L has no entries between levels.
+    """
+
+    loadings: np.ndarray
+    squares: np.ndarray | None = None
+
+    @property
+    def diagonal(self):
+        """Whether independent levels are eliminated one by one."""
+        return self.squares is not None
+
+    @cached_property
+    def plain(self):
+        return Group(self.codes, self.z, len(self.loadings))
+
+    def without_rows(self):
+        return self.plain.without_rows().related(self.loadings, self.squares)
+
+    def at_levels(self, x):
+        return x @ self.loadings.T
+
+    def mixed(self, x):
+        return x @ self.loadings
+
+    def values(self, b):
+        return self.plain.values(self.at_levels(b))
+
+    def sums(self, v, *, power=1):
+        return self.plain.sums(v, power=power) @ self.loadings**power
 
 
 def is_constant_view(z):

@@ -27,6 +27,8 @@ _RULES = {
     np.absolute: lambda x, f: (np.sign(x), 0.0),
     special.expit: lambda x, f: (f * (1 - f), f * (1 - f) * (1 - 2.0 * f)),
 }
+# Functions that are flat at infinity.
+_SATURATED = {np.exp, np.expm1, np.reciprocal, np.tanh, np.arctan, special.expit}
 _COMPARISONS = {
     np.less,
     np.less_equal,
@@ -82,6 +84,8 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
         if ufunc in _RULES:
             (x,) = inputs
             f = ufunc(x.value)
+            if ufunc in _SATURATED and np.isinf(x.value).any():
+                return x.composed_where(np.isfinite(x.value) | np.isinf(f), ufunc, f)
             return x.composed(f, *_RULES[ufunc](x.value, f))
         if ufunc in _BINARY:
             return _BINARY[ufunc](*inputs)
@@ -95,6 +99,12 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self):
         raise TypeError("a jet has no truth value: write np.where for choices by row")
 
+    def composed_where(self, rows, ufunc, f):
+        """f = ufunc of this jet, flat in other rows, where zero times infinity would be none."""
+        first, second = (np.where(rows, d, 0.0) for d in _RULES[ufunc](self.value, f))
+        gradient, hessian = (np.where(rows, d, 0.0) for d in (self.gradient, self.second))
+        return Jet(self.value, gradient, hessian).composed(f, first, second)
+
     def composed(self, value, first, second):
         """f of this jet from f, f' and f'' at its value."""
         g = self.gradient
@@ -106,10 +116,10 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
 
 def parameters(phi):
     """The rows of phi (P, n) as jets of themselves."""
-    eye = np.eye(len(phi))
-    return [
-        Jet(row, np.broadcast_to(e[:, None], phi.shape)) for row, e in zip(phi, eye, strict=True)
-    ]
+    slopes = np.zeros((len(phi), *phi.shape))
+    for k, own in enumerate(slopes):
+        own[k] = 1.0
+    return list(map(Jet, phi, slopes))
 
 
 def _value(x):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.linalg.selected import own_block
+from skmixed.linalg.selected import at_levels, own_block
 
 
 def leverages(plan, inverse):
@@ -13,6 +13,7 @@ def leverages(plan, inverse):
     The plan has groups, and they still have their rows. Each row meets one level of every group,
     so the form is a sum over pairs of groups of z_g' M_gh z_h with the block between these levels.
     """
+    plan, inverse = at_levels(plan, inverse)
     total = np.zeros(len(plan.groups[0].codes))
     for g, group in enumerate(plan.groups):
         total += group.level_forms(own_block(plan, inverse, g))
@@ -23,6 +24,7 @@ def leverages(plan, inverse):
 
 def row_products(plan, inverse):
     """(M z_i) (n, s) at the levels that row i meets, for every group of the plan."""
+    plan, inverse = at_levels(plan, inverse)
     products = [
         np.einsum("stn,nt->ns", own_block(plan, inverse, g)[..., group.codes], group.z)
         for g, group in enumerate(plan.groups)

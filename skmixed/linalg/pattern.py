@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.groups import Group
+from skmixed.linalg.groups import Group, RelatedGroup
 
 # Seconds per multiply-add, measured: pairs of entries go through index arrays, the dense border
 # through BLAS. Only the ratio matters, and only to choose the cheaper of two exact routes.
@@ -152,11 +152,16 @@ def _elimination_order(groups, chain_from):
     """Chain first (largest factor, then each factor that all chain members are nested in)."""
     if not groups:
         return [], 0, {}
-    by_size = sorted(range(len(groups)), key=lambda i: -groups[i].size)
-    if sum(g.size for g in groups) < chain_from or groups[by_size[0]].n_columns > _WIDE:
+    by_size = sorted(range(len(groups)), key=lambda i: (_is_mixed(groups[i]), -groups[i].size))
+    first = groups[by_size[0]]
+    few = sum(g.size for g in groups) < chain_from
+    if few or first.n_columns > _WIDE or _is_mixed(first):
         return by_size, 0, {}
     chain, rest, above = [by_size[0]], [], {}
     for k in by_size[1:]:
+        if _is_mixed(groups[k]):
+            rest.append(k)
+            continue
         maps = {i: _parent_levels(groups[i], groups[k]) for i in chain}
         if all(m is not None for m in maps.values()):
             above.update({(chain.index(i), len(chain)): m for i, m in maps.items()})
@@ -164,6 +169,11 @@ def _elimination_order(groups, chain_from):
         else:
             rest.append(k)
     return chain + rest, len(chain), above
+
+
+def _is_mixed(group):
+    """Whether a row meets all levels of a group, so that none is eliminated by itself."""
+    return isinstance(group, RelatedGroup) and not group.diagonal
 
 
 def _parent_levels(child, parent):
@@ -201,7 +211,7 @@ def _sparse_rows(groups, n_chain, offsets, parents, n_tail):
     """Entries of the chain groups where they beat a dense border, with the rows' cells."""
     none = (None,) * n_chain
     chain, others, q = groups[:n_chain], groups[n_chain:], offsets[-1]
-    if not q:
+    if not q or any(isinstance(o, RelatedGroup) for o in others):
         return none, {}
     unique = [
         [_unique(g.codes * np.int64(o.n_levels) + o.codes, g.n_levels * o.n_levels) for o in others]

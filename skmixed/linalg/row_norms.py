@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.linalg.core import rows_matrix, scale_rows, solve_lower
+from skmixed.linalg.groups import RelatedGroup
 
 _CHUNK = 1 << 21
 
@@ -33,7 +34,8 @@ def row_norms(factor, codes, z, x, fixed_root=None):
     root = _regular(factor.core)
     # in the last rows of L^-1 v another root F replaces the factor's own R: F^-1 (R w) for w
     turn = None if fixed_root is None else solve_lower(fixed_root, factor.fixed_root)
-    step = max(1, _CHUNK // len(factor.core))
+    most = max(len(factor.core), factor.plan.groups[0].n_levels if _is_alone(factor) else 0)
+    step = max(1, _CHUNK // most)
     for lo in range(0, n, step):
         rows = slice(lo, min(lo + step, n))
         result[rows] = _chunk(factor, [c[rows] for c in codes], [a[rows] for a in z], x[rows],
@@ -53,6 +55,8 @@ def _regular(core):
 def _chunk(factor, codes, z, x, root, turn):
     plan = factor.plan
     core = _core_rows(factor, codes, z, x)
+    if _is_alone(factor):
+        return _related_chunk(factor, codes[0], z[0], core, root, turn)
     slots = [[_known(c, a)] for c, a in zip(codes[: plan.n_chain], z, strict=False)]
     total = np.zeros(len(x))
     for i, group in enumerate(factor.chain):
@@ -63,10 +67,27 @@ def _chunk(factor, codes, z, x, root, turn):
             _move(plan, i, group.blocks, levels, moved, slots, core)
     for (_, rows), T in zip(plan.core_groups, factor.T[plan.n_chain :], strict=True):
         scale_rows(core, rows, T)
+    return total + _core_norms(plan, core, root, turn)
+
+
+def _core_norms(plan, core, root, turn):
     solved = solve_lower(root, core)[:-1]
     if turn is not None:
         solved[plan.q_core :] = turn @ solved[plan.q_core :]
-    return total + np.einsum("dn,dn->n", solved, solved)
+    return np.einsum("dn,dn->n", solved, solved)
+
+
+def _is_alone(factor):
+    """Whether the only group has levels that are mixtures of those that were eliminated."""
+    return factor.plan.n_chain == 1 and isinstance(factor.plan.groups[0], RelatedGroup)
+
+
+def _related_chunk(factor, codes, z, core, root, turn):
+    """_chunk where a row meets all levels of the only group, one effect each."""
+    [group], plan = factor.chain, factor.plan
+    L = plan.groups[0].loadings[codes] * np.where(codes >= 0, z[:, 0], 0.0)[:, None]
+    core -= group.blocks.border[0] @ (L * group.N[0, 0]).T
+    return np.square(L) @ group.N[0, 0] + _core_norms(plan, core, root, turn)
 
 
 def _core_rows(factor, codes, z, x):
@@ -75,6 +96,10 @@ def _core_rows(factor, codes, z, x):
     core[plan.q_core : -1] = x.T
     for k, (group, rows) in enumerate(plan.core_groups, start=plan.n_chain):
         levels, vector = _known(codes[k], z[k])
+        if isinstance(group, RelatedGroup):
+            own = np.einsum("nl,sn->lsn", group.loadings[levels], vector)
+            core[rows] = own.reshape(group.size, n)
+            continue
         for s, values in enumerate(vector):
             core[rows.start + levels * group.n_columns + s, np.arange(n)] = values
     return core

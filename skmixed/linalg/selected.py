@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
@@ -18,6 +18,7 @@ from skmixed.linalg.core import (
     scale_rows,
     solve_lower,
 )
+from skmixed.linalg.groups import RelatedGroup
 
 # Below this share of information relative to the prior, I - S_ll has lost half of its digits.
 _WELL_DETERMINED = 1e-6
@@ -289,9 +290,45 @@ def _quadratic(plan, i, blocks, up, edge, entries):
 
 
 def conditional_blocks(f):
-    """Lambda (Omega_uu)^-1 Lambda' on the diagonal blocks: (s, s, l) for every group."""
-    inverse = selected_inverse(f, 0.0, 0.0)
-    return [own_block(f.plan, inverse, g) for g in range(len(f.plan.groups))]
+    """Lambda (Omega_uu)^-1 Lambda' on the diagonal blocks: (s, s, l) for every group.
+
+    Levels are those that the codes count.
+    """
+    plan, inverse = at_levels(f.plan, selected_inverse(f, 0.0, 0.0))
+    return [own_block(plan, inverse, g) for g in range(len(plan.groups))]
+
+
+def at_levels(plan, inverse):
+    """Plan and SelectedInverse of the random effects at the levels that the codes count.
+
+    Elsewhere those of related levels are at the independent ones that these are mixtures of. A
+    related group that was eliminated is alone.
+    """
+    if not any(isinstance(group, RelatedGroup) for group in plan.groups):
+        return plan, inverse
+    groups = tuple(group.plain for group in plan.groups)
+    offsets = tuple(np.cumsum([0] + [g.size for g in groups[plan.n_chain :]]).tolist())
+    at = replace(plan, groups=groups, offsets=offsets)
+    if plan.n_chain and isinstance(plan.groups[0], RelatedGroup):
+        own = (inverse.own[0] @ np.square(plan.groups[0].loadings).T,)
+        return at, replace(inverse, own=own)
+    core = _at_levels(plan, _at_levels(plan, inverse.core).T)
+    border = tuple(
+        _at_levels(plan, b.transpose(1, 0, 2)).transpose(1, 0, 2) for b in inverse.border
+    )
+    return at, replace(inverse, core=core, border=border)
+
+
+def _at_levels(plan, A):
+    """Rows A (d, ...) of the core at the levels that the codes count."""
+    parts = []
+    for group, rows in plan.core_groups:
+        part = A[rows]
+        if isinstance(group, RelatedGroup):
+            flat = group.loadings @ part.reshape(group.n_levels, -1)
+            part = flat.reshape(-1, *part.shape[1:])
+        parts.append(part)
+    return np.concatenate([*parts, A[plan.q_core :]])
 
 
 def own_block(plan, inverse, g):

@@ -29,7 +29,7 @@ from skmixed.linalg.effects import (
     random_parts,
     to_parts,
 )
-from skmixed.linalg.groups import Group
+from skmixed.linalg.groups import Group, RelatedGroup
 from skmixed.linalg.leverages import leverages, row_products
 from skmixed.linalg.marginal import MarginalInverse
 from skmixed.linalg.pattern import COPIES, GramPlan
@@ -44,6 +44,7 @@ __all__ = [
     "Group",
     "NotPositiveDefinite",
     "Pattern",
+    "RelatedGroup",
     "Selected",
     "System",
 ]

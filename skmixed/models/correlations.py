@@ -141,6 +141,11 @@ class Autoregressive(_OneCorrelation):
         return cls(np.abs(np.subtract.outer(times, times)))
 
     @property
+    def has_gaps(self):
+        """Whether neighbours are unequally far apart: then rho below 0 is a mode of its own."""
+        return len(np.unique(self.gaps)) < self.gaps.max() + 1
+
+    @property
     def size(self):
         return len(self.gaps)
 
@@ -285,6 +290,10 @@ class Decaying(Correlation):
     def natural(self, eta):
         reach = np.exp(eta[0])
         return np.array([reach]), np.array([[reach]]), np.array([[[reach]]])
+
+    def between(self, steps, eta):
+        """Correlations of effects that are as far apart as ``steps``."""
+        return Decaying(steps, self.form).at(eta)[0]
 
     def at(self, eta):
         x = self.distances * np.exp(-eta[0])

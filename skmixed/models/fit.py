@@ -165,8 +165,9 @@ class MixedFit(Questions):
         """Conditional modes (l, s) of every term for the engine's covariates."""
         if not self.layout.terms:
             return ()
-        groups = self._group_modes()
-        return tuple(self.unit * groups[t.group][t.columns].T for t in self.layout.terms)
+        pairs = zip(self.layout.groups, self._group_modes(), strict=True)
+        modes = [group.at_levels(b) for group, b in pairs]
+        return tuple(self.unit * modes[t.group][t.columns].T for t in self.layout.terms)
 
     def _group_modes(self):
         """Conditional modes (s, l) of every group."""
@@ -183,12 +184,31 @@ class MixedFit(Questions):
         A term that is None is left out.
         """
         total = 0.0
+        random = [term for term, _ in self._kriged(random)]
         for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
             if term is None:
                 continue
             b = np.vstack([modes, np.zeros(at.size)])[term.codes]
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
+
+    def _kriged(self, random):
+        """Terms with the covariates of the conditional mean where rows are at new positions.
+
+        Each with the variance (n,) of the effect about it, in units of sigma^2.
+        """
+        for t, term in enumerate(random):
+            if term is None or term.elsewhere is None:
+                yield term, 0.0
+                continue
+            at, theta = self.layout.terms[t], self.optimum.theta
+            new = np.isfinite(term.elsewhere).all(axis=1) & (term.codes >= 0)
+            z, added = term.z.copy(), np.zeros(len(term.z))
+            T = self.layout.factors(theta)[at.group][at.columns]
+            whole = np.sum((at.covariates(z[new]) @ T) ** 2, axis=1)
+            z[new], left = self.layout.kriged(theta, t, term.places, term.elsewhere[new])
+            added[new] = whole * left
+            yield replace(term, z=z), added
 
     @property
     def effects_variance(self):
@@ -244,13 +264,14 @@ class MixedFit(Questions):
                 "before pickling, or fit the model again in this process"
             )
         groups, half = self.layout.groups, self._inverse_root
-        added = [np.zeros((g.n_columns, g.n_columns, g.n_levels)) for g in groups]
+        added = [np.zeros((g.n_columns, g.n_columns, g.plain.n_levels)) for g in groups]
         width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))
         for lo in range(0, self.rank, width):
             fixed = half[:, lo : lo + width]
             none = [np.zeros((g.n_columns, fixed.shape[1], g.n_levels)) for g in groups]
             moved, _ = factor.solve(factor.system.times(Effects(none, fixed)), fixed=False)
-            for total, x in zip(added, moved.random, strict=True):
+            for total, group, x in zip(added, groups, moved.random, strict=True):
+                x = group.at_levels(x)
                 total += np.einsum("ikl,jkl->ijl", x, x)
         pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
         return tuple(
@@ -313,7 +334,8 @@ class MixedFit(Questions):
         factor = self._factor(what)
         codes, z = {}, {}
         variance, T = np.zeros(len(Q)), self.layout.factors(self.optimum.theta)
-        for term, at in zip(random, self.layout.terms, strict=True):
+        for (term, added), at in zip(self._kriged(random), self.layout.terms, strict=True):
+            variance += added
             if term is None:
                 z.setdefault(at.group, []).append(np.zeros((len(Q), at.size)))
                 continue
@@ -322,7 +344,7 @@ class MixedFit(Questions):
             z.setdefault(at.group, []).append(own)
             unseen = term.codes < 0
             spread = own[unseen] @ T[at.group][at.columns, at.columns]
-            variance[unseen] += np.einsum("ns,ns->n", spread, spread)
+            variance[unseen] += at.mean_variance * np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(Q), -1)
         groups = range(len(self.layout.groups))
         return variance + factor.row_norms(
@@ -335,9 +357,11 @@ class MixedFit(Questions):
     def random_variance(self, random):
         """Variance z'Cov(b)z (n,) of the rows of terms; a term that is None is left out."""
         total = 0.0
-        for term, covariance in zip(random, self.covariances, strict=True):
+        terms = zip(random, self.layout.terms, self.covariances, strict=True)
+        for term, at, covariance in terms:
             if term is not None:
-                total = total + np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+                own = np.einsum("ni,ij,nj->n", term.z, covariance, term.z)
+                total = total + own * at.variances_of(term.codes)
         return total
 
     def __getstate__(self):

@@ -16,7 +16,7 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
-from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
+from skmixed.models.quadrature import QuadratureDeviance, product_rule
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.source import Source
 
@@ -91,33 +91,10 @@ def approximation(design, y, w, family: Family, n_agq):
     if joint or n_agq == 1:
         objective = LaplaceDeviance(rows, layout.without_rows(), joint, outside)
     else:
-        rule = _rule(n_agq, layout)
+        rule = product_rule(n_agq, layout)
         objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
     source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
     return Problem(objective, basis, n_obs, source, n_agq)
-
-
-def _rule(n_agq, layout):
-    """The product rule for the effects of a single grouping factor."""
-    groups = layout.groups
-    if layout.is_structured:
-        raise ValueError(
-            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
-            "Laplace approximation, n_agq=1"
-        )
-    if len(groups) > 1:
-        raise ValueError(
-            f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
-            f"{len(groups)}: use the Laplace approximation, n_agq=1"
-        )
-    s = groups[0].n_columns
-    if n_agq**s > MAX_NODES:
-        most = int(np.floor(MAX_NODES ** (1 / s) + 1e-9))
-        raise ValueError(
-            f"n_agq={n_agq} makes {n_agq}^{s} nodes for {s} effects per level, more than "
-            f"{MAX_NODES}: use n_agq <= {most}"
-        )
-    return Rule.product(n_agq, s)
 
 
 @dataclass(frozen=True)

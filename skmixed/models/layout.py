@@ -9,7 +9,7 @@ same number of evaluations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +29,8 @@ from skmixed.models.structures import (
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
 _INDEPENDENT = 1e-10
+# Singular values of correlations at positions that are close, as a share of the largest.
+_RANK = 1e-11
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class TermScale:
 class TermLayout:
     """Where one random-effects term lives: its group, its columns there, its units.
 
-    ``loadings`` (q, s): effects of the q levels of the user from those of the one level here, where
-    levels are related.
+    ``loadings`` (q, l): effects of the q levels of the user from those of the l independent ones of
+    the group, where levels are related.
     """
 
     group: int
@@ -62,17 +64,36 @@ class TermLayout:
     def size(self):
         return len(self.M)
 
+    @cached_property
+    def variances(self):
+        """Variances (q,) of the levels where those that are independent of others have 1."""
+        return None if self.loadings is None else np.einsum("ql,ql->q", *(self.loadings,) * 2)
+
+    @property
+    def mean_variance(self):
+        """Mean of :attr:`variances`, which an unknown level has."""
+        return 1.0 if self.loadings is None else float(self.variances.mean())
+
+    def variances_of(self, codes):
+        """Variances (n,) of the levels of rows, in those of independent levels."""
+        return (
+            1.0 if self.loadings is None else np.append(self.variances, self.mean_variance)[codes]
+        )
+
+    def drawn(self, term, rng, k):
+        """Standard normal effects (l, s, k) of the levels of a term, related as these are."""
+        if self.loadings is None:
+            return rng.standard_normal((term.n_levels, self.size, k))
+        u = rng.standard_normal((self.loadings.shape[1], self.size * k))
+        return (self.loadings @ u).reshape(-1, self.size, k)
+
     def users_effects(self, b):
-        """Effects (l, k) of the user's levels and covariates from the engine's (l, s)."""
-        b = b @ self.M.T
-        return b if self.loadings is None else self.loadings @ b.T
+        """Effects (l, s) in the user's units from the engine's (l, s)."""
+        return b @ self.M.T
 
     def users_covariances(self, blocks):
-        """Covariances (l, k, k) of the user's effects from those (s, s, l) of the engine's."""
-        V = self.M @ blocks.transpose(2, 0, 1) @ self.M.T
-        if self.loadings is None:
-            return V
-        return np.einsum("qr,qr->q", self.loadings @ V[0], self.loadings)[:, None, None]
+        """Covariances (l, s, s) in the user's units from those (s, s, l) of the engine's."""
+        return self.M @ blocks.transpose(2, 0, 1) @ self.M.T
 
     def covariates(self, z):
         """The engine's covariates of rows with covariates z (n, s) in the user's units.
@@ -80,6 +101,11 @@ class TermLayout:
         The centre goes first: z M would cancel where a covariate is 1e12 plus something.
         """
         return (z - self.center) @ self.scale
+
+    def rows(self, term):
+        """Group of other rows with this term's columns alone, none of an unknown level."""
+        group = Group(term.codes, self.covariates(term.z), term.n_levels)
+        return group if self.loadings is None else group.related(self.loadings)
 
 
 @dataclass(frozen=True)
@@ -105,20 +131,25 @@ class CovarianceLayout:
     n_theta: int
 
     @classmethod
-    def build(cls, random, weights=None, *, scales=None):
+    def build(cls, random, weights=None, *, scales=None, fixed_weights=False):
         """Layout of the terms ``random`` (RandomTerm, in the user's order).
 
         ``scales``: for every term the factors (s,) that its covariates are to be taken times,
-        instead of being centred and made orthonormal.
+        instead of being centred and made orthonormal. ``fixed_weights``: the rows keep these
+        weights, so that independent levels behind related ones may be chosen for them.
         """
         names = list(dict.fromkeys(term.group for term in random))
         columns, places, structures = ([[] for _ in names] for _ in range(3))
-        layouts, n_theta, groups = [], 0, {}
+        layouts, n_theta, groups, loadings = [], 0, {}, {}
+        alone = fixed_weights and len(random) == 1
         for t, term in enumerate(random):
             g = names.index(term.group)
             groups.setdefault(g, term)
             scale = standardise(term, weights) if scales is None else _scaled(term, scales[t])
+            scale = _in_unit_variances(term, scale)
             s, first = len(scale.M), sum(z.shape[1] for z in columns[g])
+            if g not in loadings:
+                loadings[g] = _loadings(term, scale.z, weights, alone and s == 1)
             layouts.append(
                 TermLayout(
                     g,
@@ -128,7 +159,7 @@ class CovarianceLayout:
                     scale.center,
                     scale.scale,
                     term.structure,
-                    None if term.relationship is None else term.relationship.L,
+                    loadings[g],
                 )
             )
             columns[g].append(scale.z)
@@ -137,10 +168,7 @@ class CovarianceLayout:
             places[g].append(np.arange(n_theta, end))
             n_theta = end
         return cls(
-            tuple(
-                Group(groups[g].codes, z[0] if len(z) == 1 else np.hstack(z), groups[g].n_levels)
-                for g, z in enumerate(columns)
-            ),
+            tuple(_group(groups[g], z, loadings[g], weights, alone) for g, z in enumerate(columns)),
             tuple(layouts),
             tuple(_of_group(own, z) for own, z in zip(structures, columns, strict=True)),
             tuple(_as_slice(np.concatenate(at)) for at in places),
@@ -193,6 +221,20 @@ class CovarianceLayout:
         """theta with every T the identity (in orthonormal covariates)."""
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
+    def other_starts(self, theta):
+        """theta with correlations of the other sign, where these may be another mode."""
+        starts = []
+        for t, term in enumerate(self.terms):
+            if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
+                starts.append(theta.copy())
+                starts[-1][self.parameters_of(t)[-1]] *= -1.0
+        return starts
+
+    def _own_structure(self, t):
+        """The structure of a structured term."""
+        own = self.structures[self.terms[t].group]
+        return own.part(self.terms[t].columns)[0] if isinstance(own, SideBySide) else own
+
     def diagonal(self, spreads):
         """theta of independent effects with these standard deviations (s,), by group."""
         return self.from_factors([np.diag(spread) for spread in spreads])
@@ -223,11 +265,34 @@ class CovarianceLayout:
 
         They are in the engine's units, see :class:`skmixed.models.structured.Natural`.
         """
-        term, at = self.terms[t], self.parameters_of(t)
-        own = self.structures[term.group]
-        if isinstance(own, SideBySide):
-            own, _ = own.part(term.columns)
-        return at, own.natural(theta[at])
+        at = self.parameters_of(t)
+        return at, self._own_structure(t).natural(theta[at])
+
+    def kriged(self, theta, t, places, new):
+        """(weights (n, s), share of the variance that is left (n,)) of a spatial term elsewhere.
+
+        Parameters
+        ----------
+        places : (s, d)
+            Where the effects of the term are.
+        new : (n, d)
+            Where they are wanted: the conditional mean given the effects has these weights.
+        """
+        R, steps = self._own_structure(t).R, new[:, None, :] - places
+        eta = theta[self.parameters_of(t)][-1:]
+        k = R.between(np.sqrt(np.einsum("nsd,nsd->ns", steps, steps)), eta)
+        weights = np.linalg.lstsq(R.at(eta)[0], k.T, rcond=_RANK)[0].T
+        return weights, np.clip(1.0 - np.einsum("ns,ns->n", weights, k), 0.0, 1.0)
+
+    def correlations(self, theta, t):
+        """Correlations (s (s - 1) / 2,) between the effects of term t, none without variances."""
+        term = self.terms[t]
+        T = self.structures[term.group].factor(theta[self.places[term.group]])[term.columns]
+        size = np.sqrt(np.einsum("sk,sk->s", T, T))
+        if not size.all():
+            return np.zeros(0)
+        R = T @ T.T / np.multiply.outer(size, size)
+        return R[np.triu_indices(len(R), 1)]
 
     def natural_values(self, theta, t):
         """{name: value} of a structured term, standard deviations in the user's units."""
@@ -390,6 +455,22 @@ class CovarianceLayout:
         ]
 
 
+def _group(term, columns, loadings, weights, alone):
+    """The grouping factor of a term with the covariates of all of its terms."""
+    z = columns[0] if len(columns) == 1 else np.hstack(columns)
+    group = Group(term.codes, z, term.n_levels)
+    if loadings is None:
+        return group
+    diagonal = alone and z.shape[1] == 1
+    return group.related(loadings, _square_sums(term, z, weights) if diagonal else None)
+
+
+def _square_sums(term, z, weights):
+    """Weighted sums (q,) of the squares of the only covariate."""
+    squares = np.square(z[:, 0])
+    return np.bincount(term.codes, squares if weights is None else squares * weights, term.n_levels)
+
+
 def _structure_of(term):
     """Structure of one term."""
     if term.structure == "us":
@@ -420,6 +501,23 @@ def _within(terms, t, n_columns, space):
     return Restricted(Unstructured(tuple(s for s in sizes if s)), np.hstack(blocks))
 
 
+def _loadings(term, z, weights, alone):
+    """L (q, l) of related levels; where z is the only covariate L'Z'WZ L is diagonal."""
+    if term.relationship is None:
+        return None
+    if not alone:
+        return term.relationship.factor
+    return term.relationship.diagonalising(_square_sums(term, z, weights))
+
+
+def _in_unit_variances(term, scale):
+    """A TermScale in which related levels have the mean variance 1."""
+    if term.relationship is None:
+        return scale
+    unit = np.sqrt(term.relationship.mean_variance)
+    return TermScale(scale.z / unit, scale.M / unit, scale.center, scale.scale / unit)
+
+
 def _as_slice(at):
     """Indices as a slice where they follow one another: views instead of copies."""
     contiguous = len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at)))
@@ -427,7 +525,9 @@ def _as_slice(at):
 
 
 def _scaled(term, scale):
-    """TermScale of covariates in given units."""
+    """TermScale of covariates in given units; in one where they have one variance."""
+    if term.structure != "us" and has_equal_variances(term.structure):
+        scale = np.full(len(scale), np.exp(np.mean(np.log(scale))))
     return TermScale(term.z * scale, np.diag(scale), np.zeros(len(scale)), np.diag(scale))
 
 

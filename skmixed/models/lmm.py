@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
@@ -19,7 +19,7 @@ from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.residual import FittedResidual
 from skmixed.models.search import LARGER, Search, outside_effects, outside_starts
-from skmixed.models.second_order import SecondOrder
+from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
 
 # A residual below this share of the response is rounding.
@@ -137,7 +137,7 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
-        layout = CovarianceLayout.build(design.random, weights)
+        layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
         pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
@@ -173,8 +173,7 @@ class ProfiledDeviance:
         weighted = residual if weights is None else residual * weights
         sums = [[] for _ in self.layout.groups]
         for term, at in zip(design.random, self.layout.terms, strict=True):
-            rows = Group(term.codes, at.covariates(term.z), term.n_levels)
-            sums[at.group].append(rows.sums(weighted))
+            sums[at.group].append(at.rows(term).sums(weighted))
         cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
         return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
 
@@ -450,6 +449,15 @@ class LMMFit(MixedFit):
         with self.objective.threads():
             return self.objective.second_order(self)
 
+    @cached_property
+    def curvature(self):
+        """What standard errors of variances read: :attr:`second_order`, or a Curvature."""
+        few = self.residual is not None or not has_many_parameters(self.layout)
+        if few or self.objective is None or not self.sigma > 0:
+            return self.second_order
+        with self.objective.threads():
+            return Curvature.of(self)
+
     @property
     def other_criterion(self):
         """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""
@@ -489,7 +497,7 @@ def _starts(objective):
     """theta to start from: unit factors, or what random effects with means of their own suggest."""
     start = objective.layout.initial()
     if not any(outside.any() for outside in objective.outside):
-        return [start]
+        return [start, *objective.layout.other_starts(start)]
     return [_moment_start(objective), *outside_starts(objective.layout, objective.outside, start)]
 
 
@@ -510,7 +518,7 @@ def _moment_start(objective):
     )
     for term, outside, b, own in terms:
         b = b - np.where(outside, 0.0, b.mean(axis=0))
-        moments = b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)
+        moments = (b.T @ b / len(b) / fit.sigma**2 + own.mean(axis=0)) / term.mean_variance
         try:
             half = np.linalg.solve(term.M, np.linalg.cholesky(moments))
         except np.linalg.LinAlgError:  # a covariate without any size

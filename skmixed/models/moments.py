@@ -21,7 +21,8 @@ class RowMoments:
     square : (r, r) or None
         Of the products of these columns; None for the identity.
     random : tuple of (s, s)
-        Of the products of the engine's covariates of every random-effects term.
+        Of the products of the engine's covariates of every random-effects term, times the variance
+        of a related level.
     """
 
     mean: np.ndarray
@@ -41,8 +42,9 @@ class RowMoments:
             square = (Q * counts[:, None]).T @ Q / total
         random = []
         for term in layout.terms:
-            z = layout.groups[term.group].z[:, term.columns]
-            random.append(np.einsum("n,na,nb->ab", counts, z, z, optimize=True) / total)
+            group = layout.groups[term.group]
+            z, own = group.z[:, term.columns], counts * term.variances_of(group.codes)
+            random.append(np.einsum("n,na,nb->ab", own, z, z, optimize=True) / total)
         return cls(counts @ Q / total, square, tuple(random))
 
     @property

@@ -16,15 +16,21 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import Near
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.nonlinear import NonlinearDeviance, Start, check_unexplained
+from skmixed.models.nonlinear_quadrature import NonlinearQuadratureDeviance
 from skmixed.models.optimize import NoStart
 from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import NonlinearRows, find_mode, joint_start, mode_at
+from skmixed.models.quadrature import product_rule
 from skmixed.models.search import Search
+from skmixed.models.source import Source
 
-# Steps of the differences for standard errors, in approximate standard errors.
-_DIFFERENCE = 1e-4
+# Steps of the differences for standard errors, in approximate standard errors: with derivatives of
+# f that are exact, and with such as are differences themselves.
+_DIFFERENCE, _ROUGH_DIFFERENCE = 1e-6, 1e-4
 # Share of the largest eigenvalue below which a direction of the Hessian carries no information.
 _FLAT = 1e-10
+# Share of the linearised model's information on the fixed effects below which they are open.
+_OPEN = 1e-4
 # Fall of the penalised sum of squares, in units of sigma^2, that makes another mode.
 _OTHER_MODE = 1e-6
 # Searches that another mode at their end may begin anew.
@@ -40,14 +46,15 @@ _WORTH_THREADS = 2000
 class NonlinearProblem:
     """The objective, where its search starts, and how it was built from the design.
 
-    ``units`` (r,) are the factors that the columns of the bases were taken times.
+    ``basis`` is that of the designs side by side, ``exact`` tells whether derivatives of f are.
     """
 
     objective: NonlinearDeviance
     start: np.ndarray
-    bases: tuple
-    units: np.ndarray
+    basis: ColumnBasis
     n_agq: int
+    source: Source
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,6 @@ class NLMMFit(MixedFit):
 
     Attributes
     ----------
-    column_names : tuple of str (p,)
     group_modes : tuple of (s, l)
     slices : tuple of slice
         Kept columns of every parameter.
@@ -68,31 +74,27 @@ class NLMMFit(MixedFit):
     n_steps, n_agq : int
     undecided : tuple of int
         Levels with several modes between which the search did not settle.
+    covariance : (t + 1, t + 1) or None
+        Of theta and log sigma, from the same Hessian; None at the joint mode.
+    is_open : bool
+        Whether the Hessian has no information on some function of the fixed effects.
     """
 
-    column_names: tuple[str, ...] = ()
     group_modes: tuple = ()
     slices: tuple = ()
     owners: tuple = ()
     n_steps: int = 0
     n_agq: int = 1
     undecided: tuple = ()
+    covariance: np.ndarray | None = None
+    is_open: bool = False
     df_methods = ("asymptotic",)
-
-    @property
-    def names(self):
-        return self.column_names
-
-    @property
-    def terms(self):
-        return ()
+    no_other_df = "other degrees of freedom are known of models that are linear in their effects"
+    of_curves = True
 
     def refit(self, *, reml):
-        """An error: what other models are compared by is not kept of nonlinear ones."""
-        raise ValueError(
-            "nonlinear models cannot be compared here: take the difference of their deviance_, "
-            "fitted to the same rows, and of their numbers of parameters"
-        )
+        """This fit: it is by maximum likelihood."""
+        return self
 
     def _group_modes(self):
         return self.group_modes
@@ -192,9 +194,17 @@ def nonlinear_problem(design, beta, n_agq=1):
     rows = replace(rows, joint=n_agq == 0 or not design.random)
     near = Near(Start(replace(at, rows=rows)))
     constant = -float(counts @ np.log(w))
-    objective = NonlinearDeviance(rows, layout.without_rows(), constant, near)
-    start = np.concatenate([at.gamma[: objective.n_gamma], theta])
-    return NonlinearProblem(objective, start, bases, units, n_agq)
+    common = rows, layout.without_rows(), constant, near
+    if n_agq > 1 and layout.groups:
+        rule = product_rule(n_agq, layout)
+        objective = NonlinearQuadratureDeviance(*common, rule=rule, curve=design.value)
+        scale = [math.log(math.sqrt(at.sigma2))]
+    else:
+        objective, scale = NonlinearDeviance(*common), []
+    start = np.concatenate([at.gamma[: objective.n_gamma], theta, scale])
+    basis = _joined_basis(bases, units)
+    source = Source.of_curves(design, basis.kept, layout, owners)
+    return NonlinearProblem(objective, start, basis, n_agq, source, design.exact)
 
 
 def _least_squares(design, bases, w, n_obs, gamma):
@@ -260,7 +270,7 @@ def _check_slopes(at, design):
 
 
 @np.errstate(all="ignore")  # what is not finite is looked for where it matters
-def fit_nlmm(problem, *, names=(), max_iter=100, tol=1e-8, callback=None):
+def fit_nlmm(problem, *, max_iter=100, tol=1e-8, callback=None):
     """NLMMFit at the minimum of the deviance.
 
     Raises
@@ -271,7 +281,7 @@ def fit_nlmm(problem, *, names=(), max_iter=100, tol=1e-8, callback=None):
     objective = problem.objective
     with one_thread(objective.rows.pattern.dense_rows < _WORTH_THREADS):
         optimum, undecided = _searched(problem, max_iter, tol, callback)
-        return _fit_at(problem, optimum, undecided, names)
+        return _fit_at(problem, optimum, undecided)
 
 
 def _searched(problem, max_iter, tol, callback):
@@ -353,32 +363,35 @@ def _moved_levels(one, other):
     return tuple(np.flatnonzero(far).tolist())
 
 
-def _fit_at(problem, optimum, undecided, names):
+def _fit_at(problem, optimum, undecided):
     objective, state = problem.objective, optimum.state
     theta = objective.split(optimum.theta)[1]
     mode, rows = state.mode, objective.rows
     trace = tuple((value, objective.split(at)[1]) for value, at in optimum.trace)
+    difference = _DIFFERENCE if problem.exact else _ROUGH_DIFFERENCE
+    root, covariance, is_open = _uncertainty(state, difference)
     return NLMMFit(
         layout=objective.layout,
-        basis=_joined_basis(problem.bases, problem.units),
+        basis=problem.basis,
         optimum=replace(optimum, theta=theta, state=None, trace=trace),
         factor=state.factor.without_rows(),
-        fixed_root=_information_root(state),
+        fixed_root=root,
         gamma=mode.gamma,
-        sigma=math.sqrt(mode.sigma2),
+        sigma=math.sqrt(state.sigma2),
         unit=1.0,
         deviance=float(optimum.value),
         reml=False,
         n_obs=rows.n_obs,
         n_params=rows.n_fixed + objective.layout.n_theta + 1,
-        source=None,
-        column_names=names,
+        source=problem.source,
         group_modes=tuple(t @ x for t, x in zip(state.T, mode.u, strict=True)),
         slices=rows.slices,
         owners=rows.owners,
         n_steps=objective.near.n_steps,
         n_agq=problem.n_agq,
         undecided=undecided,
+        covariance=covariance,
+        is_open=is_open,
     )
 
 
@@ -404,43 +417,63 @@ def _joined_basis(bases, units):
 # Standard errors
 
 
-def _information_root(state):
-    """Lower root (r, r) of sigma^2 times the information on gamma."""
+def _uncertainty(state, difference=_DIFFERENCE):
+    """Lower root (r, r) of sigma^2 times the information on gamma; covariance of the others.
+
+    These are theta and log sigma; None where the Hessian of the deviance does not tell. Last
+    whether that leaves the fixed effects open.
+    """
     objective, own = state.objective, state.factor.fixed_root
-    if not objective.n_gamma or not objective.layout.n_theta:
-        return own
-    try:
-        H = hessian_by_differences(state)
-    except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
-        return own
     n = objective.n_gamma
-    cross = H[:n, n:]
-    information = state.mode.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
+    if not objective.layout.n_theta:
+        return own, np.full((1, 1), 1.0 / (2.0 * objective.rows.n_obs)), False
+    if not n:
+        return own, None, False
     try:
-        return np.linalg.cholesky(information)
-    except np.linalg.LinAlgError:
-        return own
+        H = hessian_by_differences(state, difference)
+    except (NoMode, NotPositiveDefinite):  # no mode there: the linearised model has to do
+        return own, None, False
+    if not np.isfinite(H).all():
+        return own, None, False
+    covariance = _with_scale(state, 2.0 * _inverse(H))[n:, n:]
+    cross = H[:n, n:]
+    information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
+    half = np.linalg.solve(own, np.linalg.solve(own, information).T)
+    if np.linalg.eigvalsh((half + half.T) / 2)[0] < _OPEN:
+        return own, None, True
+    return np.linalg.cholesky(information), covariance, False
 
 
-def hessian_by_differences(state):
-    """Hessian (r + t, r + t) of the deviance, by differences of its exact gradient."""
+def _with_scale(state, covariance):
+    """The covariance with log sigma last, which follows the others where it is profiled out."""
+    slope = state.scale_slope
+    if slope is None:
+        return covariance
+    cross = covariance @ slope
+    last = 1.0 / (2.0 * state.objective.rows.n_obs) + slope @ cross
+    return np.block([[covariance, cross[:, None]], [cross, np.full((1, 1), last)]])
+
+
+def hessian_by_differences(state, difference=_DIFFERENCE):
+    """Hessian (r + t, r + t) of the deviance, by differences of its exact gradient.
+
+    Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
+    noise: steps can be so short that differences to one side have six digits.
+    """
     at = state.parameters
     metric = np.maximum(state.metric, 1e-6 * state.metric.max())
     H = np.empty((len(at), len(at)))
-    for j, h in enumerate(_DIFFERENCE / np.sqrt(metric)):
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = at.copy()
-            moved[j] += sign * h
-            ends.append(_neighbour(state, moved).gradient)
-        H[j] = (ends[0] - ends[1]) / (2 * h)
+    for j, h in enumerate(difference / np.sqrt(metric)):
+        moved = at.copy()
+        moved[j] += h
+        H[j] = (_neighbour(state, moved).gradient - state.gradient) / h
     return (H + H.T) / 2
 
 
 def _neighbour(state, parameters):
     """The evaluation close to a state, at the mode's tangent instead of the mode.
 
-    What the tangent misses is of second order, and cancels between the two sides.
+    What the tangent misses is of second order.
     """
     objective = state.objective
     gamma, theta = objective.split(parameters)

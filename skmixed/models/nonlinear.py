@@ -48,10 +48,19 @@ class NonlinearDeviance:
 
     def split(self, parameters):
         """gamma (empty at the joint mode) and theta."""
-        return parameters[: self.n_gamma], parameters[self.n_gamma :]
+        n = self.n_gamma
+        return parameters[:n], parameters[n : n + self.layout.n_theta]
+
+    @property
+    def evaluation(self):
+        """The class of the evaluations."""
+        return Evaluation
 
     def evaluate(self, parameters):
         """Evaluation at the parameters: value, and on demand its derivatives."""
+        near = self.near.state
+        if isinstance(near, Evaluation) and near.is_at(self.layout, parameters):
+            return near
         gamma, theta = self.split(parameters)
         T = self.layout.factors(theta)
         try:
@@ -93,7 +102,7 @@ class NonlinearDeviance:
     def at_mode(self, parameters, mode, T):
         """The evaluation at a mode that is known."""
         factor = factored(self.rows.linearised(mode.J), T)
-        return Evaluation(self, parameters, replace(mode, n_steps=0), T, factor)
+        return self.evaluation(self, parameters, replace(mode, n_steps=0), T, factor)
 
 
 def check_unexplained(mode):
@@ -137,6 +146,10 @@ class Evaluation:
     @property
     def _covariance_parameters(self):
         return self.objective.split(self.parameters)[1]
+
+    @property
+    def sigma2(self):
+        return self.mode.sigma2
 
     @cached_property
     def value(self):
@@ -182,7 +195,7 @@ class Evaluation:
     def information(self):
         """Sum over levels of the blocks of Z~'V0^-1Z~ - c c' / sigma^2: (s, s) by group."""
         pairs = zip(self._selected.information, self._scores.levels(), strict=True)
-        return [G - c @ c.T / self.mode.sigma2 for G, c in pairs]
+        return [G - c @ c.T / self.sigma2 for G, c in pairs]
 
     @cached_property
     def gradient(self):
@@ -198,7 +211,7 @@ class Evaluation:
         if rows.joint:
             moved = moved + rows.fixed_part(alpha.fixed[:, 0])
         rest = h - times(mode.weight, moved)
-        by_gamma = -2.0 / mode.sigma2 * self._scores.fixed[:, 0] + 2.0 * rows.fixed_sums(rest)
+        by_gamma = -2.0 / self.sigma2 * self._scores.fixed[:, 0] + 2.0 * rows.fixed_sums(rest)
         G = []
         pairs = zip(self.information, rho.levels(), self._scores.levels(), strict=True)
         for own, r, c in pairs:
@@ -211,27 +224,32 @@ class Evaluation:
     def hessian(self):
         """That of the linear mixed model at the mode."""
         objective = self.objective
-        n, H = objective.n_gamma, np.zeros((len(self.parameters),) * 2)
+        n, m = objective.n_gamma, objective.n_gamma + objective.layout.n_theta
+        H = np.zeros((len(self.parameters),) * 2)
         H[:n, :n] = self.fixed_information
-        H[n:, n:] = self._average_information + objective.layout.curvature(
+        H[n:m, n:m] = self._average_information + objective.layout.curvature(
             self._covariance_parameters, self.information
         )
         if n:
             _, rest = self.factor.solve(self._directions[1], fixed=False)
-            H[:n, n:] = 2.0 / self.mode.sigma2 * rest.fixed
-            H[n:, :n] = H[:n, n:].T
+            H[:n, n:m] = 2.0 / self.sigma2 * rest.fixed
+            H[n:m, :n] = H[:n, n:m].T
+        if m < len(H):
+            H[m] = H[:, m] = self._scale_information()
         return H
 
     @cached_property
     def metric(self):
-        diagonal = np.diag(self.fixed_information), np.diag(self._average_information)
+        diagonal = [np.diag(self.fixed_information), np.diag(self._average_information)]
+        if len(diagonal[0]) + len(diagonal[1]) < len(self.parameters):
+            diagonal.append(self._scale_information()[-1:])
         return np.abs(np.concatenate(diagonal))
 
     @cached_property
     def fixed_information(self):
         """2 / sigma^2 Q~'V0^-1 Q~, none if gamma is no parameter."""
         L = self.factor.fixed_root[: self.objective.n_gamma]
-        return 2.0 / self.mode.sigma2 * (L @ L.T)
+        return 2.0 / self.sigma2 * (L @ L.T)
 
     @cached_property
     def _directions(self):
@@ -291,9 +309,16 @@ class Evaluation:
         yield False, mode.gamma, mode.u
         yield False, mode.gamma, [0 * x for x in mode.u]
 
+    @property
+    def scale_slope(self):
+        """Derivatives of log sigma, which follows pwrss, by (gamma, theta)."""
+        by_gamma = -self._scores.fixed[: self.objective.n_gamma, 0]
+        by_theta = -0.5 * self._directions[0].dot(self._scores)[:, 0]
+        return np.concatenate([by_gamma, by_theta]) / self.mode.pwrss
+
     def recharted(self):
         """This point in smooth coordinates of theta (see minimize_theta), None if it has them."""
-        n = self.objective.n_gamma
+        at = slice(self.objective.n_gamma, self.objective.n_gamma + self.objective.layout.n_theta)
         found = self.objective.layout.recharted(self._covariance_parameters)
         if found is None:
             return None
@@ -302,18 +327,27 @@ class Evaluation:
         self.objective.near.state = state
 
         def upright(parameters):
-            return np.concatenate([parameters[:n], layout.upright(parameters[n:])])
+            result = parameters.copy()
+            result[at] = layout.upright(parameters[at])
+            return result
 
         return state.objective.evaluate, state, upright
+
+    def is_at(self, layout, parameters):
+        """Whether this is the point with some parameters, in the coordinates of a layout."""
+        same = self.objective.layout is layout
+        return same and np.array_equal(self.parameters, parameters)
 
     def in_chart(self, layout, theta):
         """This point with theta in the coordinates of another layout: u = T'c turns with T."""
         T = layout.factors(theta)
         u = [t.T @ c for t, c in zip(T, self._scores.levels(), strict=True)]
+        parameters = self.parameters.copy()
+        parameters[self.objective.n_gamma :][: len(theta)] = theta
         return replace(
             self,
             objective=replace(self.objective, layout=layout),
-            parameters=np.concatenate([self.objective.split(self.parameters)[0], theta]),
+            parameters=parameters,
             mode=replace(self.mode, u=u),
             T=T,
         )

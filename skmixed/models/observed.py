@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from skmixed.families import Gaussian
-from skmixed.linalg.system import Group
 from skmixed.models.marginal import marginal_mean
 
 RESIDUALS = ("response", "pearson", "scaled", "studentized", "marginal", "deviance")
@@ -207,9 +206,10 @@ class ObservedRows:
             if (term.codes < 0).any():
                 yield False
                 return
-            z = at.covariates(term.z)
-            sums[at.group].append(Group(term.codes, z, term.n_levels).sums(scores))
-            sizes[at.group].append(Group(term.codes, np.abs(z), term.n_levels).sums(size))
+            rows = at.rows(term)
+            sums[at.group].append(rows.at_levels(rows.sums(scores)))
+            absolute = replace(rows, z=np.abs(rows.z))
+            sizes[at.group].append(rows.at_levels(absolute.sums(size)))
             found[at.group].append(own.T)
         for t, c, s, b in zip(T, sums, sizes, found, strict=True):
             b, whole = np.concatenate(b), t @ t.T

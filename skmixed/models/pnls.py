@@ -34,7 +34,7 @@ _EXACT = 1e-26
 # Damping of the joint mode: first, largest, and factors between steps; the decrement that is near
 # enough for a start.
 _FIRST_DAMPING, _MOST_DAMPING, _MORE, _LESS = 1e-3, 1e12, 10.0, 0.1
-_START_STEP = 1e-4
+_START_STEP = 1e-2
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import roots_hermitenorm
 
 from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product, sandwich
-from skmixed.linalg.system import Effects
+from skmixed.linalg.system import Effects, RelatedGroup
 from skmixed.models.laplace import Evaluation, LaplaceDeviance
 
 MAX_NODES = 20_000
@@ -66,6 +66,34 @@ def _log_weights(x):
             total, exponent = np.ldexp(total, -2 * shift), exponent + 2 * shift
     log_w = -np.log(total) - exponent * np.log(2.0)
     return log_w - np.log(np.sum(np.exp(log_w)))
+
+
+def product_rule(n_agq, layout):
+    """The product rule for the effects of a single grouping factor."""
+    groups = layout.groups
+    if layout.is_structured:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
+            "Laplace approximation, n_agq=1"
+        )
+    if isinstance(groups[0], RelatedGroup):
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs levels that are independent, and relationship "
+            "relates them: use the Laplace approximation, n_agq=1"
+        )
+    if len(groups) > 1:
+        raise ValueError(
+            f"n_agq={n_agq}: the quadrature needs one grouping factor and the model has "
+            f"{len(groups)}: use the Laplace approximation, n_agq=1"
+        )
+    s = groups[0].n_columns
+    if n_agq**s > MAX_NODES:
+        most = int(np.floor(MAX_NODES ** (1 / s) + 1e-9))
+        raise ValueError(
+            f"n_agq={n_agq} makes {n_agq}^{s} nodes for {s} effects per level, more than "
+            f"{MAX_NODES}: use n_agq <= {most}"
+        )
+    return Rule.product(n_agq, s)
 
 
 @dataclass(frozen=True)

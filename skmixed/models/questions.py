@@ -26,13 +26,15 @@ class Questions:
     (their FixedTerms) and what is abstract below. ``df_methods`` names the kinds of degrees of
     freedom that tests of it can have, the default first; without random effects those of
     Satterthwaite and of Kenward and Roger are the residual ones. ``no_other_df`` says why there
-    are no others; ``reml`` whether sigma allows for the estimated coefficients.
+    are no others; ``reml`` whether sigma allows for the estimated coefficients; ``of_curves``
+    whether the mean is a curve, which no K beta is.
     """
 
     basis: ColumnBasis
     df_methods: tuple[str, ...] = ("residual", "satterthwaite", "kenward_roger", "asymptotic")
     no_other_df: str = ""
     is_mixed: bool = False
+    of_curves: bool = False
 
     @property
     @abstractmethod

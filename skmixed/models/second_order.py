@@ -172,8 +172,7 @@ class SecondOrder:
         if has_many_parameters(fit.layout):
             raise ValueError(
                 "a structured term has too many effects for the derivatives by all entries of its "
-                "covariance: there are no degrees of freedom but ddf='asymptotic' or 'residual', "
-                "and no standard errors of variances"
+                "covariance: there are no degrees of freedom but ddf='asymptotic' or 'residual'"
             )
         objective, value = fit.objective, fit.deviance
         record, exact = cls.at(objective, fit.factor, fit.optimum.theta), _has_traces(fit)
@@ -357,6 +356,40 @@ class SecondOrder:
             return np.full((K + 1, K + 1), np.nan)
         half = along @ half
         return 2.0 * half @ half.T
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Covariance (k + 1, k + 1) of theta and log sigma by differences of the exact gradient.
+
+    For structures of so many effects that the derivatives by all entries of their covariances,
+    which :class:`SecondOrder` holds, are out of reach.
+    """
+
+    theta: np.ndarray
+    sigma: float
+    covariance: np.ndarray
+
+    @property
+    def point(self):
+        """theta and log sigma, that in units of itself."""
+        return np.append(self.theta, 0.0)
+
+    @classmethod
+    def of(cls, fit):
+        """At the optimum of an LMMFit that has its cross-products and a residual variance."""
+        objective, theta, k = fit.objective, fit.optimum.theta, len(fit.optimum.theta)
+        metric = objective.evaluate(theta).hessian.diagonal()
+        steps = _DIFFERENCE / np.sqrt(np.maximum(metric, 1.0))
+        H, sizes = np.empty((k + 1, k + 1)), np.empty(k)
+        for j, e in enumerate(np.diag(steps)):
+            high, low = (objective.evaluate(theta + sign * e) for sign in (1.0, -1.0))
+            H[j, :k] = (high.gradient - low.gradient) / (2.0 * steps[j])
+            sizes[j] = np.log(high.factor.pwrss / low.factor.pwrss) / (2.0 * steps[j])
+        H[:k, :k] = (H[:k, :k] + H[:k, :k].T) / 2 + objective.dof * np.outer(sizes, sizes)
+        H[:k, k] = H[k, :k] = -2.0 * objective.dof * sizes
+        H[k, k] = 4.0 * objective.dof
+        return cls(theta, fit.sigma, 2.0 * scaled_inverse(H))
 
 
 def _has_traces(fit):

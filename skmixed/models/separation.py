@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from skmixed.linalg.rank import ColumnBasis, RowBlocks
+from skmixed.linalg.system import RelatedGroup
 from skmixed.models.glmm import GLMMFit, Problem, approximation
 from skmixed.models.laplace import LaplaceDeviance
 from skmixed.models.linear import outside_row_space
@@ -323,6 +324,8 @@ def one_sided_groups(rows):
     count = 1.0 if rows.frequencies is None else rows.frequencies
     found = []
     for g, group in enumerate(rows.groups):
+        if isinstance(group, RelatedGroup):  # what relatives have is known of a level too
+            continue
         successes = np.bincount(group.codes, count * rows.y, group.n_levels)
         trials = np.bincount(group.codes, count * rows.w, group.n_levels)
         one_sided = np.all((successes == 0) | (successes == trials))

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from itertools import combinations_with_replacement
 from zlib import crc32
 
 import numpy as np
 from scipy import sparse
 
+from skmixed.linalg.system import RelatedGroup
 from skmixed.models.moments import RowMoments
 
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
 # Structures whose covariances are all nonnegative combinations of some matrices.
-_LINEAR = ("us", "diag", "homdiag", "homcs", "known")
+_LINEAR = ("us", "diag", "homdiag", "homcs")
 # Of the same effects: which structures another one has among its covariances.
 _INSIDE = {
     "cs": ("homdiag", "diag", "homcs"),
@@ -44,6 +46,11 @@ _VECTORS = 12
 _STRETCHES, _STRETCH = 16, 2048
 # Share of a column's length outside a space that is more than rounding.
 _OUTSIDE = 3e-5
+# Values of a curve that are looked at, and the decades of the parameters there: of curves that
+# saturate only some of them tell much.
+_VALUES, _DECADES = 256, (0.2, 0.5, 1.0, 2.0)
+# Two ways to write a curve agree to this, at this share of the values, of which so many are needed.
+_SAME, _AGREE, _TELLING = 1e-6, 0.9, 6
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,14 @@ class Source:
         For every random-effects term the products, with pairs of vectors from both sides, of the c
         matrices (n, n) whose linear combinations are its covariances; of a structure that is not
         linear, of matrices tangent to its covariances.
-    moments : RowMoments
+    moments : RowMoments or None
     structures : tuple of str
         The covariance structure of every random-effects term.
     residual : tuple of (kind, column, group)
         The factors of the residual structure.
+    curve : (m,) or None
+        What tells the curve of a nonlinear model from others: values at parameters that are the
+        same for all of them, or a digest of a function of the user.
     """
 
     names: tuple[str, ...]
@@ -92,9 +102,10 @@ class Source:
     columns: np.ndarray
     center: np.ndarray
     covariances: tuple[np.ndarray, ...]
-    moments: RowMoments
+    moments: RowMoments | None
     structures: tuple[str, ...] = ()
     residual: tuple = ()
+    curve: np.ndarray | None = None
 
     @classmethod
     def of(cls, design, basis, Q, layout, y, weights, moments):
@@ -128,7 +139,7 @@ class Source:
             columns=(sums @ Q[rows]) @ basis.factor,
             center=basis.center + basis.offset,
             covariances=tuple(
-                _covariances(group.codes[rows], group.z[rows, where], vectors, matrices)
+                _covariances(group, rows, where, vectors, matrices)
                 for group, where, matrices in terms
             ),
             moments=moments,
@@ -136,6 +147,62 @@ class Source:
             residual=tuple(
                 (t.factor.kind, t.factor.column, t.factor.group) for t in design.residual
             ),
+        )
+
+    @classmethod
+    def of_curves(cls, design, kept, layout, owners):
+        """Fingerprints of a nonlinear design: of its parameters, those of a row side by side.
+
+        Parameters
+        ----------
+        design : NonlinearDesign
+        kept : (r,)
+            Columns of the designs side by side.
+        layout : CovarianceLayout, with its rows
+        owners : tuple of (s,)
+            For every group the parameter of each of its columns.
+        """
+        n, P = len(design.rows), len(design.designs)
+        rows, vectors, sums = _lens(n * P)
+        at, parameter = np.divmod(rows, P)
+        designs = [
+            np.where(parameter[:, None] == k, X[at], 0.0) for k, X in enumerate(design.designs)
+        ]
+        covariances = []
+        for t, term in enumerate(layout.terms):
+            group, own = layout.groups[term.group], owners[term.group][term.columns]
+            z = np.where(parameter[:, None] == own, group.z[at, term.columns], 0.0)
+            covariances.append(_covariances(group.codes[at], z, vectors, _matrices(layout, t)))
+        return cls(
+            names=design.spec.column_names,
+            terms=(),
+            random=tuple((term.group, term.names) for term in design.random),
+            rows=(design.n_input, checksum(design.rows)),
+            response=checksum(design.y),
+            weights=_unless_one(design.weights),
+            frequencies=_unless_one(design.frequencies),
+            offset=np.zeros(sums.shape[0]),
+            kept=kept,
+            intercept=None,
+            columns=sums @ np.hstack(designs)[:, kept],
+            center=np.zeros(len(kept)),
+            covariances=tuple(covariances),
+            moments=None,
+            structures=tuple(term.kind for term in layout.terms),
+            curve=_curve_values(design, P),
+        )
+
+    def same_curve(self, other) -> bool:
+        """Whether two models have the same curve, or none."""
+        one, two = self.curve, other.curve
+        if one is None or two is None:
+            return one is two
+        if one.shape != two.shape:
+            return False
+        told = np.isfinite(one) & np.isfinite(two) & ((one != 0) | (two != 0))
+        agree = np.isclose(one[told], two[told], rtol=_SAME, atol=0.0)
+        return np.array_equal(one, two, equal_nan=True) or (
+            agree.size >= _TELLING and agree.mean() > _AGREE
         )
 
     def lacks_fixed(self, other) -> list[str]:
@@ -208,7 +275,7 @@ class Source:
 
     def is_one_variance(self, t) -> bool:
         """Whether one variance is all that the covariance of term t has."""
-        return self.n_effects(t) == 1 or self.structures[t] in ("homdiag", "known")
+        return self.n_effects(t) == 1 or self.structures[t] == "homdiag"
 
     def is_unstructured(self, t) -> bool:
         """Whether term t may have any covariance."""
@@ -308,14 +375,18 @@ def _matrices(layout, t):
     return np.concatenate(found[: 1 if layout.terms[t].kind in _LINEAR else 3])
 
 
-def _covariances(codes, z, vectors, matrices=None):
+def _covariances(group, rows, columns, vectors, matrices=None):
     """(pairs, c): a'Z E Z'b for all pairs a, b of vectors and all c matrices E of a term.
 
     These are all symmetric ones if there are no ``matrices`` (c, s, s).
     """
+    codes, z = group.codes[rows], group.z[rows, columns]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
+    if isinstance(group, RelatedGroup):
+        loadings = group.loadings[codes[order][starts]]
+        sums = [loadings.T @ own for own in sums]
     if matrices is not None:
         seen = np.stack(sums)
         products = np.einsum("ilv,cij,jlw->cvw", seen, matrices, seen, optimize=True)
@@ -330,6 +401,32 @@ def _covariances(codes, z, vectors, matrices=None):
 def _same(own, other):
     """Whether a structure over visits of groups is about the rows that another one is about."""
     return own == other or other == ["", own[0]]
+
+
+@np.errstate(all="ignore")
+def _curve_values(design, P):
+    """Values of a curve with parameters of all sizes and signs, other ones in every row.
+
+    What a function of the user does there nobody knows: that one is told by its name and code.
+    """
+    mean = design.spec.mean
+    if mean.is_own:
+        digest = sha256(repr([mean.text, *map(_code, mean.functions.items())]).encode()).digest()
+        return np.frombuffer(digest, dtype=np.uint8).astype(float)
+    rows = np.linspace(0, len(design.rows) - 1, _VALUES).astype(np.intp)
+    draws = _vectors(np.arange(_VALUES * P, dtype=np.uint64))[:, :2].reshape(_VALUES, P, 2)
+    decades = np.resize(_DECADES, _VALUES)[:, None]
+    phi = 10.0 ** (decades * draws[..., 0]) * np.where(draws[..., 1] < -0.9, -1.0, 1.0)
+    values = mean({name: x[rows] for name, x in design.columns.items()}, phi.T)
+    values = np.broadcast_to(np.asarray(values, dtype=float), _VALUES)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _code(item):
+    name, function = item
+    code = getattr(function, "__code__", None)
+    own = getattr(function, "__qualname__", type(function).__qualname__)
+    return name, own, None if code is None else (code.co_code, code.co_names)
 
 
 def _orthonormal(A):

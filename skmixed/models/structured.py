@@ -78,7 +78,8 @@ class Correlated(NamedStructure):
         return np.ones((self.size, 1)) if self.equal else np.eye(self.size)
 
     def spread(self, phi):
-        return self._spreading @ phi[: self._n_sd]
+        # of several, t with mixed signs would have correlations that R does not have
+        return np.abs(self._spreading @ phi[: self._n_sd])
 
     def _parts(self, phi):
         return self.spread(phi), *self.R.at(phi[self._n_sd :])
@@ -90,16 +91,18 @@ class Correlated(NamedStructure):
     def tangents(self, phi):
         t, R, slopes, _ = self._parts(phi)
         if self.equal:
-            by_sd = (2.0 * t[0] * R)[None]
+            by_sd = (2.0 * phi[0] * R)[None]
         else:
             at, by_sd = np.arange(len(t)), np.zeros((len(t),) * 3)
             by_sd[at, at] += R * t
             by_sd[at, :, at] += R * t
+            by_sd *= np.sign(phi[: self._n_sd])[:, None, None]
         return np.concatenate([by_sd, np.multiply.outer(t, t) * slopes])
 
     def curvature(self, phi, G):
         t, R, slopes, bends = self._parts(phi)
-        E, q = self._spreading, self._n_sd
+        q = self._n_sd
+        E = self._spreading * np.where(phi[:q] < 0, -1.0, 1.0)
         H = np.empty((len(phi),) * 2)
         H[:q, :q] = 2.0 * E.T @ (G * R) @ E
         H[:q, q:] = 2.0 * E.T @ ((G * slopes) @ t).T
@@ -289,8 +292,8 @@ def make_structure(kind, size, places=None):
     Parameters
     ----------
     kind : str
-        "diag", "homdiag", "known" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep", "expo",
-        "gau", "mat0.5", "mat1.5" or "mat2.5".
+        "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "expo", "gau", "mat0.5",
+        "mat1.5" or "mat2.5".
     size : int
         Effects s.
     places : (s,) or (s, d) array, optional
@@ -301,7 +304,6 @@ def make_structure(kind, size, places=None):
     correlations = {
         "diag": Independent,
         "homdiag": Independent,
-        "known": Independent,
         "cs": Exchangeable,
         "toep": Toeplitz,
     }

@@ -6,12 +6,14 @@ from textwrap import wrap
 
 import numpy as np
 
-from skmixed.plotting._rows import named_response
+from skmixed.plotting._rows import is_curve, named_response
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 DATA, POPULATION, WITHIN, MIXED = "#555555", "#999999", "#D55E00", "#0072B2"
 # More levels than this are drawn without a label each.
 MAX_LABELS = 40
+# Units of what a nonlinear model has instead of effects on the response.
+_OF_PARAMETERS = "own units"
 
 
 def pyplot():
@@ -105,7 +107,9 @@ def response_name(estimator, y=None):
 
 
 def effect_units(estimator, y=None):
-    """Units of effects: the response's, or those of its link."""
+    """Units of effects: the response's, or those of its link; of curves those of parameters."""
+    if is_curve(estimator):
+        return _OF_PARAMETERS
     name = response_name(estimator, y)
     family = getattr(estimator, "family_", None)
     return (
@@ -122,7 +126,8 @@ def effect_label(effect, units):
 
 def effect_scale(effect, units):
     """Units of an effect: those of the response, for a slope per unit of the covariate."""
-    return units if effect == "Intercept" or "[" in effect else f"{units} per unit"
+    constant = effect == "Intercept" or "[" in effect or units == _OF_PARAMETERS
+    return units if constant else f"{units} per unit"
 
 
 def scale_label(name, effects, units):

@@ -7,8 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from skmixed.design.curve_formula import parse_curve_formula
 from skmixed.design.formula import parse_formula
 from skmixed.estimators.mixed import MixedLinearRegressor
+from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.intervals import profile_curves
 
@@ -29,9 +31,22 @@ def is_linear(estimator) -> bool:
     return isinstance(estimator, MixedLinearRegressor)
 
 
+def is_curve(estimator) -> bool:
+    """Whether the model is a nonlinear one."""
+    return isinstance(estimator, MixedNonlinearRegressor)
+
+
+def curve_covariates(estimator) -> tuple[str, ...]:
+    """The columns in the curve of a nonlinear model, in its order."""
+    return estimator.design_spec_.mean.columns
+
+
 def named_response(estimator):
     """The response as the formula names it, or None."""
-    return None if estimator.formula is None else parse_formula(estimator.formula).response
+    if estimator.formula is None:
+        return None
+    parse = parse_curve_formula if is_curve(estimator) else parse_formula
+    return parse(estimator.formula).response
 
 
 def response_of(estimator, X, y):
@@ -62,7 +77,8 @@ def weights_of(estimator, X):
 
 def mean_of(estimator, X, groups):
     """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
-    scale = {} if is_linear(estimator) else {"scale": "response"}
+    normal = is_linear(estimator) or is_curve(estimator)
+    scale = {} if normal else {"scale": "response"}
     return estimator.predict(X, random_effects=list(groups), **scale)
 
 

@@ -16,6 +16,9 @@ from skmixed.plotting._panels import (
     panels,
 )
 
+# Effects of which all pairs can be looked at.
+MAX_EFFECTS = 12
+
 
 class RandomEffectsDisplay:
     """Scatter plots of the conditional modes of a grouping factor, effect against effect.
@@ -81,6 +84,11 @@ class RandomEffectsDisplay:
         if group is None:
             group = max(tables, key=lambda name: tables[name].shape[1] > 1)
         effects = choose_effects(tables[group].columns, effects)
+        if len(effects) > MAX_EFFECTS:
+            raise ValueError(
+                f"RandomEffectsDisplay has a panel for every pair of effects, and {group!r} has "
+                f"{len(effects)} effects: name some of them, effects={list(effects[:3])}"
+            )
         if len(effects) < 2:
             raise ValueError(
                 f"{group!r} has one effect, {effects[0]!r}: there is nothing to plot it against. "

@@ -16,7 +16,7 @@ from skmixed.plotting._panels import (
     effect_units,
     panels,
 )
-from skmixed.plotting._rows import is_linear, response_of, weights_of
+from skmixed.plotting._rows import is_curve, is_linear, response_of, weights_of
 
 
 class NormalQuantileDisplay:
@@ -148,10 +148,10 @@ class NormalQuantileDisplay:
 
 def _residuals(estimator, X, y):
     """Standardised residuals (n, 1) of the rows that can be predicted."""
-    if not is_linear(estimator):
+    if not (is_linear(estimator) or is_curve(estimator)):
         raise ValueError(
             f"residuals of {type(estimator).__name__} are not normal: quantile plots are for those "
-            "of MixedLinearRegressor, and for conditional modes (leave X out)"
+            "of linear and nonlinear models, and for conditional modes (leave X out)"
         )
     if estimator.result_.residual is not None:
         residuals = estimator.residuals(X, y, kind="normalized")

@@ -95,6 +95,11 @@ class SparsityDisplay:
         SparsityDisplay
         """
         choose_group(estimator, None)
+        if any(term.loadings is not None for term in estimator.result_.layout.terms):
+            raise ValueError(
+                "SparsityDisplay shows the zeros of factors of independent levels: those of "
+                "related levels, as relationship makes them, have none"
+            )
         factors = estimator.expand()
         q = factors.T.shape[0]
         if q > MAX_EFFECTS:

@@ -14,13 +14,23 @@ from skmixed.plotting._panels import (
     panels,
     response_name,
 )
-from skmixed.plotting._rows import as_pandas, is_linear, mean_of, random_terms_of, response_of
+from skmixed.plotting._rows import (
+    as_pandas,
+    curve_covariates,
+    is_curve,
+    is_linear,
+    mean_of,
+    random_terms_of,
+    response_of,
+)
 
 _STYLES = {
     "population": {"color": POPULATION, "linestyle": "--"},
     "within": {"color": WITHIN, "linestyle": ":"},
     "mixed": {"color": MIXED, "linestyle": "-"},
 }
+# Points of a curve.
+_FINE = 121
 _LEGEND = {
     "population": "population",
     "within": "least squares within the panel",
@@ -33,8 +43,9 @@ class TrellisDisplay:
 
     The line within a level is that of least squares in its rows alone; the population's uses fixed
     effects only; the mixed model's lies between them, closer to the former the more rows there are.
-    For a generalised model the lines are means (of two classes, the probability of the second), and
-    there is none of least squares.
+    For a generalised model the lines are means (of two classes, the probability of the second), for
+    a nonlinear one curves: those of the level and of a typical member. These have none of least
+    squares.
 
     It is recommended to use :meth:`from_estimator`.
 
@@ -100,7 +111,7 @@ class TrellisDisplay:
             Their response, for a model whose formula does not name it.
         x : str, optional
             Covariate along the axis: a numeric column of X. By default the first one that is the
-            name of a random or fixed effect.
+            name of a random or fixed effect, or the last one in a curve.
         group : str, optional
             Grouping factor; the first of the model by default.
         levels : list, optional
@@ -246,6 +257,8 @@ def _covariate(estimator, X, x):
     if x is None:
         random = [name for term in estimator.random_terms_ for name in term.names]
         candidates = [*random, *estimator.fixed_effects_.index]
+        if is_curve(estimator):
+            candidates = curve_covariates(estimator)[::-1]
         x = next((name for name in candidates if name in numeric), None)
         if x is None:
             raise ValueError("no effect of the model is a numeric column of X: name one as x=")
@@ -280,8 +293,10 @@ def _fixed_within(terms, codes):
 
 
 def _curves(estimator, firsts, levels, points, x, groups):
-    """The three lines of every level on a grid over the range of x."""
-    grid = np.linspace(points["x"].min(), points["x"].max(), 25)
+    """The three lines of every level on a grid over the range of x, of categories at these."""
+    grid = np.linspace(points["x"].min(), points["x"].max(), _FINE if is_curve(estimator) else 25)
+    if not is_curve(estimator) and x in estimator.design_spec_.coded:
+        grid = np.unique(points["x"])
     table = firsts.iloc[np.repeat(np.arange(len(firsts)), len(grid))]
     table = table.assign(**{x: np.tile(grid, len(levels))})
     labels = pd.Index(levels).repeat(len(grid))

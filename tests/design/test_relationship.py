@@ -52,8 +52,29 @@ def test_the_factor_also_of_a_singular_matrix(n_markers):
     W = np.random.default_rng(1).normal(size=(6, n_markers))
     K = pd.DataFrame(W @ W.T)
     own = read(K)
-    np.testing.assert_allclose(own.L @ own.L.T, K, atol=1e-8)
-    assert own.L.shape[1] == min(6, n_markers)
+    np.testing.assert_allclose(own.factor @ own.factor.T, K, atol=1e-8)
+    assert own.factor.shape[1] == min(6, n_markers)
+
+
+@pytest.mark.parametrize("n_markers", [3, 20])
+@pytest.mark.parametrize("sums", [[1, 2, 3, 1, 1, 5], [0, 2, 0, 1, 1, 5], [0, 0, 0, 2, 0, 0]])
+def test_a_factor_that_makes_the_sums_of_rows_diagonal(n_markers, sums):
+    W = np.random.default_rng(1).normal(size=(6, n_markers))
+    own = read(pd.DataFrame(W @ W.T))
+    L = own.diagonalising(np.array(sums, dtype=float))
+    np.testing.assert_allclose(L @ L.T, W @ W.T, atol=1e-8)
+    assert L.shape[1] == min(6, n_markers)
+    gram = (L.T * sums) @ L
+    np.testing.assert_allclose(gram, np.diag(gram.diagonal()), atol=1e-8)
+
+
+def test_a_matrix_with_a_negative_eigenvalue_has_no_factor():
+    own = read((np.array([[1.0, 2.0], [2.0, 1.0]]), ["a", "b"]))
+    with pytest.raises(ValueError, match="smallest eigenvalue is -1"):
+        own.factor  # noqa: B018
+    for sums in ([1.0, 1.0], [0.0, 1.0]):
+        with pytest.raises(ValueError, match="smallest eigenvalue is -1"):
+            own.diagonalising(np.array(sums))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +85,7 @@ def test_the_factor_also_of_a_singular_matrix(n_markers):
         ((np.eye(2), ["a"]), "shape"),
         ((np.eye(2), ["a", "a"]), "twice"),
         ((np.array([[1.0, 0.5], [0.0, 1.0]]), ["a", "b"]), "not symmetric"),
-        ((np.array([[1.0, 2.0], [2.0, 1.0]]), ["a", "b"]), "smallest eigenvalue is -1"),
+        ((np.zeros((2, 2)), ["a", "b"]), "largest of 0"),
         ((np.array([[1.0, np.nan], [np.nan, 1.0]]), ["a", "b"]), "missing"),
     ],
 )

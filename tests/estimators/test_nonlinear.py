@@ -12,7 +12,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmixed import MixedLinearRegressor, MixedNonlinearRegressor
 from skmixed.datasets import load_orange, load_sleepstudy, load_theoph
-from skmixed.inference import likelihood_ratio_test
 
 CALL = "circumference ~ logistic(age, Asym, xmid, scal) ~ (Asym | Tree)"
 FORMULA = "circumference ~ Asym / (1 + exp((xmid - age) / scal)) ~ (Asym | Tree)"
@@ -215,11 +214,6 @@ def test_a_response_without_noise_is_an_error(orange):
         MixedNonlinearRegressor(CALL).fit(orange.assign(circumference=mean))
 
 
-def test_nonlinear_models_are_not_compared(model):
-    with pytest.raises(ValueError, match="take the difference of their deviance_"):
-        likelihood_ratio_test(model, model)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -266,3 +260,34 @@ def test_bad_starts_end_at_the_optimum_or_are_told(orange, model):
         assert own.deviance_ == pytest.approx(model.deviance_, abs=1e-6)
         reached += 1
     assert reached >= 6
+
+
+CURVE = "circumference ~ SSlogis(age, Asym, xmid, scal) ~ "
+
+
+def test_structures_of_the_effects_of_parameters():
+    orange = load_orange().frame
+
+    def fit(random):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return MixedNonlinearRegressor(CURVE + random).fit(orange)
+
+    bars = fit("(Asym + xmid || Tree)")
+    diag = fit("diag(Asym + xmid | Tree)")
+    assert diag.deviance_ == pytest.approx(bars.deviance_, abs=1e-6)
+    [found] = diag.structure_.values()
+    sd = [bars.covariances_["Tree"].loc[p, p] ** 0.5 for p in ("Asym", "xmid")]
+    np.testing.assert_allclose(found, sd, rtol=1e-3)
+    one = fit("homdiag(Asym + xmid | Tree)")
+    assert one.deviance_ >= diag.deviance_ - 1e-8
+    V = one.covariances_["Tree"].to_numpy()
+    np.testing.assert_allclose(V, V[0, 0] * np.eye(2), rtol=1e-10, atol=1e-8)
+    full, cs = fit("(Asym + xmid | Tree)"), fit("cs(Asym + xmid | Tree)")
+    assert cs.deviance_ == pytest.approx(full.deviance_, abs=1e-5)  # two effects: the same model
+
+
+@pytest.mark.parametrize("kind", ["ar1", "toep", "expo"])
+def test_parameters_have_no_order(kind):
+    with pytest.raises(ValueError, match="no order and no positions"):
+        MixedNonlinearRegressor(CURVE + f"{kind}(Asym + xmid | Tree)").fit(load_orange().frame)

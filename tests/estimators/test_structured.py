@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skmixed import MixedGLMRegressor, MixedLinearRegressor, UnseenGroupsWarning, datasets
+from skmixed import MixedGLMRegressor, MixedLinearRegressor, datasets
 from skmixed.inference import likelihood_ratio_test, random_effects_test
 
 RNG = np.random.default_rng(0)
@@ -107,7 +107,8 @@ def test_exponential_decay_is_an_autoregression(series):
 
 
 def test_gaps_in_time_count(series):
-    some = series[series["time"].isin([0, 1, 4])]
+    some = pd.concat([series[series["time"].isin([0, 1, 4])]] * 2)
+    some["y"] += 0.5 * np.random.default_rng(1).normal(size=len(some))
     ar1 = fit("y ~ ar1(0 + C(time) | id)", some)
     expo = fit("y ~ expo(time | id)", some)
     assert ar1.deviance_ == pytest.approx(expo.deviance_, abs=1e-7)
@@ -179,21 +180,46 @@ def test_a_field_and_new_positions(field):
     np.testing.assert_allclose(again.predict(field), model.predict(field))
     assert list(model.random_effects_) == ["e + n"]
     assert model.random_effects_["e + n"].shape == (1, 50)
-    elsewhere = field.iloc[:3].assign(e=[9.0, field["e"][1], field["e"][2]])
+    [found] = model.structure_.values()
+    elsewhere = field.iloc[:3].assign(e=[1e4, field["e"][1], field["e"][2]])
     mean, std = model.predict(elsewhere, return_std=True)
     known, known_std = model.predict(field.iloc[:3], return_std=True)
     assert mean[0] == pytest.approx(model.intercept_)
     np.testing.assert_allclose(mean[1:], known[1:])
-    [found] = model.structure_.values()
     assert std[0] == pytest.approx(np.hypot(found["sd"], model.standard_errors_.iloc[0]), rel=1e-6)
     assert (known_std < std[0]).all()
-    with pytest.warns(UnseenGroupsWarning):
-        model.predict(elsewhere.iloc[:1])
     with pytest.raises(ValueError, match="positions of the fit alone"):
         model.simulate(elsewhere)
     draws = model.simulate(field, n_samples=4000, random_state=0)
     total = found["sd"] ** 2 + model.sigma_**2
     np.testing.assert_allclose(draws.var(axis=1).mean(), total, rtol=0.1)
+
+
+@pytest.mark.parametrize("term", ["expo(e + n)", "gau(e + n)", "mat(e + n)", "expo(e + n | block)"])
+def test_predictions_at_new_positions_are_those_of_universal_kriging(field, term):
+    model = fit(f"y ~ e + {term}", field)
+    [found] = model.structure_.values()
+    rng = np.random.default_rng(1)
+    new = pd.DataFrame({"e": rng.uniform(0, 4, 7), "n": rng.uniform(0, 4, 7)})
+    new["block"] = [0, 1] * 3 + [7]
+    if "block" not in term:
+        field, new = field.assign(block=0), new.assign(block=0)
+    both = pd.concat([field, new])
+    d = np.sqrt(((both[["e", "n"]].to_numpy()[:, None] - both[["e", "n"]].to_numpy()) ** 2).sum(-1))
+    x = d / found["range"]
+    R = {"gau": np.exp(-(x**2)), "mat": (1 + x) * np.exp(-x)}.get(term[:3], np.exp(-x))
+    same = np.equal.outer(both["block"].to_numpy(), both["block"].to_numpy())
+    C, n = found["sd"] ** 2 * R * same, len(field)
+    W = np.linalg.inv(C[:n, :n] + model.sigma_**2 * np.eye(n))
+    X = np.column_stack([np.ones(len(both)), both["e"]])
+    Phi = np.linalg.inv(X[:n].T @ W @ X[:n])
+    beta = Phi @ X[:n].T @ W @ field["y"]
+    mean, std = model.predict(new, return_std=True)
+    expected = X[n:] @ beta + C[n:, :n] @ W @ (field["y"] - X[:n] @ beta)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    a = X[n:] - C[n:, :n] @ W @ X[:n]
+    total = C[n:, n:] - C[n:, :n] @ W @ C[:n, n:] + a @ Phi @ a.T
+    np.testing.assert_allclose(std, np.sqrt(np.diag(total)), rtol=1e-6)
 
 
 def test_a_field_for_every_block(field):
@@ -259,3 +285,46 @@ def test_what_is_no_structure(field, term, message):
     )
     with pytest.raises(ValueError, match=message):
         fit(f"y ~ {term}", frame)
+
+
+def test_a_negative_correlation_over_gaps_in_time_is_found():
+    rng = np.random.default_rng(11)
+    times = np.array([0, 2, 4, 7])
+    R = (-0.6) ** np.abs(np.subtract.outer(times, times)).astype(float)
+    b = rng.normal(size=(60, 4)) @ np.linalg.cholesky(R).T
+    frame = pd.DataFrame({"g": np.repeat(np.arange(60), 4), "t": np.tile(times, 60)})
+    frame = pd.concat([frame, frame])
+    frame["y"] = np.tile(b.ravel(), 2) + 0.5 * rng.normal(size=480)
+    [found] = fit("y ~ 1 + ar1(0 + C(t) | g)", frame).structure_.values()
+    assert -0.8 < found["rho"] < -0.4
+
+
+def test_times_as_text_have_an_order_or_none(series):
+    names = {0: "v1", 1: "v2", 2: "v9", 3: "v10", 4: "v11", 5: "v12"}
+    frame = series.assign(visit=series["time"].map(names))
+    with pytest.raises(ValueError, match="in the order v1, v10, v11, v12, v2, and their numbers"):
+        fit("y ~ ar1(0 + visit | id)", frame)
+    ordered = frame.assign(visit=pd.Categorical(frame["visit"], list(names.values()), ordered=True))
+    own = fit("y ~ ar1(0 + visit | id)", ordered)
+    numbers = fit("y ~ ar1(0 + C(time) | id)", series)
+    assert own.deviance_ == pytest.approx(numbers.deviance_, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["ar1", "hetar1", "toep"])
+def test_contrasts_of_times_are_no_times(series, kind):
+    with pytest.raises(ValueError, match=rf"write {kind}\(0 \+ C\(time\) \| id\)"):
+        fit(f"y ~ {kind}(C(time) | id)", series)
+
+
+def test_units_and_types_of_times_change_nothing(series):
+    expected = fit("y ~ ar1(0 + C(time) | id)", series)
+    rho = expected.structure_["ar1(0 + C(time) | id)"]["rho"]
+    own = series["time"]
+    for time in (own * 1000, own.astype("float32"), own.astype("int8")):
+        frame = series.assign(time=time).sample(frac=1, random_state=0)
+        own = fit("y ~ ar1(0 + C(time) | id)", frame)
+        assert own.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)
+        [found] = own.structure_.values()
+        assert found["rho"] == pytest.approx(rho, abs=1e-5)
+        expo = fit("y ~ expo(time | id)", frame)
+        assert expo.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)

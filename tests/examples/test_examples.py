@@ -108,13 +108,17 @@ def test_pipeline():
     assert "same predictions: True" in result.stdout
 
 
+# What the example of nonlinear models draws.
+CURVES = {"orange", "orange_residuals", "theoph", "theoph_residuals"}
+
+
 def test_nonlinear_curves(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "nonlinear_curves.py", tmp_path / "curves")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "Laplace approximation" in result.stdout
-    assert {path.name for path in (tmp_path / "curves").iterdir()} == {"orange.png", "theoph.png"}
+    assert {path.stem for path in (tmp_path / "curves").iterdir()} == CURVES
 
 
 def test_displays(tmp_path):
@@ -124,5 +128,14 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    curves = {"orange", "theoph"}  # of the example above
-    assert written == sorted({path.stem for path in shown.glob("*.png")} - curves)
+    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES)
+
+
+def test_fields_and_families(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "fields_and_families.py", tmp_path / "made")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Structure gau(latitude + longitude): range = 10.7" in result.stdout
+    assert "(1 | animal)" in result.stdout
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"animals.png", "wheat.png"}

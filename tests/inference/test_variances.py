@@ -13,7 +13,7 @@ from skmixed.inference.variances import (
     link_variance,
     variance_shares,
 )
-from skmixed.models.second_order import SecondOrder
+from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.structures import triangle
 
 
@@ -183,3 +183,28 @@ def test_shares_add_up():
     shares = VarianceShares(2.0, 1.0, 1.0)
     assert (shares.marginal, shares.conditional) == (0.5, 0.75)
     assert (shares.icc_adjusted, shares.icc_unadjusted) == (0.5, 0.25)
+
+
+def test_standard_errors_where_a_structure_has_many_effects():
+    rng = np.random.default_rng(4)
+    R = 0.7 ** np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    b = rng.normal(size=(60, 6)) @ np.linalg.cholesky(R).T
+    frame = pd.DataFrame({"id": np.repeat(np.arange(60), 6), "time": np.tile(np.arange(6), 60)})
+    frame["y"] = 2 * b.ravel() + rng.normal(size=360)
+    for reml in (True, False):
+        model = MixedLinearRegressor("y ~ time + ar1(0 + C(time) | id)", reml=reml).fit(frame)
+        exact = component_estimates(model.result_.second_order, model.result_.layout)
+        own = component_estimates(Curvature.of(model.result_), model.result_.layout)
+        for a, b in zip(own, exact, strict=True):
+            assert a.estimate == pytest.approx(b.estimate, rel=1e-5)
+            assert a.std_error == pytest.approx(b.std_error, rel=1e-4)
+    long = pd.concat([frame.assign(time=frame["time"] + 6 * k) for k in range(3)])
+    R = 0.7 ** np.abs(np.subtract.outer(np.arange(18), np.arange(18)))
+    long = long.sort_values(["id", "time"])
+    long["y"] = (2 * rng.normal(size=(60, 18)) @ np.linalg.cholesky(R).T).ravel()
+    long["y"] += rng.normal(size=len(long))
+    many = MixedLinearRegressor("y ~ time + expo(time | id)").fit(long)
+    with pytest.raises(ValueError, match="too many effects"):
+        many.result_.second_order  # noqa: B018
+    table = many.confint(method="wald")
+    assert table.loc["sigma", "lower"] < many.sigma_ < table.loc["sigma", "upper"]

@@ -48,6 +48,25 @@ def test_expit_and_choices_by_row(phi):
     np.testing.assert_allclose(C, expected[2], atol=1e-5)
 
 
+@np.errstate(all="ignore")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: b / (1 + np.exp(a)),
+        lambda a, b: b * np.exp(-np.exp(a)),
+        lambda a, b: b * np.tanh(np.exp(a)) + np.arctan(a * np.exp(a)),
+        lambda a, b: b * special.expit(np.square(np.exp(a))) - np.expm1(-np.exp(a)),
+    ],
+)
+def test_a_curve_is_flat_where_what_it_saturates_in_overflows(function):
+    phi = np.array([[900.0, 5.0], [2.0, 2.0]])
+    value, J, C = evaluate(function, phi)
+    assert np.isfinite(value).all()
+    assert J[0, 0] == 0 and not C[:, :, 0].any()
+    expected = differences(function, phi[:, 1:])
+    np.testing.assert_allclose(J[:, 1:], expected[1], rtol=1e-5, atol=1e-6)
+
+
 def test_a_function_without_parameters_has_no_slopes(phi):
     value, J, C = evaluate(lambda a, b: np.ones(7), phi)
     assert value.shape == (7,)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from skmixed.datasets import load_co2, load_theoph
+from skmixed.datasets import load_co2, load_sleepstudy, load_theoph
 from skmixed.design.curve_formula import parse_curve_formula
 from skmixed.design.nonlinear import build_nonlinear_design
 from skmixed.models.nlmm import (
-    _information_root,
+    _uncertainty,
     fit_nlmm,
     hessian_by_differences,
     nonlinear_problem,
@@ -106,9 +106,27 @@ def test_information_is_that_of_the_gradient():
     assert np.linalg.eigvalsh(H)[0] > 0
     n = problem.objective.n_gamma
     schur = np.linalg.inv(np.linalg.inv(H)[:n, :n])
-    root = _information_root(state)
+    root, covariance, is_open = _uncertainty(state)
+    assert not is_open
     np.testing.assert_allclose(root @ root.T, state.mode.sigma2 / 2 * schur, rtol=1e-8)
     assert fit.optimum.converged
+    own = np.linalg.inv(H)[n:, n:] * 2.0
+    np.testing.assert_allclose(covariance[:-1, :-1], own, rtol=1e-8)
+    assert fit.covariance.shape == (4, 4)
+
+
+def test_log_sigma_is_as_uncertain_as_where_it_is_a_parameter():
+    """A curve that is linear in the effects: one node or three, sigma profiled out or not."""
+    frame, covariances = load_sleepstudy().frame, []
+    for n_agq in (1, 3):
+        terms = parse_curve_formula("Reaction ~ a + b * Days ~ (a + b | Subject)")
+        design = build_nonlinear_design(terms, frame, start={"a": 250.0, "b": 10.0})
+        problem = nonlinear_problem(design, [np.array([250.0]), np.array([10.0])], n_agq)
+        covariances.append(fit_nlmm(problem).covariance)
+    one, three = covariances
+    std = np.sqrt(np.diag(three))
+    assert abs(three[0, -1]) > 0.1 * std[0] * std[-1]
+    np.testing.assert_allclose(one / std / std[:, None], three / std / std[:, None], atol=1e-4)
 
 
 def test_the_mode_is_the_same_from_near_and_far():

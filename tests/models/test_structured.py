@@ -124,3 +124,18 @@ def test_scaled_and_zero(kind):
     start = own.from_factor(2.0 * np.eye(4))
     np.testing.assert_allclose(np.diag(sigma(own, start)), 4.0)
     assert np.isfinite(own.tangents(nothing)).all()
+
+
+@pytest.mark.parametrize("kind", ["cs", "hetar1", "toep"])
+def test_signs_of_standard_deviations_mean_nothing(kind):
+    own = make_structure(kind, 3, np.arange(3))
+    phi = own.from_factor(np.diag([1.0, 0.5, 2.0]))
+    mixed = phi * np.append([1.0, -1.0, 1.0], np.ones(len(phi) - 3))
+    T, turned = own.factor(phi), own.factor(mixed)
+    np.testing.assert_allclose(turned @ turned.T, T @ T.T)
+    D, moved = own.tangents(phi), own.tangents(mixed)
+    np.testing.assert_allclose(moved[1], -D[1])
+    G = np.arange(9.0).reshape(3, 3)
+    H, bent = own.curvature(phi, G + G.T), own.curvature(mixed, G + G.T)
+    np.testing.assert_allclose(bent[0, 1], -H[0, 1])
+    np.testing.assert_allclose(bent[1, 1], H[1, 1])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ from skmixed.datasets import (
 )
 from skmixed.plotting import (
     CaterpillarDisplay,
+    CoefficientsDisplay,
     NormalQuantileDisplay,
+    ProfileDisplay,
     RandomEffectsDisplay,
     ShrinkageDisplay,
     SparsityDisplay,
@@ -460,3 +463,53 @@ def test_trellis_needs_named_numeric_columns(slopes, sleep, workers):
         TrellisDisplay.from_estimator(slopes, sleep, x="Subject")
     with pytest.raises(ValueError, match="no effect of the model is a numeric column"):
         TrellisDisplay.from_estimator(workers, load_machines().frame)
+
+
+@pytest.fixture(scope="module")
+def structured():
+    """A process in time, a field, and related levels, fitted to the same rows."""
+    rng = np.random.default_rng(3)
+    n, s = 20, 5
+    R = 0.7 ** np.abs(np.subtract.outer(np.arange(s), np.arange(s)))
+    b = rng.normal(size=(n, s)) @ np.linalg.cholesky(R).T
+    X = pd.DataFrame({"id": np.repeat(np.arange(n), s), "time": np.tile(np.arange(s), n)})
+    X["u"], X["v"] = rng.uniform(0, 4, size=(2, n * s)).round(1)
+    X["y"] = 1 + 0.3 * X["time"] + b.ravel() + np.sin(X["u"] + X["v"]) + rng.normal(size=n * s) / 2
+    W = rng.normal(size=(n, 30))
+    K = pd.DataFrame(W @ W.T / 30)
+    models = {
+        "ar1": MixedLinearRegressor("y ~ time + ar1(0 + C(time) | id)"),
+        "field": MixedLinearRegressor("y ~ time + expo(u + v)"),
+        "K": MixedLinearRegressor("y ~ time + (time | id)", relationship={"id": K}),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return X, {name: model.fit(X) for name, model in models.items()}
+
+
+@pytest.mark.parametrize("name", ["ar1", "field", "K"])
+def test_structured_terms_have_pictures(structured, name):
+    X, models = structured
+    model = models[name]
+    for display in (CaterpillarDisplay, CoefficientsDisplay, NormalQuantileDisplay):
+        assert display.from_estimator(model).figure_ is not None
+    group = next(iter(model.random_effects_))
+    trellis = TrellisDisplay.from_estimator(model, X, x="time", group=group)
+    if name == "ar1":  # times are categories, with nothing between them
+        assert set(trellis.curves["x"]) == set(X["time"])
+    first = trellis.curves.iloc[0]
+    row = X[X["id"] == first["level"]].iloc[:1] if name != "field" else X.iloc[:1]
+    assert first["mixed"] == pytest.approx(model.predict(row.assign(time=first["x"]))[0])
+
+
+def test_pictures_that_structured_terms_do_not_have(structured):
+    X, models = structured
+    with pytest.raises(ValueError, match="name some of them"):
+        RandomEffectsDisplay.from_estimator(models["field"])
+    two = list(models["field"].random_effects_["u + v"].columns[:2])
+    with pytest.raises(ValueError, match="SparsityDisplay shows the zeros"):
+        SparsityDisplay.from_estimator(models["K"], X)
+    display = RandomEffectsDisplay.from_estimator(models["field"], effects=two)
+    assert len(display.lines_) == 1
+    with pytest.raises(ValueError, match=r"confint\(method='wald'\) has limits"):
+        ProfileDisplay.from_estimator(models["ar1"])
