@@ -139,7 +139,7 @@ class Source:
             columns=(sums @ Q[rows]) @ basis.factor,
             center=basis.center + basis.offset,
             covariances=tuple(
-                _covariances(group, rows, where, vectors, matrices)
+                _covariances(group, rows, group.z[rows, where], vectors, matrices)
                 for group, where, matrices in terms
             ),
             moments=moments,
@@ -172,7 +172,7 @@ class Source:
         for t, term in enumerate(layout.terms):
             group, own = layout.groups[term.group], owners[term.group][term.columns]
             z = np.where(parameter[:, None] == own, group.z[at, term.columns], 0.0)
-            covariances.append(_covariances(group.codes[at], z, vectors, _matrices(layout, t)))
+            covariances.append(_covariances(group, at, z, vectors, _matrices(layout, t)))
         return cls(
             names=design.spec.column_names,
             terms=(),
@@ -375,12 +375,13 @@ def _matrices(layout, t):
     return np.concatenate(found[: 1 if layout.terms[t].kind in _LINEAR else 3])
 
 
-def _covariances(group, rows, columns, vectors, matrices=None):
+def _covariances(group, rows, z, vectors, matrices=None):
     """(pairs, c): a'Z E Z'b for all pairs a, b of vectors and all c matrices E of a term.
 
+    ``z`` are the covariates of the term in these rows of the group.
     These are all symmetric ones if there are no ``matrices`` (c, s, s).
     """
-    codes, z = group.codes[rows], group.z[rows, columns]
+    codes = group.codes[rows]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
