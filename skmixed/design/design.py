@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,13 @@ from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import known_codes, read_relationships
+from skmixed.design.residual import (
+    ResidualSpec,
+    check_columns,
+    parse_residual,
+    read_columns,
+    residual_terms,
+)
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
 from skmixed.design.smooth import smooth_part, with_lines
 from skmixed.design.spec import Blocks, Design, DesignSpec, smooth_group, sum_of
@@ -38,6 +46,7 @@ def build_design(
     missing: str = "raise",
     trusted: bool = False,
     relationship: Any = None,
+    residual: str | None = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -62,6 +71,9 @@ def build_design(
         columns, and what is more than that is an error.
     relationship : dict, optional
         From grouping factors to matrices K: covariances of their levels are proportional to K.
+    residual : str, optional
+        The covariance structure of the residuals, see
+        :func:`skmixed.design.residual.parse_residual`.
 
     Returns
     -------
@@ -88,7 +100,10 @@ def build_design(
     if not table.n_rows:
         raise ValueError("the data have zero rows")
     frequencies = counts_of(sample_weight, table)
-    plan = _plan(terms, table, prior_weights, trusted)
+    structure = None if residual is None else parse_residual(residual)
+    if structure is not None:
+        check_columns(structure, table.names)
+    plan = _plan(terms, table, prior_weights, trusted, structure)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
@@ -99,10 +114,11 @@ def build_design(
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
+    within, measures = ({}, {}) if structure is None else read_columns(structure, table)
     given = response_of_rows(response, table)
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
-    drop_missing(table, cleaned, grouping, missing, vectors)
+    drop_missing(table, cleaned | measures, grouping | within, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
     codes = group_codes(plan, table, grouping, spec.groups) | blocks.curves
     spec.groups.update({part.label: smooth_group(part) for part in spec.smooths})
@@ -111,26 +127,38 @@ def build_design(
         codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
         spec.groups[group] = GroupSpec(columns, (own.levels,), None, own.levels)
     spec.relationships.update(relationships)
-    return spec._design(
+    made: tuple = ()
+    if structure is not None:
+        structure, made = residual_terms(structure, table, within, measures)
+        spec = replace(spec, residual=structure)
+    design = spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
     )
+    return replace(design, residual=made) if made else design
 
 
-def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
+def _plan(
+    terms: Terms | str | None,
+    table: Table,
+    prior_weights: Any,
+    trusted: bool,
+    structure: ResidualSpec | None,
+) -> Plan:
+    apart = () if structure is None else structure.groups_of_rows
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
         message = f"the column of prior weights {weights!r} is not in the data"
         raise unknown_name(weights, table.names, message)
     if terms is None:
-        terms = _all_columns(table, weights)
+        terms = _all_columns(table, (weights, *apart))
     elif isinstance(terms, str):
         terms = parse_formula(terms)
     names = tuple(name for name in table.names if isinstance(name, str))
-    return make_plan(terms, names, weights, trusted)
+    return make_plan(terms, names, weights, trusted, apart)
 
 
-def _all_columns(table: Table, weights: str | None) -> Terms:
-    names = [name for name in table.names if name != weights]
+def _all_columns(table: Table, apart: tuple[str | None, ...]) -> Terms:
+    names = [name for name in table.names if name not in apart]
     if not all(isinstance(name, str) for name in names):
         raise TypeError("the names of the columns must be strings")
     return Terms(None, " + ".join(["1", *map(quoted_name, names)]))

@@ -42,10 +42,17 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def make_plan(
-    terms: Terms, columns: tuple[str, ...], weights: str | None = None, trusted: bool = False
+    terms: Terms,
+    columns: tuple[str, ...],
+    weights: str | None = None,
+    trusted: bool = False,
+    apart: tuple[str, ...] = (),
 ) -> Plan:
-    """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights."""
-    terms = resolve(terms, columns, _fill(terms, columns, weights))
+    """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights.
+
+    ``apart``: columns that ``.`` does not stand for.
+    """
+    terms = resolve(terms, columns, _fill(terms, columns, (weights, *apart)))
     offsets = tuple(map(_one_column, terms.offsets))
     responses = tuple(map(_one_column, terms.responses))
     random = tuple(spec.expr for spec in terms.random)
@@ -96,14 +103,14 @@ def _one_column(text: str) -> str:
     return f"0 + {inner}" if single else f"0 + I({inner})"
 
 
-def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
+def _fill(terms: Terms, columns: tuple[str, ...], apart: tuple[str | None, ...]) -> tuple[str, ...]:
     """The columns that ``.`` stands for."""
     if "." not in terms.fixed or not has_dot(terms):
         return ()
     terms = resolve(terms, columns, columns[:1])  # dotted names must be quoted before they are read
     exprs = [_one_column(text) for text in (*terms.responses, *terms.offsets)]
     exprs += [spec.expr for spec in terms.random]
-    used = {weights, *_names(_uses(exprs), columns)}
+    used = {*apart, *_names(_uses(exprs), columns)}
     used |= {name for spec in terms.random for name in spec.columns}
     fill = tuple(name for name in columns if name not in used)
     if not fill:

@@ -18,6 +18,7 @@ from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import Relationship
+from skmixed.design.residual import ResidualSpec, ResidualTerm
 from skmixed.design.smooth import SmoothPart
 from skmixed.design.terms import FixedTerm, fixed_terms
 
@@ -45,6 +46,8 @@ class Design:
         The rows of the input that were kept, of ``n_input``.
     spec : DesignSpec
         Builds the design of new rows.
+    residual : tuple of ResidualTerm
+        The factors of the residual structure on the rows of a fit.
     """
 
     y: np.ndarray | None
@@ -59,6 +62,7 @@ class Design:
     rows: np.ndarray
     n_input: int
     spec: DesignSpec
+    residual: tuple[ResidualTerm, ...] = ()
 
     @property
     def fixed_terms(self) -> tuple[FixedTerm, ...]:
@@ -101,6 +105,8 @@ class DesignSpec:
         Times or positions of the effects of every random-effects term.
     relationships : dict of str to Relationship
         Known covariances of the levels of grouping factors.
+    residual : ResidualSpec or None
+        The residual structure, which new rows are given with ``residual.new``.
     """
 
     terms: Terms | None
@@ -117,6 +123,7 @@ class DesignSpec:
     trusted: bool = False
     places: tuple[np.ndarray | None, ...] = ()
     relationships: dict[str, Relationship] = field(default_factory=dict)
+    residual: ResidualSpec | None = None
 
     @property
     def smooths(self) -> tuple[SmoothPart, ...]:

@@ -279,7 +279,7 @@ class FittedMixedModel:
     @property
     def sigma_(self) -> float:
         """Residual standard deviation."""
-        return self.result_.sigma
+        return self.result_.residual_sigma
 
     # The fit as a whole
 

@@ -144,6 +144,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             missing=self.missing,
             trusted=self.trusted,
             relationship=self.relationship,
+            residual=getattr(self, "residual", None),
         )
         self._check_use(design, table, y, values, groups)
         check_counts(design, type(self).__name__)
@@ -216,10 +217,12 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         return self
 
     def _shown_formula(self, design):
+        structure = design.spec.residual
+        residual = "" if structure is None else f", residual {structure}"
         if self.formula is not None:
-            return self.formula
+            return self.formula + residual
         random = "".join(f" + (1 | {t.group})" for t in design.random)
-        return f"every column{random}"
+        return f"every column{random}{residual}"
 
 
 def _fixed_variance(design, fit):

@@ -243,7 +243,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         for term, at, T in terms:
             if term is not None:
                 u = at.drawn(term, rng, n_samples)
-                b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
+                b = np.einsum("ij,ljk->lik", fit.sigma * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta
 

@@ -202,6 +202,10 @@ def _structured_rows(term, parameters):
 
 
 def _structure_notes(model):
+    if getattr(model.result_, "residual", None) is not None:
+        parameters = model.residual_parameters_
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in parameters.items())
+        yield f"Residuals {parameters.name}: {shown}."
     for text, parameters in model.structure_.items():
         rest = parameters[[not name.startswith("sd") for name in parameters.index]]
         shown = ", ".join(f"{name} = {value:.4g}" for name, value in rest.items())
@@ -210,7 +214,10 @@ def _structure_notes(model):
 
 
 def _counts(model):
-    groups = "; ".join(f"{group}, {len(levels)}" for group, levels in model.labels_.levels.items())
+    counts = {group: len(levels) for group, levels in model.labels_.levels.items()}
+    if getattr(model.result_, "residual", None) is not None:
+        counts = model.result_.residual.structure.groups | counts
+    groups = "; ".join(f"{group}, {n}" for group, n in counts.items())
     return f"Number of obs: {count(model.n_obs_)}" + (f", groups: {groups}" if groups else "")
 
 

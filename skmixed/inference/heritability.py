@@ -82,7 +82,7 @@ def _shares(fit, theta):
         else:
             variances.append(np.einsum("ij,ik,kj->", own, square, own))
     variances = np.array(variances)
-    return variances / (variances.sum() + 1.0)
+    return variances / (variances.sum() + fit.objective.mean_variance(theta))
 
 
 def _slopes(f, x, steps):

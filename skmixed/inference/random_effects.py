@@ -94,7 +94,7 @@ def _check(model, fit):
             f"random_effects_test is for linear mixed models, got {name}: fit the model without "
             "the term and compare the two with likelihood_ratio_test"
         )
-    if not fit.is_mixed:
+    if not fit.layout.terms:
         raise ValueError("the model has no random effects to test")
     if any(term.kind != "us" and not term.is_smooth for term in fit.layout.terms):
         raise ValueError(

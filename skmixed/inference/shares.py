@@ -42,7 +42,7 @@ def shares_of(model, mean=None) -> VarianceShares:
         random += float(np.sum((own @ own.T) * square))
     family = getattr(fit, "family", None)
     if family is None:
-        residual = fit.sigma**2
+        residual = fit.sigma**2 * fit.mean_variance
     elif (family.name, family.link.name) == ("gaussian", "identity"):
         residual = fit.dispersion
     else:

@@ -82,6 +82,16 @@ class MixedFit(Questions):
         """Coefficients (r,) of the columns that were kept."""
         return self.basis.to_coef @ self.gamma
 
+    @property
+    def residual_sigma(self):
+        """The residual standard deviation as users know it."""
+        return self.sigma
+
+    @property
+    def mean_variance(self):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0
+
     @cached_property
     def vcov(self):
         """Covariance (r, r) of :attr:`beta`: sigma^2 (X' V0^-1 X)^-1."""

@@ -12,6 +12,7 @@ from skmixed.models.marginal import marginal_mean
 
 RESIDUALS = ("response", "pearson", "scaled", "studentized", "marginal", "deviance")
 _NORMAL = Gaussian()
+KINDS = (*RESIDUALS, "normalized")
 # A row whose leverage is closer to 1 determines a coefficient alone: nothing is left of it.
 _ALONE = 1e-10
 # What sums of residuals may differ by between a fit and its rows: as a share of their own sizes,
@@ -38,6 +39,8 @@ class ObservedRows:
         The offset, and how often each row counts.
     rows, n_input : (n,) and int
         Places of these rows in the input, and its number of rows.
+    residual : tuple of ResidualTerm
+        The residual structure on these rows.
     """
 
     fit: object
@@ -49,6 +52,7 @@ class ObservedRows:
     frequencies: np.ndarray | None
     rows: np.ndarray
     n_input: int
+    residual: tuple = ()
 
     @property
     def family(self):
@@ -128,7 +132,7 @@ class ObservedRows:
     # Residuals
 
     def residuals(self, kind):
-        """Residuals (n,) of one of the kinds of RESIDUALS."""
+        """Residuals (n,) of one of the KINDS."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return getattr(self, f"_{kind}")()
 
@@ -145,11 +149,18 @@ class ObservedRows:
     def _pearson(self):
         gap = self.y - self.mean
         variance = self.family.variance(self.mean, self.dispersion)
-        return np.where(gap == 0, 0.0, gap * np.sqrt(self.weights / variance))
+        found = np.where(gap == 0, 0.0, gap * np.sqrt(self.weights / variance))
+        return found / self.fit.residual.sd(self.residual) if self.residual else found
 
     def _scaled(self):
         scale = np.sqrt(self.dispersion) if self.family.scale else 1.0
         return self._pearson() / scale
+
+    def _normalized(self):
+        if not self.residual:
+            return self._scaled()
+        gap = (self.y - self.mean) * np.sqrt(self.weights)
+        return self.fit.residual.whitened(self.residual, gap) / self.fit.sigma
 
     def _studentized(self):
         return self._scaled() / np.sqrt(self._left)
@@ -172,6 +183,11 @@ class ObservedRows:
         effects follow from sums of residuals by level, and in linear models the sums of residuals
         times columns of X vanish.
         """
+        if self.residual:
+            raise ValueError(
+                f"{what} is known for models whose residuals are independent with one variance, "
+                "and this one has a residual structure"
+            )
         n = float(self.counts[self.weights > 0].sum())
         if n != self.fit.n_obs:
             raise ValueError(

@@ -33,6 +33,13 @@ _INSIDE = {
     "hetar1": ("homdiag", "diag", "ar1"),
     "toep": ("homdiag", "diag", "homcs", "cs", "ar1", "hetar1"),
 }
+# Of residuals: the same by group and visit; variances of visits are those of ident(visit).
+_WITHIN = {
+    "us": ("cs", "homcs", "toep", "hetar1", "ar1", "ident"),
+    "cs": ("homcs", "ident"),
+    "toep": ("hetar1", "ar1", "cs", "homcs", "ident"),
+    "hetar1": ("ar1", "ident"),
+}
 # Vectors whose pairs see the covariances.
 _VECTORS = 12
 # Rows of a large data set that these products are made of.
@@ -75,6 +82,8 @@ class Source:
     moments : RowMoments or None
     structures : tuple of str
         The covariance structure of every random-effects term.
+    residual : tuple of (kind, column, group)
+        The factors of the residual structure.
     curve : (m,) or None
         What tells the curve of a nonlinear model from others: values at parameters that are the
         same for all of them, or a digest of a function of the user.
@@ -95,6 +104,7 @@ class Source:
     covariances: tuple[np.ndarray, ...]
     moments: RowMoments | None
     structures: tuple[str, ...] = ()
+    residual: tuple = ()
     curve: np.ndarray | None = None
 
     @classmethod
@@ -134,6 +144,9 @@ class Source:
             ),
             moments=moments,
             structures=tuple(term.kind for term in layout.terms),
+            residual=tuple(
+                (t.factor.kind, t.factor.column, t.factor.group) for t in design.residual
+            ),
         )
 
     @classmethod
@@ -223,6 +236,17 @@ class Source:
             t
             for t, own in enumerate(other.covariances)
             if _outside(basis, own).any() and not self._has_structure_of(other, t)
+        ]
+
+    def lacks_residual(self, other) -> list[str]:
+        """The factors of the residual structure of another model that this one cannot have."""
+        return [
+            f"{kind}({' | '.join(filter(None, where))})"
+            for kind, *where in other.residual
+            if not any(
+                (own == kind and at == where) or (kind in _WITHIN.get(own, ()) and _same(at, where))
+                for own, *at in self.residual
+            )
         ]
 
     def _has_structure_of(self, other, t) -> bool:
@@ -373,6 +397,11 @@ def _covariances(group, rows, z, vectors, matrices=None):
         product = sums[i].T @ sums[k]
         found.append((product + product.T)[_PAIRS])
     return np.column_stack(found)
+
+
+def _same(own, other):
+    """Whether a structure over visits of groups is about the rows that another one is about."""
+    return own == other or other == ["", own[0]]
 
 
 @np.errstate(all="ignore")
