@@ -29,6 +29,10 @@ class ComparisonWarning(UserWarning):
     """Models that are compared are not nested, or one of them was not fitted to the end."""
 
 
+class PosteriorWarning(UserWarning):
+    """Draws of a posterior are not to be relied on, or too few for what is asked of them."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
@@ -37,6 +41,7 @@ __all__ = [
     "ClassOrderWarning",
     "ComparisonWarning",
     "NotEstimableError",
+    "PosteriorWarning",
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",

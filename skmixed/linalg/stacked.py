@@ -52,8 +52,14 @@ class Summaries:
         fixed = _solve_upper(root, explained)[..., 0]
         return cls(log_det_u, log_det_x, tails[:, -1, -1] ** 2, fixed, root)
 
+    def fixed_draws(self, at, scale, normal):
+        """Draws (m, r) of the fixed effects at factors ``at`` (m,), from normal (m, r)."""
+        rest = _solve_upper(self.fixed_root[at], normal[..., None])[..., 0]
+        return self.fixed[at] + scale[:, None] * rest
+
     @classmethod
     def joined(cls, several):
+        """Summaries of all factors of several."""
         names = ("log_det_u", "log_det_x", "pwrss", "fixed", "fixed_root")
         return cls(*(np.concatenate([getattr(s, name) for s in several]) for name in names))
 

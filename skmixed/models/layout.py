@@ -63,9 +63,9 @@ class TermLayout:
         return len(self.M)
 
     def users_effects(self, b):
-        """Effects (l, k) of the user's levels and covariates from the engine's (l, s)."""
+        """Effects (..., l, k) of the user's levels and covariates from the engine's (..., l, s)."""
         b = b @ self.M.T
-        return b if self.loadings is None else self.loadings @ b.T
+        return b if self.loadings is None else self.loadings @ b.swapaxes(-1, -2)
 
     def users_covariances(self, blocks):
         """Covariances (l, k, k) of the user's effects from those (s, s, l) of the engine's."""

@@ -83,7 +83,7 @@ class LogPrior:
         Of LKJ(eta), a number for every term.
     sigma : density
     fixed : (r + 1, r + 1) or None
-        [C -m]'P[C -m] for C gamma ~ N(m, P^-1), gamma in the engine's units.
+        [C m]'P[C m] for C gamma ~ N(m, P^-1), gamma and m in the engine's units.
     """
 
     sds: tuple
