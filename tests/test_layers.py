@@ -50,7 +50,7 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"matplotlib", "polars"}
+OPTIONAL = {"arviz_base", "matplotlib", "polars"}
 
 
 def _module_name(path):

@@ -97,10 +97,10 @@ def posterior(model, n_draws=4000, *, prior=None, random_state=None, verbose=0) 
     with fit.objective.threads():
         density, names = _density(model, fit, prior)
         start = density.chart.start(fit.optimum.theta, fit.sigma)
-        _check_proper(density, fit, start, names)
+        remarks = _check_proper(density, fit, start, names)
         sample = _sample(density, start, int(n_draws), rng, verbose)
     _tell_heavy(sample, _free_names(fit, density.chart))
-    return Posterior(model, density, prior, sample, int(n_draws), rng)
+    return Posterior(model, density, prior, sample, int(n_draws), rng, remarks)
 
 
 def _fit_of(model) -> LMMFit:
@@ -152,32 +152,50 @@ def _density(model, fit, prior):
 
 
 def _check_proper(density, fit, v, names):
-    """Raise ValueError where a flat prior leaves a posterior that has no integral."""
-    chart, prior = density.chart, density.prior
-    places = chart.sds
+    """Sentences on posteriors without moments; ValueError where a flat prior leaves none at all.
+
+    With d contrasts of effects beside the fixed effects the likelihood falls as the power -d of a
+    standard deviation, and with it the posterior under a flat prior.
+    """
+    chart, prior, remarks = density.chart, density.prior, []
     flat = np.array([not own.proper for own in prior.sds])
     for j in np.flatnonzero(flat):
-        contrasts = density.tails(v, places[[j]])
+        contrasts = density.tails(v, chart.sds[[j]])
         if contrasts < 1.5:
-            term = next(t for t in chart.terms if places[j] in range(t.sds.start, t.sds.stop))
-            _raise_flat(names[j], fit, term, round(contrasts))
-    together = density.tails(v, places)
-    n_flat = int(flat.sum())
+            _raise_flat(names[j], fit, _term_of(chart, chart.sds[j]), round(contrasts))
+        if contrasts < 3.5:
+            lost = "mean" if contrasts < 2.5 else "standard deviation"
+            remarks.append(
+                f"The posterior of {names[j]} has no finite {lost}, since the prior is flat and "
+                f"the levels are few: read its median and interval, or choose a half-t prior."
+            )
+    together, n_flat = density.tails(v, chart.sds), int(flat.sum())
     if flat.any() and together < n_flat + 0.5:
         raise ValueError(
             f"posterior: flat priors of {n_flat} standard deviations need more than {n_flat} "
             f"independent contrasts of the levels, and the data have {round(together)}: "
             f"{_way_out(fit)}"
         )
+    _check_sigma(prior.sigma, fit, together, n_flat)
+    return remarks
+
+
+def _check_sigma(prior, fit, together, n_flat):
+    """Raise ValueError where the prior of sigma leaves no posterior."""
     left = fit.objective.n_rows - fit.rank
-    if isinstance(prior.sigma, Flat | Reciprocal):
-        needed = n_flat + isinstance(prior.sigma, Flat)
-        if left <= needed or together > left - 0.5:
-            raise ValueError(
-                f"posterior: the {fit.objective.n_rows} rows do not tell sigma from the standard "
-                f"deviations of the random effects, so that the posterior is improper: give it "
-                f"Prior(sigma=('half_t', 3, {fit.unit:.2g})), or leave out a random-effects term"
-            )
+    too_few = left <= n_flat + isinstance(prior, Flat)
+    explained = isinstance(prior, Reciprocal) and together > left - 0.5
+    if not prior.proper and (too_few or explained):
+        raise ValueError(
+            f"posterior: the {fit.objective.n_rows} rows do not tell sigma from the standard "
+            "deviations of the random effects, so that the posterior is improper: give it "
+            f"Prior(sigma=('half_t', 3, {fit.unit:.2g})), or leave out a random-effects term"
+        )
+
+
+def _term_of(chart, place):
+    """The TermChart that has a place in v."""
+    return next(t for t in chart.terms if t.sds.start <= place < t.sds.stop)
 
 
 def _raise_flat(name, fit, term, contrasts):

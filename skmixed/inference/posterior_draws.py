@@ -19,6 +19,7 @@ from skmixed.linalg.system import Effects
 from skmixed.models.components import variance_parameters
 
 KINDS = ("mean", "observation")
+_BOUNDS = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "cor": (-1.0, 1.0)}
 # Draws beyond a limit below which it is none, and below which it is a rough one.
 _FEWEST, _FEW = 1, 5
 # Random effects drawn at a time, and how many are kept for the next question.
@@ -41,11 +42,13 @@ class Posterior:
     ess : float
         So many independent points the importance sample is worth.
     prior : Prior
+    bounds : dict of str to (lower, upper)
+        What standard deviations and correlations lie between.
     notes : tuple of str
         What has to be known to read the draws.
     """
 
-    def __init__(self, model, density, prior, sample, n_draws, rng):
+    def __init__(self, model, density, prior, sample, n_draws, rng, remarks=()):
         fit = model.result_
         self.prior: Prior = prior
         self.pareto_k: float = sample.k
@@ -62,10 +65,13 @@ class Posterior:
         known = ~np.isnan(rows).any(axis=1)
         beta = self._coefficients @ (rows[known] @ fit.basis.to_coef).T
         names = [name for name, own in zip(fit.names, known, strict=True) if own]
-        names += [component_name(fit, c) for c in variance_parameters(fit.layout)]
+        components = variance_parameters(fit.layout)
+        kinds = {component_name(fit, c): c.kind for c in components}
+        self.bounds = {name: _BOUNDS[kind] for name, kind in kinds.items()}
+        names += list(kinds)
         values = np.hstack([beta, density.chart.values(self._V)])
         self.draws = pd.DataFrame(values, columns=pd.Index(names, name="parameter"))
-        self.notes = tuple(_notes(self, sample, fit, known))
+        self.notes = (*_notes(sample, fit, known), *remarks)
 
     @property
     def n_draws(self) -> int:
@@ -357,7 +363,8 @@ def highest_density(x, level):
     return float(x[lo]), float(x[lo + inside - 1])
 
 
-def _notes(post, sample, fit, known):
+def _notes(sample, fit, known):
+    """Sentences below the summary."""
     yield (
         f"Importance weights: k = {sample.k:.2f}, {len(sample.points)} points worth "
         f"{sample.ess:.0f}."

@@ -5,6 +5,7 @@ from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
 from skmixed.plotting.means import MarginalMeansDisplay
+from skmixed.plotting.posterior import PosteriorDisplay
 from skmixed.plotting.profiles import ProfileDisplay
 from skmixed.plotting.quantile import NormalQuantileDisplay
 from skmixed.plotting.shrinkage import ShrinkageDisplay
@@ -16,6 +17,7 @@ __all__ = [
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
     "NormalQuantileDisplay",
+    "PosteriorDisplay",
     "ProfileDisplay",
     "RandomEffectsDisplay",
     "ShrinkageDisplay",
