@@ -13,6 +13,8 @@ _DF = 4.0
 _POINTS_BY_DIMENSION = 8
 # Shape from which an importance sample is not to be relied on (Vehtari et al. 2024).
 RELIABLE_K = 0.7
+# Further rounds, each so much larger, until points are worth this share of their number.
+_FURTHER, _LARGER, _ENOUGH = 3, 2, 0.1
 # Components of the mixtures that are tried where one t is not enough, and steps to fit one.
 _COMPONENTS, _STEPS = (2, 4), 25
 # Share of their pooled covariance in that of every component.
@@ -133,7 +135,7 @@ def importance_sample(density, mode, covariance, n, *, rounds, n_round, rng, tel
         Of the density, for the first proposal.
     n : int
     rounds, n_round : int
-        How often a proposal is refitted, and to how many points.
+        How often a proposal is refitted, and to how many points; more where these are worth few.
     rng : Generator
     tell : callable
         Called with the round's name and a Sample after every round.
@@ -143,7 +145,10 @@ def importance_sample(density, mode, covariance, n, *, rounds, n_round, rng, tel
     Sample
     """
     proposal = Proposal.single(mode, covariance)
-    for j in range(rounds):
+    for j in range(rounds + _FURTHER):
+        if j >= rounds and sample.ess > _ENOUGH * n_round:
+            break
+        n_round = n_round if j < rounds else min(n, _LARGER * n_round)
         sample = _sampled(density, proposal, n_round, rng)
         tell(f"round {j + 1}", sample)
         proposal = Proposal.single(*_moments(sample.points, _flattened(sample)))
