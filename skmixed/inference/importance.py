@@ -53,9 +53,7 @@ class Proposal:
         for weight, mean, root in zip(self.weights, self.means, self.roots, strict=True):
             square = np.square(np.linalg.solve(root, (V - mean).T)).sum(axis=0)
             log_det = np.log(np.diag(root)).sum()
-            logs.append(
-                np.log(weight) + const - log_det - (_DF + d) / 2 * np.log1p(square / _DF)
-            )
+            logs.append(np.log(weight) + const - log_det - (_DF + d) / 2 * np.log1p(square / _DF))
             squares.append(square)
         return np.stack(logs, axis=1), np.stack(squares, axis=1)
 

@@ -19,6 +19,7 @@ from skmixed.linalg.system import Effects
 from skmixed.models.components import variance_parameters
 
 KINDS = ("mean", "observation")
+_LEVEL = 0.95
 _BOUNDS = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "cor": (-1.0, 1.0)}
 # Draws beyond a limit below which it is none, and below which it is a rough one.
 _FEWEST, _FEW = 1, 5
@@ -86,7 +87,7 @@ class Posterior:
 
     # Summary
 
-    def summary(self, level=0.95) -> pd.DataFrame:
+    def summary(self, level=_LEVEL) -> pd.DataFrame:
         """Mean, standard deviation, median and interval of every parameter.
 
         Parameters
@@ -113,13 +114,20 @@ class Posterior:
         """
         check_level(level)
         self._check_tail(level)
+        return self._table(level)
+
+    def _table(self, level):
         rows = {name: self._row(x.to_numpy(), level) for name, x in self.draws.items()}
         columns = ["mean", "sd", "median", "lower", "upper", "mcse", "ess"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         return table.rename_axis("parameter")
 
+    def _beyond(self, level):
+        """Draws that are expected beyond each limit."""
+        return self.n_draws * (1.0 - level) / 2.0
+
     def _check_tail(self, level):
-        beyond = self.n_draws * (1.0 - level) / 2.0
+        beyond = self._beyond(level)
         if beyond >= _FEW - 1e-9:
             return
         needed = int(np.ceil(2 * _FEW / (1.0 - level) - 1e-9))
@@ -167,9 +175,7 @@ class Posterior:
         found = []
         for _, b in self._blocks():
             layouts = [fit.layout.terms[t] for t in terms]
-            own = [
-                at.users_effects(b[at.group][at.columns].transpose(1, 2, 0)) for at in layouts
-            ]
+            own = [at.users_effects(b[at.group][at.columns].transpose(1, 2, 0)) for at in layouts]
             found.append(fit.unit * np.concatenate(own, axis=2))
         return np.concatenate(found)
 
@@ -327,31 +333,25 @@ class Posterior:
         return f"Posterior of {self._model.formula}: {self.n_draws} draws"
 
     def _shown(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PosteriorWarning)
-            try:
-                table = self.summary()
-            except ValueError:  # too few draws for limits
-                table = self.summary(min(0.5, 1.0 - 2.0 / max(self.n_draws, 3)))
+        """(table of text, notes) of the summary; limits only where there are draws for them."""
+        table, notes = self._table(_LEVEL), self.notes
+        if self._beyond(_LEVEL) < _FEWEST:
+            table[["lower", "upper"]], notes = np.nan, (*notes, "Limits need more draws.")
         decimals = common_decimals(table["sd"], 3)
-        for name in table.columns:
-            at = decimals if name not in ("mcse", "ess") else None
-            digits = 2 if name == "mcse" else 5
-            table[name] = (
-                [f"{v:.0f}" for v in table[name]]
-                if name == "ess"
-                else column(table[name], digits, at, missing=".")
-            )
-        return table
+        for name in ("mean", "sd", "median", "lower", "upper"):
+            table[name] = column(table[name], 5, decimals, missing=".")
+        table["mcse"] = column(table["mcse"], 2, missing=".")
+        table["ess"] = column(table["ess"], decimals=0, missing=".")
+        return table, notes
 
     def __str__(self) -> str:
-        notes = [wrapped(note) for note in self.notes]
-        return "\n\n".join([self._title, as_text(self._shown()), "\n".join(notes)])
+        table, notes = self._shown()
+        return "\n\n".join([self._title, as_text(table), "\n".join(map(wrapped, notes))])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(self._title, self._shown(), self.notes)
+        return as_html(self._title, *self._shown())
 
 
 def highest_density(x, level):

@@ -86,7 +86,9 @@ class Stack:
         lead = plan.groups[0]
         q = plan.q_core - (0 if plan.n_chain else lead.size)
         w, size = q + plan.n_tail, lead.size
-        if (plan.n_chain and plan.entries[0] is not None) or size * w + w * w > _NUMBERS / _AT_LEAST:
+        if (
+            plan.n_chain and plan.entries[0] is not None
+        ) or size * w + w * w > _NUMBERS / _AT_LEAST:
             return None
         core = mirrored(products.core)
         if plan.n_chain:
@@ -276,7 +278,9 @@ def _scale(rows, T):
     """rows (m, l s, w) times (I_l kron T'), in place."""
     m, size, w = rows.shape
     s = T.shape[1]
-    rows[...] = (T.transpose(0, 2, 1)[:, None] @ rows.reshape(m, size // s, s, w)).reshape(m, size, w)
+    rows[...] = (T.transpose(0, 2, 1)[:, None] @ rows.reshape(m, size // s, s, w)).reshape(
+        m, size, w
+    )
 
 
 def _solve_upper(L, B):

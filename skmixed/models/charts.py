@@ -181,9 +181,7 @@ def _term_chart(layout, t, term, begin):
     natural = own.natural(layout.initial()[layout.parameters_of(t)])
     kinds = [p.kind for p in natural]
     if set(kinds) - {"sd", "cor"}:
-        raise ValueError(
-            f"the term {term.kind}(...) has a range, for which no prior is known here"
-        )
+        raise ValueError(f"the term {term.kind}(...) has a range, for which no prior is known here")
     n_sd = kinds.count("sd")
     units = np.array([layout.natural_unit(t, p) for p in natural[:n_sd]])
     return TermChart(term, begin, n_sd, len(kinds) - n_sd, own, units)
