@@ -62,7 +62,10 @@ class Proposal:
         return logsumexp(self._components(V)[0], axis=1)
 
     def refitted(self, V, weights):
-        """One step of EM for weighted points (Peel and McLachlan 2000, Statistics and Computing 10)."""
+        """One step of EM for weighted points.
+
+        Peel and McLachlan (2000), Statistics and Computing 10, 339-348.
+        """
         logs, squares = self._components(V)
         share = np.exp(logs - logsumexp(logs, axis=1, keepdims=True)) * weights[:, None]
         inner = (_DF + self.dimension) / (_DF + squares)
@@ -143,11 +146,13 @@ def importance_sample(density, mode, covariance, n, *, rounds, n_round, rng, tel
     Sample
     """
     proposal = Proposal.single(mode, covariance)
+    worth = 1.0
     for j in range(rounds + _FURTHER):
-        if j >= rounds and sample.ess > _ENOUGH * n_round:
+        if j >= rounds and worth > _ENOUGH:
             break
         n_round = n_round if j < rounds else min(n, _LARGER * n_round)
         sample = _sampled(density, proposal, n_round, rng)
+        worth = sample.ess / n_round
         tell(f"round {j + 1}", sample)
         proposal = Proposal.single(*_moments(sample.points, _flattened(sample)))
     best = _sampled(density, proposal, n, rng)

@@ -87,7 +87,7 @@ def posterior(model, n_draws=4000, *, prior=None, random_state=None, verbose=0) 
     >>> post.effects("Subject").shape
     (4000, 18, 2)
     """
-    fit = _fit_of(model)
+    fit: Any = _fit_of(model)
     if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
         raise ValueError(f"posterior: n_draws must be a positive integer, got {n_draws!r}")
     prior = Prior() if prior is None else prior
@@ -289,8 +289,8 @@ def _tell_heavy(sample, names):
     heavy = ", ".join(names[j] for j in sample.heavy()[:3])
     warn(
         f"posterior: the draws are not to be relied on: the importance weights have the shape "
-        f"k = {sample.k:.2f}, above {reliable_k(len(sample.weights)):.2f}, and {len(sample.points)} "
-        f"points are worth {sample.ess:.0f}. The largest weights are at unusual values of {heavy}. "
+        f"k = {sample.k:.2f}, above {reliable_k(len(sample.weights)):.2f}, and "
+        f"{len(sample.points)} points are worth {sample.ess:.0f}. The largest weights are at unusual values of {heavy}. "
         "Give these a proper prior, leave a term out, or take more draws",
         PosteriorWarning,
     )

@@ -132,8 +132,8 @@ class Posterior:
             return
         needed = int(np.ceil(2 * _FEW / (1.0 - level) - 1e-9))
         told = (
-            f"summary(level={level:g}) of {self.n_draws} draws has {beyond:.2g} of them beyond each "
-            f"limit: take n_draws={needed} or more, or a lower level"
+            f"summary(level={level:g}) of {self.n_draws} draws has {beyond:.2g} of them beyond "
+            f"each limit: take n_draws={needed} or more, or a lower level"
         )
         if beyond < _FEWEST:
             raise ValueError(told)

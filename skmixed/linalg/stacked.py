@@ -66,7 +66,7 @@ class Summaries:
 
 @dataclass(frozen=True)
 class Stack:
-    """A system by the blocks of one group and the dense rest: own (s, s, l), border (s, w, l), rest.
+    """A system by the blocks of one group, own (s, s, l) and border (s, w, l), and the dense rest.
 
     others: (place in the order of elimination, slice of the rest) of every other group.
     """
@@ -86,9 +86,8 @@ class Stack:
         lead = plan.groups[0]
         q = plan.q_core - (0 if plan.n_chain else lead.size)
         w, size = q + plan.n_tail, lead.size
-        if (
-            plan.n_chain and plan.entries[0] is not None
-        ) or size * w + w * w > _NUMBERS / _AT_LEAST:
+        sparse = plan.n_chain and plan.entries[0] is not None
+        if sparse or size * w + w * w > _NUMBERS / _AT_LEAST:
             return None
         core = mirrored(products.core)
         if plan.n_chain:
@@ -278,9 +277,8 @@ def _scale(rows, T):
     """rows (m, l s, w) times (I_l kron T'), in place."""
     m, size, w = rows.shape
     s = T.shape[1]
-    rows[...] = (T.transpose(0, 2, 1)[:, None] @ rows.reshape(m, size // s, s, w)).reshape(
-        m, size, w
-    )
+    moved = T.transpose(0, 2, 1)[:, None] @ rows.reshape(m, size // s, s, w)
+    rows[...] = moved.reshape(m, size, w)
 
 
 def _solve_upper(L, B):

@@ -15,11 +15,11 @@ from skmixed.inference.importance import (
 )
 
 
-def sampled(density, d, n=4000, seed=0, told=None, **settings):
+def sampled(density, d, n=4000, seed=0, told=None):
     told = {} if told is None else told
     return importance_sample(
         lambda V: (density(V), None), np.zeros(d), np.eye(d), n,
-        **{"rounds": 3, "n_round": 1000} | settings, rng=np.random.default_rng(seed), tell=told.__setitem__,
+        rounds=3, n_round=1000, rng=np.random.default_rng(seed), tell=told.__setitem__,
     )  # fmt: skip
 
 

@@ -458,7 +458,7 @@ def test_other_models_are_refused(sleep):
     with pytest.raises(ValueError, match="not fitted: call fit first"):
         posterior(MixedLinearRegressor(SLOPES))
     glm = MixedGLMRegressor("incidence ~ period + (1 | herd)", family="poisson")
-    with pytest.raises(TypeError, match="for linear mixed models.*confint"):
+    with pytest.raises(TypeError, match=r"for linear mixed models.*confint"):
         posterior(glm.fit(load_cbpp().frame))
     with pytest.raises(ValueError, match="no random effects"):
         posterior(MixedLinearRegressor("Reaction ~ Days").fit(load_sleepstudy().frame))
