@@ -14,11 +14,13 @@ matplotlib.use("Agg")
 
 from skmixed import MixedLinearRegressor
 from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
+from skmixed.inference import posterior
 from skmixed.plotting import (
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
     NormalQuantileDisplay,
+    PosteriorDisplay,
     ProfileDisplay,
     RandomEffectsDisplay,
     ShrinkageDisplay,
@@ -37,6 +39,10 @@ def displays():
     yield "effects", RandomEffectsDisplay.from_estimator(slopes)
     yield "residuals", NormalQuantileDisplay.from_estimator(slopes, sleep)
     yield "profiles", ProfileDisplay.from_estimator(slopes)
+    post = posterior(slopes, random_state=0)
+    yield "posterior", PosteriorDisplay.from_posterior(post)
+    names = [name for name in post.draws if "|" in name]
+    yield "pairs", PosteriorDisplay.from_posterior(post, names, kind="pairs")
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
 
     penicillin = load_penicillin().frame

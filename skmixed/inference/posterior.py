@@ -82,7 +82,7 @@ def posterior(model, n_draws=4000, *, prior=None, random_state=None, verbose=0) 
     >>> data = load_sleepstudy().frame
     >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(data)
     >>> post = posterior(model, random_state=0)
-    >>> round(post.summary().loc["Days", "mean"], 1)
+    >>> round(float(post.summary().loc["Days", "mean"]), 1)
     10.5
     >>> post.effects("Subject").shape
     (4000, 18, 2)

@@ -142,6 +142,12 @@ class PosteriorDisplay:
         panel.set_yticks([])
         panel.spines[["left", "top", "right"]].set_visible(False)
 
+    def _range(self, name):
+        """Limits of an axis that all draws of a parameter are within."""
+        low, high = self.draws[name].min(), self.draws[name].max()
+        margin = 0.05 * (high - low) or 1.0
+        return low - margin, high + margin
+
     def _plot_pairs(self, ax, color):
         n = self.draws.shape[1]
         if n > _MOST_PAIRS:
@@ -162,6 +168,7 @@ class PosteriorDisplay:
                 panel.plot(shown[x], shown[y], ".", color=color, markersize=2, alpha=0.35)
                 panel.set_ylabel(_label(y) if j == 0 else "")
                 panel.tick_params(labelleft=j == 0)
+            panel.set_xlim(self._range(x))
             panel.set_xlabel(_label(x) if i == n - 1 else "")
             panel.tick_params(labelbottom=i == n - 1)
 

@@ -117,6 +117,15 @@ def test_nonlinear_curves(tmp_path):
     assert {path.name for path in (tmp_path / "curves").iterdir()} == {"orange.png", "theoph.png"}
 
 
+def test_posterior_draws(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "posterior_draws.py", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Who slows down most" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["new_subject.png"]
+
+
 def test_displays(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "displays.py", tmp_path / "figures")
@@ -124,5 +133,5 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    curves = {"orange", "theoph"}  # of the example above
+    curves = {"orange", "theoph", "new_subject"}  # of the examples above
     assert written == sorted({path.stem for path in shown.glob("*.png")} - curves)
