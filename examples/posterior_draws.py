@@ -2,9 +2,10 @@
 
     python examples/posterior_draws.py [folder]
 
-answers three questions that have no standard error: how the subjects rank, how a subject who was not in
-the study will do, and how often such a subject gets faster. It writes a picture to the folder, by default
-the current one: the posterior of the standard deviations, and the reaction times of a new subject.
+answers three questions that have no standard error: how the subjects rank, how a subject who was
+not in the study will do, and how often such a subject gets faster. It writes a picture to the
+folder, by default the current one: the posterior of the standard deviations, and the reaction times
+of a new subject.
 """
 
 import sys

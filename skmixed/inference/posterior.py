@@ -17,7 +17,7 @@ from skmixed.inference.posterior_draws import Posterior
 from skmixed.inference.priors import Prior, log_prior
 from skmixed.models.charts import Chart
 from skmixed.models.components import variance_parameters
-from skmixed.models.lmm import LMMFit
+from skmixed.models.lmm import LMMFit, ProfiledDeviance
 from skmixed.models.posterior import Flat, LogPosterior, Reciprocal
 
 # Rounds that refit the proposal, and the points of each: at least so many, more for more
@@ -124,6 +124,11 @@ def _fit_of(model) -> LMMFit:
         raise ValueError(
             "posterior needs the cross-products of the data, which are not pickled: fit the model "
             "again in this process"
+        )
+    if type(fit.objective) is not ProfiledDeviance:
+        raise ValueError(
+            "posterior is for residuals that are independent, with one variance times known "
+            "weights; confint has intervals of other models"
         )
     if fit.objective.exact:
         raise ValueError("posterior: the fixed effects explain the response exactly")
@@ -287,10 +292,11 @@ def _tell_heavy(sample, names):
     if sample.is_reliable:
         return
     heavy = ", ".join(names[j] for j in sample.heavy()[:3])
+    limit, n = reliable_k(len(sample.weights)), len(sample.points)
     warn(
-        f"posterior: the draws are not to be relied on: the importance weights have the shape "
-        f"k = {sample.k:.2f}, above {reliable_k(len(sample.weights)):.2f}, and "
-        f"{len(sample.points)} points are worth {sample.ess:.0f}. The largest weights are at unusual values of {heavy}. "
-        "Give these a proper prior, leave a term out, or take more draws",
+        "posterior: the draws are not to be relied on: the importance weights have the shape "
+        f"k = {sample.k:.2f}, above {limit:.2f}, and {n} points are worth {sample.ess:.0f}. The "
+        f"largest weights are at unusual values of {heavy}. Give these a proper prior, leave a "
+        "term out, or take more draws",
         PosteriorWarning,
     )

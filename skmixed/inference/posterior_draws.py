@@ -60,8 +60,7 @@ class Posterior:
         self._normal = rng.standard_normal((n_draws, fit.rank))
         self._seed = int(rng.integers(2**63))
         # in the engine's units, see ProfiledDeviance
-        scale = density.chart.sigma(self._V)
-        self._gamma = sample.found.fixed_draws(self._point, scale, self._normal)
+        self._gamma = self._fixed_draws(sample.found)
         rows = model._coefficient_rows
         known = ~np.isnan(rows).any(axis=1)
         beta = self._coefficients @ (rows[known] @ fit.basis.to_coef).T
@@ -73,6 +72,18 @@ class Posterior:
         values = np.hstack([beta, density.chart.values(self._V)])
         self.draws = pd.DataFrame(values, columns=pd.Index(names, name="parameter"))
         self.notes = (*_notes(sample, fit, known), *remarks)
+
+    def _fixed_draws(self, found):
+        """Draws (n_draws, r) of the fixed effects, in the engine's units."""
+        if found.fixed_root is not None:
+            scale = self._density.chart.sigma(self._V)
+            return found.fixed_draws(self._point, scale, self._normal)
+        groups = self._density.objective.layout.groups
+        drawn = []
+        for at in self._slices():
+            zeros = [np.zeros((g.n_columns, at.stop - at.start, g.n_levels)) for g in groups]
+            drawn.append(self._density.draws(self._V[at], Effects(zeros, self._normal[at].T)))
+        return np.concatenate([own.fixed.T for own in drawn])
 
     @property
     def n_draws(self) -> int:
@@ -269,13 +280,17 @@ class Posterior:
     def _drawn_blocks(self):
         density, rng = self._density, self._generator(0)
         groups = density.objective.layout.groups
-        width = max(1, _AT_A_TIME // max(1, sum(g.size for g in groups)))
-        for lo in range(0, self.n_draws, width):
-            at = slice(lo, min(lo + width, self.n_draws))
-            shapes = [(g.n_columns, at.stop - lo, g.n_levels) for g in groups]
+        for at in self._slices():
+            shapes = [(g.n_columns, at.stop - at.start, g.n_levels) for g in groups]
             normal = Effects([rng.standard_normal(s) for s in shapes], self._normal[at].T)
             with density.objective.threads():
                 yield at, density.draws(self._V[at], normal)
+
+    def _slices(self):
+        """Slices of the draws whose random effects are drawn at a time."""
+        n_effects = sum(g.size for g in self._density.objective.layout.groups)
+        width = max(1, _AT_A_TIME // n_effects)
+        return [slice(lo, min(lo + width, self.n_draws)) for lo in range(0, self.n_draws, width)]
 
     # Elsewhere
 

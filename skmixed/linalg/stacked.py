@@ -7,7 +7,7 @@ system is so small that a factorisation is mostly calls. Otherwise one factor fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +21,8 @@ from skmixed.linalg.pattern import GramPlan
 _NUMBERS, _AT_LEAST = 1 << 19, 8
 # Effects of a level up to which all levels are worked on at once.
 _NARROW = 12
+# Fixed effects up to which the roots of their information are kept for all factors.
+_FEW_FIXED = 64
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class Summaries:
         As of a Factor; NaN where there is none.
     fixed : (m, r)
         Generalised least-squares coefficients.
-    fixed_root : (m, r, r)
-        Lower roots of X'V0^-1X.
+    fixed_root : (m, r, r) or None
+        Lower roots of X'V0^-1X; None where they would take too much memory.
     """
 
     log_det_u: np.ndarray
     log_det_x: np.ndarray
     pwrss: np.ndarray
     fixed: np.ndarray
-    fixed_root: np.ndarray
+    fixed_root: np.ndarray | None
 
     @classmethod
     def of_tails(cls, log_det_u, tails):
@@ -50,18 +52,22 @@ class Summaries:
         with np.errstate(divide="ignore"):
             log_det_x = 2.0 * np.log(np.einsum("mii->mi", root)).sum(axis=1)
         fixed = _solve_upper(root, explained)[..., 0]
-        return cls(log_det_u, log_det_x, tails[:, -1, -1] ** 2, fixed, root)
+        kept = root if root.shape[1] <= _FEW_FIXED else None
+        return cls(log_det_u, log_det_x, tails[:, -1, -1] ** 2, fixed, kept)
 
     def fixed_draws(self, at, scale, normal):
-        """Draws (m, r) of the fixed effects at factors ``at`` (m,), from normal (m, r)."""
+        """Draws (m, r) of the fixed effects at factors ``at`` (m,), from normal (m, r).
+
+        Of kept roots; otherwise :meth:`System.draws` has them.
+        """
         rest = _solve_upper(self.fixed_root[at], normal[..., None])[..., 0]
         return self.fixed[at] + scale[:, None] * rest
 
     @classmethod
     def joined(cls, several):
         """Summaries of all factors of several."""
-        names = ("log_det_u", "log_det_x", "pwrss", "fixed", "fixed_root")
-        return cls(*(np.concatenate([getattr(s, name) for s in several]) for name in names))
+        columns = [[getattr(s, field.name) for s in several] for field in fields(cls)]
+        return cls(*(None if own[0] is None else np.concatenate(own) for own in columns))
 
 
 @dataclass(frozen=True)
@@ -240,8 +246,7 @@ def draw_parts(f, normal, scale):
 def _summary(f):
     """Summaries of one factor, or of none."""
     if isinstance(f, int):
-        nothing, tail = np.full(1, np.nan), np.full((1, f, f), np.nan)
-        return Summaries(nothing, nothing, nothing, tail[:, 0, 1:], tail[:, 1:, 1:])
+        return Summaries.of_tails(np.full(1, np.nan), np.full((1, f, f), np.nan))
     q = f.plan.q_core
     return Summaries.of_tails(np.array([f.log_det_u]), np.tril(f.core[q:, q:])[None])
 

@@ -4,6 +4,8 @@ import json
 import pickle
 import sys
 import warnings
+from copy import copy
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from skmixed.exceptions import (
 )
 from skmixed.inference import Posterior, Prior, importance, posterior
 from skmixed.inference.posterior_draws import highest_density
+from skmixed.linalg import stacked
+from skmixed.models.lmm import ProfiledDeviance
 
 STAN = Path(__file__).parents[1] / "data" / "posterior"
 SLOPES = "Reaction ~ Days + (Days | Subject)"
@@ -306,6 +310,12 @@ def test_blocks_of_draws_do_not_matter_to_what_is_kept(sleep, monkeypatch):
     assert np.abs(apart.mean(axis=0) - kept.mean(axis=0)).max() < 6.0
 
 
+def test_many_fixed_effects_are_drawn_without_keeping_roots(post, monkeypatch):
+    monkeypatch.setattr(stacked, "_FEW_FIXED", 0)
+    again = posterior(post._model, random_state=0)
+    np.testing.assert_allclose(again.draws, post.draws, rtol=1e-6, atol=1e-6)
+
+
 def test_summary(post):
     table = post.summary(0.9)
     assert list(table.columns) == ["mean", "sd", "median", "lower", "upper", "mcse", "ess"]
@@ -464,6 +474,18 @@ def test_other_models_are_refused(sleep):
         posterior(MixedLinearRegressor("Reaction ~ Days").fit(load_sleepstudy().frame))
     with pytest.raises(ValueError, match="cross-products of the data, which are not pickled"):
         posterior(pickle.loads(pickle.dumps(sleep)))
+
+
+def test_another_objective_is_refused(sleep):
+    class Other(ProfiledDeviance):
+        """Some model of the residuals."""
+
+    fit = sleep.result_
+    values = {field.name: getattr(fit.objective, field.name) for field in fields(fit.objective)}
+    model = copy(sleep)
+    model.result_ = replace(fit, objective=Other(**values))
+    with pytest.raises(ValueError, match="residuals that are independent"):
+        posterior(model)
 
 
 @pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")

@@ -164,6 +164,17 @@ def test_a_normal_prior_of_beta_is_integrated_out(case):
     np.testing.assert_allclose(gap, gap[0], atol=1e-6)
 
 
+def test_frequencies_are_rows_written_down_several_times():
+    data, counts = load_sleepstudy().frame, np.arange(180) % 3 + 1
+    model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)")
+    once = density_of(model.fit(data, sample_weight=counts))
+    V = points(once)
+    values = without_prior(once, V)
+    several = density_of(model.fit(data.loc[data.index.repeat(counts)]))
+    gap = without_prior(several, V) - values
+    np.testing.assert_allclose(gap, gap[0], atol=1e-7)
+
+
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_gradient_is_that_of_the_values(case, with_prior):
     model = case[0]
