@@ -151,7 +151,10 @@ def bootstrap(
     refits = refits_of(model, X, y, groups, sample_weight, _WHO)
     if kind == "residual" and refits.design.random and not refits.fit.sigma > 0:
         raise ValueError("kind='residual' needs a residual variance, and this fit leaves none")
-    made = Estimates.of(model) if statistic is None else UserStatistic.of(statistic, model)
+    if statistic is None:
+        made: Any = Estimates.of(model.result_, refits.layout)
+    else:
+        made = UserStatistic.of(statistic, model)
     reading = Reading(refits, Refitted.like(model), made)
     levels = _levels(model, X, refits.design, by, within, groups, needed=kind == "cases")
     if kind == "cases":
@@ -181,31 +184,47 @@ class Reading:
         try:
             fit = refit()
         except REFUSALS as error:
-            return self._failed(reason_of(error))
+            return self.failed(reason_of(error))
         if not np.isfinite(fit.deviance):
-            return self._failed("the criterion has no minimum: nothing is left to explain")
+            return self.failed("the criterion has no minimum: nothing is left to explain")
         try:
             with np.errstate(all="ignore"):
                 values = self.statistic(self.refitted(fit, random))
         except Exception as error:
-            return self._failed(f"statistic: {reason_of(error)}")
+            return self.failed(f"statistic: {reason_of(error)}")
         separated = isinstance(fit, SeparatedFit)
         return Replicate(values, "", fit.is_singular, fit.optimum.converged, separated)
 
-    def _failed(self, reason):
+    def failed(self, reason):
         return Replicate(np.full(len(self.statistic.names), np.nan), reason)
+
+
+def drawn_response(source, rng):
+    """(response, "") of a source, or (None, why there is none)."""
+    try:
+        return source.draw(rng), ""
+    except REFUSALS as error:
+        return None, reason_of(error)
 
 
 @dataclass(frozen=True, eq=False)
 class _OfResponse:
-    """A refit to a response that ``source`` draws."""
+    """Refits to responses that ``source`` draws."""
 
     reading: Reading
     source: Any
 
-    def __call__(self, rng):
-        of_response = self.reading.refits.of_response
-        return self.reading.read(lambda: of_response(self.source.draw(rng)))
+    @property
+    def together(self):
+        return self.reading.refits.together
+
+    def __call__(self, rngs):
+        drawn = [drawn_response(self.source, rng) for rng in rngs]
+        refits = iter(self.reading.refits.of_responses([y for y, _ in drawn if y is not None]))
+        return [
+            self.reading.failed(reason) if y is None else self.reading.read(next(refits))
+            for y, reason in drawn
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +234,12 @@ class _OfLevels:
     reading: Reading
     levels: Levels
 
-    def __call__(self, at):
+    together = 1
+
+    def __call__(self, items):
+        return [self._refit(item) for item in items]
+
+    def _refit(self, at):
         draw = self.levels.draw if isinstance(at, np.random.Generator) else self.levels.without
         rows, random = draw(at)
         return self.reading.read(lambda: self.reading.refits.of_rows(rows, random), random)
@@ -231,7 +255,7 @@ class _Jackknife:
 
     def __call__(self):
         task, numbers = _OfLevels(self.reading, self.levels), range(self.levels.n_levels)
-        found = run(task, [(level,) for level in numbers], n_jobs=self.n_jobs)
+        found = run(task, numbers, n_jobs=self.n_jobs)
         return np.array([replicate.values for replicate in found])
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from skmixed._warn import warn
 from skmixed.exceptions import BootstrapWarning
-from skmixed.inference.bootstrap import REFUSALS
+from skmixed.inference.bootstrap import REFUSALS, drawn_response
 from skmixed.inference.lrt import UNDONE, likelihood_ratio_test
 from skmixed.inference.noted import NotedTable
 from skmixed.inference.refitted import refits_of
@@ -112,27 +112,38 @@ class _Drawn(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Statistic:
-    """The statistic of one response drawn by ``source``."""
+    """Statistics of responses that ``source`` draws."""
 
     source: Any
     small: Any
     large: Any
 
-    def __call__(self, rng):
+    @property
+    def together(self):
+        return max(self.small.together, self.large.together)
+
+    def __call__(self, rngs):
+        drawn = [drawn_response(self.source, rng) for rng in rngs]
+        known = [y for y, _ in drawn if y is not None]
+        refits = zip(self.small.of_responses(known), self.large.of_responses(known), strict=True)
+        return [
+            _Drawn(np.nan, reason) if y is None else self._read(y, *next(refits))
+            for y, reason in drawn
+        ]
+
+    def _read(self, y, small, large):
         try:
-            return self._value(self.source.draw(rng))
+            null = small().deviance
+            value = null - large().deviance
+            if not value >= -UNDONE * max(1.0, abs(null)):
+                value = null - self.large.of_response(y, near=False).deviance
         except REFUSALS as error:
             return _Drawn(np.nan, reason_of(error))
-
-    def _value(self, y):
-        small = self.small.of_response(y).deviance
-        for near in (True, False):
-            value = small - self.large.of_response(y, near=near).deviance
-            if value >= -UNDONE * max(1.0, abs(small)):
-                return _Drawn(max(value, 0.0))
         if not np.isfinite(value):
-            return _Drawn(np.nan, "a criterion has no minimum")
-        return _Drawn(np.nan, "the larger model fits worse: its search has missed the optimum")
+            return _Drawn(np.nan, "a criterion has no minimum: nothing is left to explain")
+        if value < -UNDONE * max(1.0, abs(null)):
+            return _Drawn(np.nan, "the larger model fits worse: its search has missed the optimum")
+        return _Drawn(max(value, 0.0))
 
 
 @dataclass(frozen=True, eq=False)

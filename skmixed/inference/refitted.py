@@ -124,11 +124,11 @@ class Estimates:
     names: tuple
 
     @classmethod
-    def of(cls, model):
-        fit = model.result_
-        components = tuple(limits_of(fit).components)
+    def of(cls, fit, layout):
+        """Of a fit, to be read off refits with this layout, and off others."""
+        components = tuple(limits_of(replace(fit, layout=layout)).components)
         names = (*fit.names, *(component_name(fit, c) for c in components))
-        return cls(fit.layout, components, names)
+        return cls(layout, components, names)
 
     def __call__(self, model):
         fit = model.result_

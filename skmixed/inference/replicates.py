@@ -5,28 +5,30 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 from numbers import Integral
 from time import perf_counter
 
 import joblib
 import numpy as np
 
-# Lines that tell of progress, and replicates of a task of one process at least.
-_LINES, _LEAST = 20, 8
+# Lines that tell of progress, and parts of the work that a process gets between two of them.
+_LINES, _BLOCKS = 20, 4
 # Reasons of failures that are told.
 _MAX_REASONS = 3
 
 
 def replicate(task, n, *, random_state=None, n_jobs=None, verbose=0, who="bootstrap"):
-    """Results of ``task(rng)``, n times, each with random numbers of its own.
+    """n results of a task, each with random numbers of its own.
 
     Parameters
     ----------
     task : callable
-        Goes to other processes with ``n_jobs``.
+        Generators -> results, as many; ``task.together`` is how many it is given at a time, so
+        that what it makes of them is the same whatever the number of processes. Goes to other
+        processes with ``n_jobs``.
     n : int
     random_state : int, SeedSequence, Generator, RandomState or None
-        The first replicates are the same for every n.
     n_jobs : int or None
         As in scikit-learn: by joblib, whose ``parallel_config`` may choose threads.
     verbose : int
@@ -35,35 +37,35 @@ def replicate(task, n, *, random_state=None, n_jobs=None, verbose=0, who="bootst
         Begins that line.
     """
     seeds = _seed_sequence(random_state).spawn(n)
-    return run(task, [(seed,) for seed in seeds], n_jobs=n_jobs, verbose=verbose, who=who)
+    return run(task, seeds, n_jobs=n_jobs, verbose=verbose, who=who)
 
 
 def run(task, items, *, n_jobs=None, verbose=0, who="bootstrap"):
-    """Results of ``task`` for all items, tuples of arguments; seeds are made generators."""
+    """Results of a task for all items; seeds are made generators."""
     results, begin, parent = [], perf_counter(), os.getpid()
+    packs = [items[a : a + task.together] for a in range(0, len(items), task.together)]
     with warnings.catch_warnings(), joblib.Parallel(n_jobs=n_jobs) as parallel:
         warnings.simplefilter("ignore")  # what matters of refits is counted
         n_workers = joblib.effective_n_jobs(n_jobs)
-        for part in _parts(items, _LINES if verbose else 1):
-            blocks = _parts(part, max(1, min(4 * n_workers, len(part) // _LEAST)))
+        for part in _parts(packs, _LINES if verbose else 1):
             if n_workers == 1:
-                found = [_block(task, block, parent) for block in blocks]
+                results += _results(task, part, parent)
             else:
-                found = parallel(joblib.delayed(_block)(task, block, parent) for block in blocks)
-            results += [result for block in found for result in block]
+                blocks = _parts(part, _BLOCKS * n_workers)
+                found = parallel(joblib.delayed(_results)(task, own, parent) for own in blocks)
+                results += [result for block in found for result in block]
             if verbose:
                 seconds = perf_counter() - begin
                 print(f"{who}: {len(results)} of {len(items)} refits, {seconds:.1f} s", flush=True)
     return results
 
 
-def _block(task, items, parent):
-    """Results of some items, in this process or another one."""
-    if os.getpid() == parent:
-        return [task(*map(_generator, item)) for item in items]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return [task(*map(_generator, item)) for item in items]
+def _results(task, packs, parent):
+    """Results of some packs of items, in this process or another one."""
+    with warnings.catch_warnings() if os.getpid() != parent else nullcontext():
+        if os.getpid() != parent:
+            warnings.simplefilter("ignore")
+        return [result for pack in packs for result in task([_generator(x) for x in pack])]
 
 
 def _generator(value):

@@ -181,9 +181,7 @@ class CovarianceLayout:
         for term, at in zip(random, self.terms, strict=True):
             z[at.group].append(at.covariates(term.z))
             codes[at.group] = term.codes, term.n_levels
-        return tuple(
-            Group(codes[g][0], np.hstack(own), codes[g][1]) for g, own in enumerate(z)
-        )
+        return tuple(Group(codes[g][0], np.hstack(own), codes[g][1]) for g, own in enumerate(z))
 
     # What the engine asks
 

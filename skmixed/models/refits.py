@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from skmixed.design import check_identifiable
 from skmixed.models.glmm import GLMMFit, Problem, approximation, fit_glmm
 from skmixed.models.lmm import LMMFit, ProfiledDeviance, Responses, fit_lmm
+from skmixed.models.lockstep import Lockstep, unit_crosses
 from skmixed.models.resampling import (
     FamilyOutcome,
     NormalOutcome,
@@ -20,6 +21,9 @@ from skmixed.models.resampling import (
 )
 from skmixed.models.separation import SeparatedFit, Separation
 from skmixed.models.source import Source
+
+# Responses whose searches start together: enough to share the cost of calls, in little memory.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,11 @@ class LinearRefits:
             design = each_row_once(design)[0]
             objective = ProfiledDeviance.from_design(design, reml=fit.reml)
         return cls(fit, design, objective, source, settings)
+
+    @property
+    def layout(self):
+        """The layout of all refits to other responses."""
+        return self.objective.layout
 
     @cached_property
     def responses(self) -> Responses:
@@ -96,8 +105,33 @@ class LinearRefits:
 
         Without ``near`` the search starts as that of any fit.
         """
-        objective = self.objective.with_response(self.responses(y))
-        return fit_lmm(objective, start=self._start if near else None, **self.settings)
+        start = self._start if near else None
+        return self._fitted(self.responses(y), start)
+
+    def of_responses(self, several):
+        """Functions that make the fits of other responses, a list of (n,).
+
+        The searches of small models start where descents in lockstep have ended.
+        """
+        responses = [self.responses(y) for y in several]
+        starts = np.full((len(several), self.objective.layout.n_theta), np.nan)
+        if self.together > 1:
+            cross = unit_crosses(responses, self.objective.total_weight)
+            starts = self._lockstep.minima(cross, self.fit.optimum.theta)
+        found = [self._start if np.isnan(own).any() else own for own in starts]
+        return [partial(self._fitted, *pair) for pair in zip(responses, found, strict=True)]
+
+    @property
+    def together(self):
+        """How many responses are best fitted together."""
+        return 1 if self._lockstep is None or self._start is None else _TOGETHER
+
+    @cached_property
+    def _lockstep(self):
+        return Lockstep.of(self.objective)
+
+    def _fitted(self, response, start):
+        return fit_lmm(self.objective.with_response(response), start=start, **self.settings)
 
     def of_rows(self, rows, random):
         """LMMFit of rows (m,) of the design, which may repeat, with their terms."""
@@ -128,6 +162,11 @@ class GeneralizedRefits:
             design, y, w = each_row_once(design, rows.y, rows.w)
             problem = approximation(design, y, w, fit.family, fit.n_agq)
         return cls(fit, design, problem, source, settings)
+
+    @property
+    def layout(self):
+        """The layout of all refits to other responses."""
+        return self.problem.objective.layout
 
     @property
     def _rows(self):
@@ -162,6 +201,12 @@ class GeneralizedRefits:
         outside = any(own.any() for own in self.problem.objective.outside)
         separated = isinstance(self.fit, SeparatedFit)
         return not (outside or separated or self.fit.is_singular)
+
+    together = 1
+
+    def of_responses(self, several):
+        """Functions that make the fits of other responses, a list of (n,)."""
+        return [partial(self.of_response, y) for y in several]
 
     def of_rows(self, rows, random):
         """GLMMFit of rows (m,) of the design, which may repeat, with their terms."""
