@@ -1,6 +1,7 @@
 """Limits from bootstrap draws: percentile, basic, normal, BCa.
 
-Quantiles are order statistics number (n + 1) p, interpolated (Davison and Hinkley 1997, section 2.4).
+Quantiles are order statistics number (n + 1) p, interpolated (Davison and Hinkley 1997, section
+2.4).
 """
 
 from __future__ import annotations

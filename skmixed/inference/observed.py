@@ -32,7 +32,7 @@ def observed_rows(model, X, y, groups, sample_weight, who):
 
 
 def check_same_rows(mine, theirs, who):
-    """An error if the Source of some data has other rows, response or weights than that of a fit."""
+    """An error if two Sources have other rows, responses or weights."""
     for what in ("rows", "response", "weights", "frequencies"):
         if getattr(mine, what) != getattr(theirs, what):
             raise ValueError(

@@ -97,19 +97,10 @@ class Refitted:
         levels = {t.group: pd.Index(t.levels) for t in random if t.relationship is None}
         groups = dict(self.model.design_spec_.groups)
         for group, own in levels.items():
-            groups[group] = _drawn(groups[group], own)
+            groups[group] = groups[group].of_levels(own)
         known = self.model.labels_.levels | levels
         model.__dict__["labels_"] = replace(self.model.labels_, levels=known)
         model.__dict__["design_spec_"] = replace(self.model.design_spec_, groups=groups)
-
-
-def _drawn(spec, levels):
-    """A GroupSpec with some of its levels, or with other ones, which no new row has."""
-    place = spec.levels.get_indexer(levels)
-    if (place < 0).any():
-        return replace(spec, cells=np.zeros(0, dtype=np.intp), levels=levels)
-    cells = np.arange(len(spec.levels)) if spec.cells is None else spec.cells
-    return replace(spec, cells=cells[place], levels=levels)
 
 
 # Statistics

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import Counter
 from contextlib import nullcontext
+from itertools import pairwise
 from numbers import Integral
 from time import perf_counter
 
@@ -75,7 +76,7 @@ def _generator(value):
 def _parts(items, k):
     """At most k stretches of about one length that make up the items."""
     ends = np.linspace(0, len(items), min(k, len(items)) + 1).astype(int)
-    return [items[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [items[a:b] for a, b in pairwise(ends)]
 
 
 def _seed_sequence(random_state):

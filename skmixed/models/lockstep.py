@@ -1,9 +1,10 @@
 """Minima of one small linear mixed model for many responses at once: where its searches start.
 
-With A = [Z X]'W[Z X], c = [Z X]'Wy and Lt = blockdiag(Lambda, I), everything is dense and a stack of
-matrices, one for each response: Omega = Lt'A Lt + diag(I, 0) = L L',
+With A = [Z X]'W[Z X], c = [Z X]'Wy and Lt = blockdiag(Lambda, I) everything is dense, a stack of
+matrices with one for each response: Omega = Lt'A Lt + diag(I, 0) = L L' and
 
-    Z'P0 Z = A_zz - V'V,  V = L^-1 Lt'A_.z;    s = c_z - A_z. Lt x,  x = Omega^-1 Lt'c;    r^2 = y'Wy - c'Lt x.
+    Z'P0 Z = A_zz - V V',   V = A_z. Lt L^-T
+    scores = c_z - V h,     h = L^-1 Lt'c,      r^2 = y'Wy - h'h.
 
 Derivatives are those of :class:`skmixed.models.lmm.Evaluation`. The descent is a plain one; what it
 does not bring to an end is left to the search, as is the last word on what it does.
@@ -33,18 +34,22 @@ _INSIDE = 1e-2
 class Lockstep:
     """The deviance of a ProfiledDeviance for responses given by their cross-products.
 
-    A (N, N); shapes: (effects, levels) of every group; entries: rows and columns in T of the
+    A (N, N); shapes: (effects, levels) of every group; triangles: rows and columns in T of the
     parameters of every group; places: where these are in theta.
     """
 
     A: np.ndarray
     shapes: tuple
-    entries: tuple
+    triangles: tuple
     places: tuple
     n_theta: int
     dof: float
     reml: bool
     total: float
+
+    @property
+    def n_effects(self):
+        return sum(s * levels for s, levels in self.shapes)
 
     @classmethod
     def of(cls, objective):
@@ -54,13 +59,13 @@ class Lockstep:
             return None
         modes = objective.system.factor(layout.factors(layout.initial())).mode
         shapes = tuple((len(x), x.shape[2]) for x in modes.random)
-        q = sum(s * l for s, l in shapes)
+        q = sum(s * levels for s, levels in shapes)
         if q + objective.rank > _SMALL:
             return None
         A = _flat(objective.system.times(_identity(shapes, objective.rank)))
         return cls(
-            A, shapes, tuple(map(_entries, layout.structures)), layout.places, layout.n_theta, objective.dof,
-            objective.reml, objective.total_weight,
+            A, shapes, tuple(map(_triangles, layout.structures)), layout.places, layout.n_theta,
+            objective.dof, objective.reml, objective.total_weight,
         )  # fmt: skip
 
     def minima(self, cross, theta):
@@ -112,26 +117,26 @@ class Lockstep:
     def _factors(self, theta):
         """T (B, s, s) of every group."""
         found = []
-        for entries, at, (s, _) in zip(self.entries, self.places, self.shapes, strict=True):
+        for (i, j), at, (s, _) in zip(self.triangles, self.places, self.shapes, strict=True):
             T = np.zeros((len(theta), s, s))
-            T[:, *entries] = theta[:, at]
+            T[:, i, j] = theta[:, at]
             found.append(T)
         return found
 
     def _times(self, M, T):
         """M Lt (B, k, N) for M (k, N) or (B, k, N)."""
         parts, begin = [], 0
-        for (s, l), own in zip(self.shapes, T, strict=True):
-            block = M[..., begin : begin + s * l].reshape(*M.shape[:-1], s, l)
+        for (s, levels), own in zip(self.shapes, T, strict=True):
+            block = M[..., begin : begin + s * levels].reshape(*M.shape[:-1], s, levels)
             moved = np.einsum("...ksl,...st->...ktl", block, own)
-            parts.append(moved.reshape(*moved.shape[:-2], s * l))
-            begin += s * l
+            parts.append(moved.reshape(*moved.shape[:-2], s * levels))
+            begin += s * levels
         rest = np.broadcast_to(M[..., begin:], (*parts[0].shape[:-1], M.shape[-1] - begin))
         return np.concatenate([*parts, rest], axis=-1)
 
     def _evaluate(self, cross, theta):
         """(values (B,), gradients (B, t), hessians (B, t, t))."""
-        T, q = self._factors(theta), sum(s * l for s, l in self.shapes)
+        T, q = self._factors(theta), self.n_effects
         AL = self._times(self.A, T)
         omega = self._times(AL.swapaxes(1, 2), T)
         at = np.arange(q)
@@ -150,21 +155,21 @@ class Lockstep:
         hessian = np.zeros((len(s), self.n_theta, self.n_theta))
         tangents, begin = np.zeros((len(s), self.n_theta, s.shape[1])), 0
         numbers = np.arange(self.n_theta)
-        for g, (k, l) in enumerate(self.shapes):
-            part, place = slice(begin, begin + k * l), numbers[self.places[g]]
-            c = s[:, part].reshape(-1, k, l)
+        for g, (k, levels) in enumerate(self.shapes):
+            part, place = slice(begin, begin + k * levels), numbers[self.places[g]]
+            c = s[:, part].reshape(-1, k, levels)
             own = V[:, part, : None if self.reml else s.shape[1]].reshape(len(s), k, -1)
             G = self._own_blocks(part, k) - own @ own.swapaxes(1, 2)
             G = G - (self.dof / pwrss)[:, None, None] * (c @ c.swapaxes(1, 2))
-            i, j = self.entries[g]
+            i, j = self.triangles[g]
             gradient[:, place] = 2.0 * (G @ T[g])[:, i, j]
             same = j[:, None] == j
             hessian[:, place[:, None], place] = np.where(same, 2.0 * G[:, i[:, None], i], 0.0)
-            moved = np.zeros((len(s), len(i), k, l))
+            moved = np.zeros((len(s), len(i), k, levels))
             moved[:, np.arange(len(i)), i] = (T[g].swapaxes(1, 2) @ c)[:, j]
             moved += T[g][:, :, j].swapaxes(1, 2)[..., None] * c[:, i][:, :, None]
-            tangents[:, place, part] = moved.reshape(len(s), len(i), k * l)
-            begin += k * l
+            tangents[:, place, part] = moved.reshape(len(s), len(i), k * levels)
+            begin += k * levels
         reduced = tangents @ V
         forms = tangents @ self.A[: s.shape[1], : s.shape[1]] @ tangents.swapaxes(1, 2)
         forms = (forms - reduced @ reduced.swapaxes(1, 2)) / pwrss[:, None, None]
@@ -201,7 +206,7 @@ def _is_plain(structure):
     return isinstance(structure, Unstructured) and structure.chart is None
 
 
-def _entries(structure):
+def _triangles(structure):
     """Rows and columns (p,) of the parameters of an unstructured T."""
     rows, columns, begin = [], [], 0
     for size in structure.sizes:
@@ -213,11 +218,12 @@ def _entries(structure):
 
 
 def _identity(shapes, r):
-    q = sum(s * l for s, l in shapes)
+    q = sum(s * levels for s, levels in shapes)
     eye, random, begin = np.eye(q + r), [], 0
-    for s, l in shapes:
-        random.append(eye[begin : begin + s * l].reshape(s, l, q + r).transpose(0, 2, 1))
-        begin += s * l
+    for s, levels in shapes:
+        own = eye[begin : begin + s * levels].reshape(s, levels, q + r)
+        random.append(own.transpose(0, 2, 1))
+        begin += s * levels
     return Effects(random, eye[q:])
 
 
