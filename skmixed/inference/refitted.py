@@ -31,12 +31,12 @@ def refits_of(model, X, y, groups, sample_weight, who):
     ValueError
         For a model that is not fitted, and data that are not those of the fit.
     """
-    fit: Any = vars(model).get("result_")
-    if not hasattr(model, "_observe"):
+    if not hasattr(model, "simulate"):
         raise TypeError(
             f"{who} takes a fitted mixed model, got {type(model).__name__}: least squares is "
             "MixedLinearRegressor with a formula without random effects"
         )
+    fit: Any = vars(model).get("result_")
     if fit is None:
         raise ValueError(f"{who}: this {type(model).__name__} is not fitted: call fit first")
     if not isinstance(fit, LMMFit | GLMMFit):

@@ -197,7 +197,7 @@ class Levels:
     Attributes
     ----------
     design : Design
-    order, starts : (n,) and (J + 1,)
+    by_level, begins : (n,) and (J + 1,)
         Rows level by level, and where every level begins.
     inside : dict of str to bool
         For every grouping factor, whether its levels are nested in those that are drawn.
@@ -206,8 +206,8 @@ class Levels:
     """
 
     design: object
-    order: np.ndarray
-    starts: np.ndarray
+    by_level: np.ndarray
+    begins: np.ndarray
     inside: dict
     within: bool = False
 
@@ -224,7 +224,7 @@ class Levels:
 
     @property
     def n_levels(self):
-        return len(self.starts) - 1
+        return len(self.begins) - 1
 
     def draw(self, rng):
         """(rows (m,), their terms) of as many levels as there are."""
@@ -237,13 +237,13 @@ class Levels:
 
     def of_levels(self, drawn, rng=None):
         """(rows, their terms) of levels that may repeat."""
-        sizes = np.diff(self.starts)[drawn]
+        sizes = np.diff(self.begins)[drawn]
         copy = np.repeat(np.arange(len(drawn)), sizes)
         begins = np.repeat(np.cumsum(sizes) - sizes, sizes)
         place = np.arange(sizes.sum()) - begins
         if rng is not None:
             place = rng.integers(np.repeat(sizes, sizes))
-        rows = self.order[self.starts[drawn][copy] + place]
+        rows = self.by_level[self.begins[drawn][copy] + place]
         return rows, self._terms(rows, copy)
 
     def _terms(self, rows, copy):
