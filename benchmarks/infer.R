@@ -15,7 +15,8 @@ questions <- list(
   "Satterthwaite" = function(fit) coef(summary(as_lmerModLmerTest(fit))),
   "type III" = function(fit) anova(as_lmerModLmerTest(fit), type = 3),
   "Kenward-Roger" = function(fit) coef(summary(own, ddf = "Kenward-Roger")),
-  "profiles" = function(fit) confint(fit, method = "profile", quiet = TRUE)
+  "profiles" = function(fit) confint(fit, method = "profile", quiet = TRUE),
+  "200 refits" = function(fit) bootMer(fit, function(f) c(fixef(f), VarCorr(f)[[1]], sigma(f)), nsim = 200)
 )
 answer <- questions[[args[3]]]
 seconds_of <- function(action) {

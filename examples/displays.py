@@ -14,7 +14,9 @@ matplotlib.use("Agg")
 
 from skmixed import MixedLinearRegressor
 from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
+from skmixed.inference import bootstrap
 from skmixed.plotting import (
+    BootstrapDisplay,
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
@@ -38,6 +40,9 @@ def displays():
     yield "residuals", NormalQuantileDisplay.from_estimator(slopes, sleep)
     yield "profiles", ProfileDisplay.from_estimator(slopes)
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
+
+    boot = bootstrap(slopes, sleep, n=1000, random_state=0)
+    yield "bootstrap", BootstrapDisplay.from_bootstrap(boot)
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)

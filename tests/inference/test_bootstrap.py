@@ -475,6 +475,14 @@ def test_tails_need_draws(model, sleep, boot):
     assert "Parametric bootstrap, 10 refits" in repr(few)
 
 
+def test_the_door_of_the_estimator(model, sleep):
+    own = model.confint(["Days", "sigma"], method="bootstrap", X=sleep, random_state=0)
+    boot = bootstrap(model, sleep, random_state=0)
+    assert own.equals(boot.confint(["Days", "sigma"]))
+    with pytest.raises(ValueError, match="draws new responses for the data of the fit: give X"):
+        model.confint(method="bootstrap")
+
+
 def test_percentile_limits_cover():
     """40 simulated data sets: 95 % limits of the mean miss about two of them."""
     missed = 0
