@@ -142,8 +142,8 @@ def bootstrap(
     >>> boot.confint(["Days", "sigma"]).round(0)
                estimate  lower  upper
     parameter
-    Days           10.0    8.0   14.0
-    sigma          26.0   23.0   29.0
+    Days           10.0    7.0   13.0
+    sigma          26.0   23.0   28.0
     """
     check_count(n, 2, _WHO)
     _check_choice("kind", kind, KINDS)

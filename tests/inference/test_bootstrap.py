@@ -367,7 +367,8 @@ def test_moments_of_boot_mer(name):
         assert boot.draws[own].mean() == pytest.approx(ref["mean"][key], abs=apart * sd)
         allowed = apart * np.sqrt((2 + kurtosis) / 4)
         assert boot.std_error[own] == pytest.approx(sd, rel=allowed)
-    assert boot.singular_share == pytest.approx(ref["singular"], abs=0.03)
+    zero = (boot.draws.filter(like="sd_") < 1e-3).any(axis=1).mean()
+    assert zero == pytest.approx(ref["singular"], abs=0.03)
 
 
 def _our_name(key):
