@@ -144,8 +144,8 @@ class Residuals:
         for name, t, c in zip(_group_names(design), T, scores, strict=True):
             if c.shape[1] <= len(c):
                 raise ValueError(
-                    f"kind='residual' draws among the {c.shape[1]} levels of {name!r}, which do "
-                    f"not tell the covariance of {len(c)} effects: use kind='parametric'"
+                    "kind='residual' draws among independent levels, more of them than effects: "
+                    f"{name!r} has {c.shape[1]} for {len(c)} effects. Use kind='parametric'"
                 )
             effects.append(fit.sigma * t @ _whitened(t.T @ c))
         roots = None if design.weights is None else np.sqrt(design.weights)

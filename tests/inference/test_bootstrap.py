@@ -24,7 +24,6 @@ from skmixed import (
 from skmixed.inference import bootstrap
 from skmixed.inference.bootstrap_limits import acceleration, draws_needed, limits_by
 from skmixed.inference.refitted import refits_of
-from skmixed.models.lockstep import unit_crosses
 
 FOLDER = Path(__file__).parents[1] / "data" / "bootstrap"
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -108,23 +107,6 @@ def test_refits_of_generalised_models_are_the_fits_of_the_estimator(cbpp):
         fit = refits.of_response(y)
         assert fit.deviance == pytest.approx(own.deviance_, abs=1e-7)
         assert fit.beta == pytest.approx(own.fixed_effects_.to_numpy(), abs=1e-4)
-
-
-def test_searches_in_lockstep_have_the_derivatives_of_the_objective(model, sleep):
-    refits = refits_of(model, sleep, None, None, None, "test")
-    drawn = responses(refits, 3)
-    lockstep = refits._lockstep
-    theta = np.array([[0.7, 0.1, 0.9], [1.2, -0.2, 0.4], [0.3, 0.0, 1.5]])
-    cross = unit_crosses([refits.responses(y) for y in drawn], refits.objective.total_weight)
-    values, gradients, hessians = lockstep._evaluate(cross, theta)
-    for k, y in enumerate(drawn):
-        objective = refits.objective.with_response(refits.responses(y))
-        own = objective.evaluate(theta[k])
-        assert gradients[k] == pytest.approx(own.gradient, abs=1e-8)
-        assert hessians[k] == pytest.approx(own.hessian, abs=1e-8)
-        shift = objective.evaluate(np.ones(3)).value - own.value
-        other = lockstep._evaluate(cross[[k]], np.ones((1, 3)))[0][0] - values[k]
-        assert other == pytest.approx(shift, abs=1e-8)
 
 
 def test_first_replicates_are_those_of_a_longer_run(model, sleep, boot):
@@ -346,6 +328,30 @@ def test_a_category_that_was_not_drawn_is_nan_there():
     missing = boot.draws["region[T.b]"].isna()
     assert 5 < missing.sum() < 50 and not boot.n_failed
     assert boot.summary(level=0.8)["n"]["region[T.b]"] == 60 - missing.sum()
+
+
+def test_structured_terms_and_related_levels():
+    rng = np.random.default_rng(1)
+    g, t = np.repeat(np.arange(15), 8), np.tile(np.arange(4).repeat(2), 15)
+    L = np.linalg.cholesky(0.7 ** np.abs(np.subtract.outer(range(4), range(4))))
+    b = rng.standard_normal((15, 4)) @ L.T
+    data = pd.DataFrame({"g": g, "t": t, "y": b[g, t] + 0.5 * rng.standard_normal(120)})
+    model = MixedLinearRegressor("y ~ 1 + ar1(0 + C(t) | g)").fit(data)
+    for kind in ("parametric", "residual", "cases"):
+        boot = bootstrap(model, data, n=60, kind=kind, random_state=0)
+        assert list(boot.draws) == ["Intercept", "sd|g", "rho|g", "sigma"]
+        assert (np.abs(boot.bias) < boot.std_error).all()
+    related = pd.DataFrame(0.5 + 0.5 * np.eye(15), index=range(15), columns=range(15))
+    model = MixedLinearRegressor("y ~ 1 + (1 | g)", relationship={"g": related}).fit(data)
+    boot = bootstrap(model, data, n=200, random_state=0)
+    sd = model.standard_errors_["Intercept"]
+    assert boot.std_error["Intercept"] == pytest.approx(sd, rel=0.25)
+    with pytest.raises(ValueError, match="'g' has 1 for 15 effects"):
+        bootstrap(model, data, kind="residual")
+    for by in (None, "g"):
+        with pytest.raises(ValueError, match="levels of 'g' are related"):
+            bootstrap(model, data, kind="cases", by=by)
+    assert bootstrap(model, data, n=3, kind="cases", by="t", random_state=0).n_failed == 0
 
 
 # Beside lme4
@@ -629,7 +635,7 @@ def test_kinds_that_a_model_has_not(cbpp):
         bootstrap(model, cbpp, kind="residual")
     few = balanced(levels=3, rows=8).assign(x=np.tile(np.arange(8.0), 3))
     slopes = quietly(MixedLinearRegressor("y ~ 1 + (x + I(x ** 2) | g)").fit, few)
-    with pytest.raises(ValueError, match="draws among the 3 levels of 'g'"):
+    with pytest.raises(ValueError, match="'g' has 3 for 3 effects"):
         bootstrap(slopes, few, kind="residual")
 
 
