@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ from skmixed.inference.noted import NotedTable
 from skmixed.inference.replicates import told_reasons
 
 COLUMNS = ["estimate", "lower", "upper"]
-# Share of singular refits from which they are worth a line.
-_SOME = 0.0
 
 
 class Replicate(NamedTuple):
@@ -212,9 +209,8 @@ class Bootstrap:
         return found
 
     def _singular(self):
-        if self.singular_share <= _SOME:
-            return []
-        return [f"{100 * self.singular_share:.3g} % of the refits are singular"]
+        share = self.singular_share
+        return [f"{100 * share:.3g} % of the refits are singular"] if share else []
 
     def _title(self):
         return f"{self.kind.capitalize()} bootstrap, {self.n} refits"
@@ -231,7 +227,7 @@ class Bootstrap:
         return repr(self._shown())
 
     def _repr_html_(self):
-        return f"<div>{self._shown()._repr_html_()}</div>" if self.n else escape(repr(self))
+        return self._shown()._repr_html_()
 
     def __getstate__(self):
         """State without the data, which leaving out levels needs."""

@@ -16,7 +16,7 @@ from skmixed import (
     datasets,
 )
 from skmixed.inference import bootstrap_test, likelihood_ratio_test
-from skmixed.inference.bootstrap_test import BootstrapTest, _Drawn
+from skmixed.inference.bootstrap_ratios import BootstrapTest, _Drawn
 from skmixed.inference.refitted import refits_of
 from skmixed.models import refits
 
