@@ -109,8 +109,9 @@ def bootstrap(
     TypeError
         For other models, and a statistic that is none.
     ValueError
-        For data that are not those of the fit, unknown kinds, ``by`` missing where factors are
-        crossed, too few levels for ``kind="residual"``, and where every refit fails.
+        For data that are not those of the fit, unknown kinds and arguments of other kinds, ``by``
+        missing where factors are crossed, too few levels for ``kind="residual"``, and where every
+        refit fails.
 
     Warns
     -----
@@ -148,6 +149,12 @@ def bootstrap(
     check_count(n, 2, _WHO)
     _check_choice("kind", kind, KINDS)
     _check_choice("random_effects", random_effects, EFFECTS)
+    for what, given, own in (
+        ("random_effects='conditional'", random_effects == "conditional", "parametric"),
+        ("within=True", within, "cases"),
+    ):
+        if given and kind != own:
+            raise ValueError(f"{what} belongs to kind={own!r}, got kind={kind!r}")
     refits = refits_of(model, X, y, groups, sample_weight, _WHO)
     if kind == "residual" and refits.design.random and not refits.fit.sigma > 0:
         raise ValueError("kind='residual' needs a residual variance, and this fit leaves none")

@@ -629,6 +629,10 @@ def test_wrong_arguments(model, sleep):
         bootstrap(model, sleep, kind="wild")
     with pytest.raises(ValueError, match="random_effects must be one of 'new'"):
         bootstrap(model, sleep, random_effects=True)
+    with pytest.raises(ValueError, match="'conditional' belongs to kind='parametric', got"):
+        bootstrap(model, sleep, kind="residual", random_effects="conditional")
+    with pytest.raises(ValueError, match="within=True belongs to kind='cases', got"):
+        bootstrap(model, sleep, within=True)
     with pytest.raises(ValueError, match="is not fitted"):
         bootstrap(MixedLinearRegressor(SLEEP), sleep)
     with pytest.raises(TypeError, match="takes a fitted mixed model"):
