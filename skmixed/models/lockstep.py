@@ -57,8 +57,7 @@ class Lockstep:
         layout = objective.layout
         if not layout.n_theta or not all(_is_plain(own) for own in layout.structures):
             return None
-        modes = objective.system.factor(layout.factors(layout.initial())).mode
-        shapes = tuple((len(x), x.shape[2]) for x in modes.random)
+        shapes = tuple((group.n_columns, group.n_levels) for group in layout.groups)
         q = sum(s * levels for s, levels in shapes)
         if q + objective.rank > _SMALL:
             return None
