@@ -14,8 +14,9 @@ matplotlib.use("Agg")
 
 from skmixed import MixedLinearRegressor
 from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
-from skmixed.inference import posterior
+from skmixed.inference import bootstrap, posterior
 from skmixed.plotting import (
+    BootstrapDisplay,
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
@@ -44,6 +45,9 @@ def displays():
     names = [name for name in post.draws if "|" in name]
     yield "pairs", PosteriorDisplay.from_posterior(post, names, kind="pairs")
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
+
+    boot = bootstrap(slopes, sleep, n=1000, random_state=0)
+    yield "bootstrap", BootstrapDisplay.from_bootstrap(boot)
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)

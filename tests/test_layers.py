@@ -31,6 +31,7 @@ LAYERS = {
     "skmixed.design.grouping": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
+    "skmixed.inference.replicates": (4, {"numpy", "joblib"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),

@@ -1,5 +1,7 @@
 """Answers of fitted models: tests, comparisons, marginal means, robust covariances, influence."""
 
+from skmixed.inference.bootstrap import bootstrap
+from skmixed.inference.bootstrap_ratios import bootstrap_test
 from skmixed.inference.heritability import heritability
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
@@ -14,6 +16,8 @@ from skmixed.inference.robust import cluster_robust
 __all__ = [
     "Posterior",
     "Prior",
+    "bootstrap",
+    "bootstrap_test",
     "cluster_robust",
     "drop1",
     "emmeans",

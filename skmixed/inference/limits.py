@@ -109,7 +109,7 @@ class GeneralizedLimits:
             )
         x = np.append(fit.optimum.theta, fit.log_dispersion)
         if fit.covariance is None:
-            values = [abs(c.function(x)[0]) for c in self.components]
+            values = [c.value(x) for c in self.components]
             return [ComponentEstimate(c, v, *[np.nan] * 3)
                     for c, v in zip(self.components, values, strict=True)]  # fmt: skip
         x = x[: len(fit.covariance)]

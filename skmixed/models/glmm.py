@@ -11,14 +11,14 @@ from skmixed.linalg.rank import independent_columns
 from skmixed.linalg.system import Pattern
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
-from skmixed.models.laplace import LaplaceDeviance, Start
+from skmixed.models.laplace import LaplaceDeviance, Near, Start
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 from skmixed.models.search import Search, outside_effects, outside_starts
-from skmixed.models.source import Source
+from skmixed.models.source import Source, checksum
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -60,6 +60,12 @@ class Problem:
     n_obs: float
     source: Source
     n_agq: int
+
+    def with_response(self, y):
+        """The problem of another response to the same rows, as the family takes it."""
+        objective, source = self.objective, replace(self.source, response=checksum(y))
+        rows = replace(objective.rows, y=y)
+        return replace(self, objective=replace(objective, rows=rows, near=Near()), source=source)
 
     def threads(self):
         """Context with as many BLAS threads as pay for a system of this size."""
@@ -202,8 +208,10 @@ class GLMMFit(MixedFit):
 
 
 @np.errstate(all="ignore")  # what is not finite is looked for where it matters
-def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
+def fit_glmm(problem: Problem, *, near=None, max_iter=100, tol=1e-8, callback=None):
     """GLMMFit at the minimum of the approximated deviance.
+
+    ``near``: a GLMMFit of the same rows with another response, at whose parameters to start.
 
     Raises
     ------
@@ -214,7 +222,7 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
     with problem.threads():
         if not problem.n_obs:
             return GLMMFit.at(problem, _without_rows(objective))
-        start = starting_values(objective)
+        start = starting_values(objective) if near is None else _start_at(objective, near)
         if objective.rows.family.scale:
             least = start[-1] - _EXACT_RANGE
             objective = replace(objective, least_log_dispersion=least)
@@ -293,6 +301,17 @@ def starting_values(objective):
     objective.near.state = Start(mode)
     gamma = mode.gamma[: objective.n_gamma]
     return np.concatenate([gamma, theta, [log_disp] * objective.n_dispersion])
+
+
+def _start_at(objective, fit):
+    """The parameters of a fit, with random effects of zero for the first search for a mode."""
+    T = objective.layout.factors(fit.optimum.theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.groups]
+    start = mode_at(objective.rows, fit.gamma, u, T, fit.log_dispersion)
+    objective.near.state = Start(start)
+    gamma = fit.gamma[: objective.n_gamma]
+    own = [fit.log_dispersion] * objective.n_dispersion
+    return np.concatenate([gamma, fit.optimum.theta, own])
 
 
 def _without_random_effects(rows):

@@ -175,6 +175,14 @@ class CovarianceLayout:
         """The layout without codes and covariates."""
         return replace(self, groups=tuple(group.without_rows() for group in self.groups))
 
+    def groups_of(self, random):
+        """The groups with the rows of terms (RandomTerm, in the order of this layout's)."""
+        z, codes = [[] for _ in self.groups], {}
+        for term, at in zip(random, self.terms, strict=True):
+            z[at.group].append(at.covariates(term.z))
+            codes[at.group] = term.codes, term.n_levels
+        return tuple(Group(codes[g][0], np.hstack(own), codes[g][1]) for g, own in enumerate(z))
+
     # What the engine asks
 
     def _by_group(self, theta):

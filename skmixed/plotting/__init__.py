@@ -1,5 +1,6 @@
 """Plots of fitted mixed models: Display classes, as in scikit-learn; they need matplotlib."""
 
+from skmixed.plotting.bootstrap import BootstrapDisplay
 from skmixed.plotting.caterpillar import CaterpillarDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
@@ -13,6 +14,7 @@ from skmixed.plotting.sparsity import SparsityDisplay
 from skmixed.plotting.trellis import TrellisDisplay
 
 __all__ = [
+    "BootstrapDisplay",
     "CaterpillarDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
