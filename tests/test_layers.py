@@ -32,9 +32,11 @@ LAYERS = {
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
+    "skmixed.inference.simulated": (4, {"numpy", "scipy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
+    "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {

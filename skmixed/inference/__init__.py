@@ -1,14 +1,20 @@
-"""Answers of fitted models: tests, comparisons, marginal means, robust covariances, influence."""
+"""Answers of fitted models: tests, comparisons, marginal means, robust covariances, checks."""
 
+from skmixed.inference.check import ModelCheck, check_model
 from skmixed.inference.heritability import heritability
+from skmixed.inference.inflation import vif
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.means import emmeans, emtrends, joint_tests
 from skmixed.inference.random_effects import random_effects_test
 from skmixed.inference.refits import drop1
 from skmixed.inference.robust import cluster_robust
+from skmixed.inference.simulated import SimulatedResiduals, simulated_residuals
 
 __all__ = [
+    "ModelCheck",
+    "SimulatedResiduals",
+    "check_model",
     "cluster_robust",
     "drop1",
     "emmeans",
@@ -18,4 +24,6 @@ __all__ = [
     "joint_tests",
     "likelihood_ratio_test",
     "random_effects_test",
+    "simulated_residuals",
+    "vif",
 ]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from skmixed.inference.observed import observed_rows
 
@@ -271,7 +272,7 @@ class SimulatedResiduals:
             {
                 "n": [len(part) for part in parts],
                 "statistic": [float(test.statistic) for test in tests],
-                "p_value": holm([float(test.pvalue) for test in tests]),
+                "p_value": multipletests([float(test.pvalue) for test in tests], method="holm")[1],
             },
             index=pd.Index(levels, name=getattr(by, "name", None)),
         )
@@ -386,16 +387,6 @@ def check_n_samples(n_samples):
             f"n_samples must be an integer of at least {FEWEST}, got {n_samples!r}: a two-sided "
             "p-value from k draws is at least 2 / (k + 1), so that fewer can never be below 0.05"
         )
-
-
-def holm(p):
-    """Holm's adjustment of p-values (m,)."""
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(steps, 1.0)
-    return adjusted
 
 
 def _check_kind(model):
