@@ -39,11 +39,11 @@ class ModelCheck:
     residuals : SimulatedResiduals
     rows : DataFrame
         By row: fitted (at the conditional modes), residual (studentized in linear models, else
-        over the standard deviation of the family) and cooks_distance.
+        over the standard deviation of the family), simulated residual and cooks_distance.
     effects : dict of str to ndarray
         Conditional modes over the standard deviations that they should have.
     influence : Series
-        Cook's distances by level or row, named after what they are of.
+        Cook's distances by level of a grouping factor or by row, as the name of the index says.
     inflation : DataFrame
         As :func:`~skmixed.inference.vif`.
     shrinkage : dict of str to DataFrame
@@ -159,22 +159,22 @@ def check_model(
     _check_kind(model)
     observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
     residuals = residuals_of(model, X, observed, n_samples, random_state, conditional, groups)
-    what, distances = checks.influence_table(model, X, observed)
-    rows = _row_table(X, observed)
+    distances = checks.influence_table(model, X, observed)
+    rows = _row_table(X, observed, residuals)
     shrinkage = checks.shrinkage(model, observed)
     effects = checks.standardised_effects(model, observed)
     inflation, response = vif(model), _response_kind(observed)
     lines = [*_simulated(residuals, observed, response)]
     lines += _of_residuals(model, observed, rows, response)
     lines += [checks.normal_effects(name, values) for name, values in effects.items()]
-    lines += [checks.influence_check(what, distances), checks.collinearity(inflation)]
+    lines += [checks.influence_check(distances), checks.collinearity(inflation)]
     if observed.random:
         lines.append(checks.singularity(model))
     lines += [checks.levels(group, table) for group, table in shrinkage.items()]
     table = pd.DataFrame([line for line in lines if line is not None]).set_index("name")
     return ModelCheck(
         table=table.rename_axis("check"), residuals=residuals, rows=rows, effects=effects,
-        influence=distances.rename(what), inflation=inflation, shrinkage=shrinkage,
+        influence=distances, inflation=inflation, shrinkage=shrinkage,
         title=_title(model, observed, residuals), response=response,
         is_linear=observed.fit.is_linear, clusters=_clusters(observed, residuals),
     )  # fmt: skip
@@ -205,13 +205,15 @@ def _of_residuals(model, observed, rows, response):
         yield checks.normal_residuals(rows["residual"].to_numpy())
 
 
-def _row_table(X, observed):
+def _row_table(X, observed, residuals):
     kind = "studentized" if observed.fit.is_linear else "scaled"
     columns = {
         "fitted": observed.mean,
         "residual": observed.residuals(kind),
+        "simulated": np.full(len(observed.y), np.nan),
         "cooks_distance": observed.cooks_distance(),
     }
+    columns["simulated"][np.searchsorted(observed.rows, residuals.rows)] = residuals.residuals
     index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
     return pd.DataFrame(columns, index=index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -168,20 +169,42 @@ def normal_effects(name, values):
 
 
 def influence_table(model, X, observed):
-    """(what, Cook's distances): by level where that has a closed form, else by row."""
-    terms = {term.group: term for term in observed.random} if observed.fit.is_linear else {}
-    for group, term in terms.items():
+    """Cook's distances by level of the first grouping factor that has whole levels, else by row.
+
+    Those of generalised models are of one step of the working linear model at the mode. By row
+    the length of the step is over the effective number of parameters, random effects among them.
+    """
+    working = observed if observed.fit.is_linear else _working(observed)
+    for group, term in {term.group: term for term in observed.random}.items():
         levels = pd.Index(model.labels_.levels[group], name=group)
         whole = 1 < len(levels) == term.n_levels == len(np.unique(term.codes))
-        cheap = len(observed.y) <= _MANY_ROWS and observed.fit.objective is not None
-        if whole and (cheap or not unshared(observed.random, term.codes)):
-            return group, influence_by_level(observed, term.codes, levels)["cooks_distance"]
+        if whole and (_cheap(observed) or not unshared(observed.random, term.codes)):
+            return influence_by_level(working, term.codes, levels)["cooks_distance"]
     index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
-    return "row", pd.Series(observed.cooks_distance(), index=pd.Index(index, name="row"))
+    share = max(observed.fit.rank, 1) / max(observed.leverage @ observed.counts, 1.0)
+    return pd.Series(share * observed.cooks_distance(), index=pd.Index(index, name="row"))
 
 
-def influence_check(what, distances):
-    known = distances.dropna()
+def _cheap(observed):
+    """Whether levels that share effects can be left out one by one."""
+    linear = observed.fit.is_linear and observed.fit.objective is not None
+    return linear and len(observed.y) <= _MANY_ROWS
+
+
+def _working(observed):
+    """The rows of the linear model whose solution is the last step towards the mode."""
+    score, weight = observed.derivatives
+    used = weight > 0
+    step = np.divide(score, weight, out=np.zeros(len(score)), where=used)
+    root = observed.fit._factor("leverages").fixed_root
+    return replace(
+        observed, y=observed.eta + step, weights=np.where(used, weight, 0.0),
+        fit=replace(observed.fit, fixed_root=root),
+    )  # fmt: skip
+
+
+def influence_check(distances):
+    what, known = distances.index.name, distances.dropna()
     if not len(known):
         return None
     worst = known.idxmax()

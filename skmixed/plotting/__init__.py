@@ -1,6 +1,7 @@
 """Plots of fitted mixed models: Display classes, as in scikit-learn; they need matplotlib."""
 
 from skmixed.plotting.caterpillar import CaterpillarDisplay
+from skmixed.plotting.checks import ModelCheckDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
@@ -15,6 +16,7 @@ __all__ = [
     "CaterpillarDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
+    "ModelCheckDisplay",
     "NormalQuantileDisplay",
     "ProfileDisplay",
     "RandomEffectsDisplay",
