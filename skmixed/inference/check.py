@@ -181,10 +181,11 @@ def check_model(
 
 
 def _simulated(residuals, observed, response):
-    yield checks.uniformity(residuals, observed)
+    yield checks.uniformity(residuals)
     if response != "binary":
         yield checks.dispersion(residuals, observed)
-    yield checks.outliers(residuals, observed)
+    yield checks.outliers(residuals)
+    yield checks.extremes(residuals)
     if response == "count":
         yield checks.zeros(residuals, observed)
 

@@ -56,7 +56,7 @@ def _graded(name, value, limits, looked_at, advice):
 # Simulated residuals
 
 
-def uniformity(found, observed):
+def uniformity(found):
     test = found.test_uniformity()
     return _judged(
         "uniformity", test.statistic, test.p_value,
@@ -84,7 +84,7 @@ def _more_spread(observed):
     return "heavier tails or unequal variances: transform y, or give prior_weights"
 
 
-def outliers(found, observed):
+def outliers(found):
     test = found.test_outliers("greater")
     count = int(found.outliers.sum())
     return _judged(
@@ -92,6 +92,16 @@ def outliers(found, observed):
         f"responses outside of all {found.n_samples} simulated ones; "
         f"{2 * len(found.y) / (found.n_samples + 1):.1f} are to be expected",
         "look at these rows (residuals.outliers); a family with heavier tails, or cluster_robust",
+    )  # fmt: skip
+
+
+def extremes(found):
+    test = found.test_extremes()
+    row = int(np.argmax(np.abs(found.y - found.fitted) / np.maximum(found.spread, 1e-300)))
+    return _judged(
+        "extremes", test.statistic, test.p_value,
+        f"largest deviation from simulated responses, in their spread: row {found.rows[row]}",
+        "is this response right? Fit again without it, or a family with heavier tails",
     )  # fmt: skip
 
 
@@ -129,17 +139,17 @@ def link(observed):
 
 
 def curvature(observed):
-    """The covariate whose square is missed most; its p-value times their number."""
+    """The covariate whose square is missed most; its p-value adjusted for their number."""
     columns = curvature_columns(observed)
     tests = added_columns(observed, columns) if columns else ()
     if not len(tests):
         return None
     worst = tests["p_value"].idxmin()
-    p = min(1.0, float(tests.loc[worst, "p_value"]) * len(tests))
+    p = -np.expm1(len(tests) * np.log1p(-min(float(tests.loc[worst, "p_value"]), 1 - 1e-16)))
     name = worst.removesuffix(" squared")
     return _judged(
         "curvature", float(tests.loc[worst, "statistic"]), p,
-        f"score tests of squared covariates, here {name}, p times {len(tests)}",
+        f"score tests of squared covariates, the worst of {len(tests)}: {name}",
         f"add I({name} ** 2), poly or a spline of {name}",
     )  # fmt: skip
 

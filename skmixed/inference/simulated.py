@@ -116,6 +116,11 @@ class SimulatedResiduals:
     def fitted(self):
         return self.simulated.mean(axis=1)
 
+    @cached_property
+    def spread(self):
+        """Standard deviations (n,) of the draws."""
+        return self.simulated.std(axis=1)
+
     @property
     def n_samples(self):
         """Number of draws k."""
@@ -209,10 +214,22 @@ class SimulatedResiduals:
 
         Rows of small mean count as much as those of large mean.
         """
+        return _among_mean((self._deviations() ** 2).mean(axis=0), alternative)
+
+    def test_extremes(self):
+        """Whether the largest deviation is larger than those of the draws.
+
+        The statistic is the largest distance of a response from the mean of its draws, in units of
+        their standard deviation. A few responses that are far off are seen here, whatever the
+        number of draws; :meth:`test_outliers` sees that there are too many of them.
+        """
+        return _among(np.abs(self._deviations()).max(axis=0), "greater")
+
+    def _deviations(self):
+        """(n, k + 1): y and draws less their mean over their deviation; rows without one are 0."""
         gaps = self._all - self._all.mean(axis=1, keepdims=True)
-        size = gaps.var(axis=1)
-        used = size > 0
-        return _among_mean((gaps[used] ** 2 / size[used, None]).mean(axis=0), alternative)
+        size = np.sqrt((gaps**2).mean(axis=1, keepdims=True))
+        return np.divide(gaps, size, out=np.zeros_like(gaps), where=size > 0)
 
     def test_zero_inflation(self, alternative="two-sided"):
         """Whether there are as many zeros as in the draws; the statistic is their ratio."""

@@ -152,7 +152,7 @@ def _panels_of(check):
     """{name: Panel} of everything that a check can show."""
     found = {
         "simulated": Panel(
-            "Simulated residuals", draw.quantiles_uniform, ("uniformity", "outliers")
+            "Simulated residuals", draw.quantiles_uniform, ("uniformity", "outliers", "extremes")
         ),
         "fitted": Panel("Residuals by fitted value", draw.residuals_fitted, ("link", "curvature")),
     }
