@@ -40,7 +40,7 @@ def added_columns(observed, columns):
     Raises
     ------
     ValueError
-        For a model from a file, which has no cross-products.
+        For a model from a file, which has no cross-products, and for separated fits.
     """
     names = list(columns)
     Q = np.column_stack([np.asarray(columns[name], dtype=float) for name in names])
@@ -54,6 +54,11 @@ def added_columns(observed, columns):
     z = (score @ Q)[new] / np.sqrt(variance[new])
     index = [name for name, is_new in zip(names, new, strict=True) if is_new]
     return pd.DataFrame(_tests(z, observed), index=index)
+
+
+def has_whole_factor(fit):
+    """Whether the factor of a fit knows all of its coefficients, as that of separated rows does not."""
+    return fit.factor is not None and len(fit.factor.fixed_root) == fit.rank
 
 
 def curvature_columns(observed):
@@ -83,6 +88,11 @@ def _explained(observed, Q, weight):
     groups = _groups(observed)
     right = [np.stack([g.sums(weight * q) for q in Q.T], axis=1) for g in groups]
     factor = fit._factor(_WHAT)
+    if not has_whole_factor(fit):
+        raise ValueError(
+            f"{_WHAT} are not for a separated fit, whose coefficients have no information: leave "
+            "the separated rows or columns out"
+        )
     if not factor.has_system:
         raise ValueError(
             f"{_WHAT} need the cross-products of the data, which are not pickled: fit the model "

@@ -14,7 +14,7 @@ from skmixed.inference.inflation import vif
 from skmixed.inference.observed import observed_rows
 from skmixed.inference.simulated import (
     SimulatedResiduals,
-    _check_kind,
+    check_kind,
     check_n_samples,
     residuals_of,
 )
@@ -156,7 +156,7 @@ def check_model(
     "family='negative_binomial', or an effect of every row, (1 | row)"
     """
     check_n_samples(n_samples)
-    _check_kind(model)
+    check_kind(model, _WHO)
     observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
     residuals = residuals_of(model, X, observed, n_samples, random_state, conditional, groups)
     distances = checks.influence_table(model, X, observed)
@@ -193,15 +193,12 @@ def _simulated(residuals, observed, response):
 def _of_residuals(model, observed, rows, response):
     if observed.family.name == "poisson" or response == "proportion":
         yield checks.overdispersion(observed, model.df_resid_)
-    if observed.fit.factor is None or not observed.fit.factor.has_system:
-        yield checks.Check(
-            "link and curvature", np.nan, np.nan, checks.NOT, "score tests of further columns",
-            "they need the cross-products of the data, which are not pickled: fit the model again "
-            "in this process",
-        )  # fmt: skip
-    else:
-        yield checks.link(observed)
-        yield checks.curvature(observed)
+    try:
+        tests = [checks.link(observed), checks.curvature(observed)]
+    except ValueError as error:  # models from files, separated fits
+        why = str(error).split(": ")[0]
+        tests = [checks.Check("link and curvature", np.nan, np.nan, checks.NOT, why, "")]
+    yield from tests
     if observed.fit.is_linear:
         yield checks.normal_residuals(rows["residual"].to_numpy())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skmixed.inference.added import added_columns, curvature_columns, link_column
+from skmixed.inference.added import added_columns, curvature_columns, has_whole_factor, link_column
 from skmixed.inference.bands import normal_p_value
 from skmixed.inference.clusters import unshared
 from skmixed.inference.influence import influence_by_level
@@ -184,11 +184,12 @@ def influence_table(model, X, observed):
     Those of generalised models are of one step of the working linear model at the mode. By row
     the length of the step is over the effective number of parameters, random effects among them.
     """
-    working = observed if observed.fit.is_linear else _working(observed)
-    for group, term in {term.group: term for term in observed.random}.items():
+    whole = has_whole_factor(observed.fit)
+    working = observed if observed.fit.is_linear or not whole else _working(observed)
+    for group, term in {term.group: term for term in observed.random if whole}.items():
         levels = pd.Index(model.labels_.levels[group], name=group)
-        whole = 1 < len(levels) == term.n_levels == len(np.unique(term.codes))
-        if whole and (_cheap(observed) or not unshared(observed.random, term.codes)):
+        all_there = 1 < len(levels) == term.n_levels == len(np.unique(term.codes))
+        if all_there and (_cheap(observed) or not unshared(observed.random, term.codes)):
             return influence_by_level(working, term.codes, levels)["cooks_distance"]
     index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
     share = max(observed.fit.rank, 1) / max(observed.leverage @ observed.counts, 1.0)
@@ -206,7 +207,7 @@ def _working(observed):
     score, weight = observed.derivatives
     used = weight > 0
     step = np.divide(score, weight, out=np.zeros(len(score)), where=used)
-    root = observed.fit._factor("leverages").fixed_root
+    root = observed.fit.factor.fixed_root
     return replace(
         observed, y=observed.eta + step, weights=np.where(used, weight, 0.0),
         fit=replace(observed.fit, fixed_root=root),
@@ -226,7 +227,7 @@ def influence_check(distances):
 
 
 def collinearity(table):
-    if len(table) < 2:
+    if len(table) < 2 or table["scaled"].isna().all():
         return None
     worst = table["scaled"].idxmax()
     return _graded(
@@ -282,7 +283,9 @@ def shrinkage(model, observed):
         share = np.where(prior > _NONE * prior.max(initial=0.0), np.clip(share, 0, 1), np.nan)
         table = pd.DataFrame(share, index=model.labels_.levels[term.group], columns=term.names)
         if term.group in found:
-            found[term.group] = found[term.group].join(table, rsuffix=" (2)")
+            known = found[term.group]
+            again = {name: f"{name} (2)" for name in table if name in known}
+            found[term.group] = pd.concat([known, table.rename(columns=again)], axis=1)
         else:
             counts = np.bincount(rows.codes, observed.counts, rows.n_levels)
             table.insert(0, "n_rows", counts)

@@ -358,13 +358,17 @@ def simulated_residuals(
     True
     """
     check_n_samples(n_samples)
-    _check_kind(model)
+    check_kind(model, _WHO)
     observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
     return residuals_of(model, X, observed, n_samples, random_state, conditional, groups)
 
 
 def residuals_of(model, X, observed, n_samples, random_state, conditional, groups):
     """Simulated residuals of rows that are known to be those of the fit."""
+    if observed.fit.is_linear and not observed.fit.sigma > 0:
+        raise ValueError(
+            f"{_WHO}: the model fits its rows exactly (sigma_ is 0), which leaves nothing to check"
+        )
     if not np.isin(observed.counts, (0, 1)).all():
         raise ValueError(
             f"{_WHO}: some rows count several times or in part (sample_weight), which has no draw "
@@ -406,11 +410,11 @@ def check_n_samples(n_samples):
         )
 
 
-def _check_kind(model):
+def check_kind(model, who):
     """An error for models that draw data but keep nothing to know their rows by."""
     if hasattr(model, "simulate") and not hasattr(model, "_observe"):
         raise TypeError(
-            f"{_WHO} takes a linear or generalised mixed model, got {type(model).__name__}: draw "
+            f"{who} takes a linear or generalised mixed model, got {type(model).__name__}: draw "
             "from it yourself, SimulatedResiduals.of(y, model.simulate(X, 250))"
         )
 
