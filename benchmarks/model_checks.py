@@ -118,6 +118,7 @@ def p_values(design, rng, **kwargs):
             table["y"], truth, independent=False, random_state=int(rng.integers(1 << 31))
         )
         found["uniformity, true parameters"] = exact.test_uniformity().p_value
+        found["shape, true parameters"] = exact.test_uniformity("shape").p_value
         found["dispersion, true parameters"] = exact.test_scaled_dispersion().p_value
         found["extremes, true parameters"] = exact.test_extremes().p_value
         found["outliers, true parameters"] = exact.test_outliers("greater").p_value

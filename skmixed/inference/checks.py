@@ -57,10 +57,10 @@ def _graded(name, value, limits, looked_at, advice):
 
 
 def uniformity(found):
-    test = found.test_uniformity()
+    test = found.test_uniformity("shape")
     return _judged(
         "uniformity", test.statistic, test.p_value,
-        "distance of the simulated residuals from uniform ones",
+        "distance of the simulated residuals from uniform ones, mean and spread aside",
         "whatever other checks point to: family, link, a missing covariate, more random effects",
     )  # fmt: skip
 

@@ -29,7 +29,8 @@ def vif(model) -> pd.DataFrame:
     -------
     DataFrame
         df, gvif and scaled = gvif^(1 / (2 df)) by term. Columns that depend on others, and were
-        left out of the fit, do not count; a model of one term has no inflation.
+        left out of the fit, do not count; a model of one term has no inflation. NaN for
+        separated fits, some coefficients of which have no variance.
 
     Raises
     ------
@@ -65,7 +66,8 @@ def vif(model) -> pd.DataFrame:
     used = np.concatenate([*own.values(), np.zeros(0, dtype=int)]).astype(int)
     cov = fit.vcov
     size = np.sqrt(np.diag(cov))
-    R = cov / np.outer(size, size)
+    with np.errstate(invalid="ignore"):  # separated fits have variances without bound
+        R = cov / np.outer(size, size)
     whole = _log_det(R, used)
     rows = [(len(c), np.exp(_log_det(R, c) + _log_det(R, np.setdiff1d(used, c)) - whole))
             for c in own.values()]  # fmt: skip
@@ -75,4 +77,5 @@ def vif(model) -> pd.DataFrame:
 
 
 def _log_det(R, columns):
-    return float(np.linalg.slogdet(R[np.ix_(columns, columns)])[1])
+    own = R[np.ix_(columns, columns)]
+    return float(np.linalg.slogdet(own)[1]) if np.isfinite(own).all() else np.nan

@@ -171,7 +171,7 @@ def _panels_of(check):
             found[name] = Panel(f"Effects: {name}", draw.quantiles_effects(name), own)
     what = check.influence.index.name
     found["influence"] = Panel(f"Influence by {what}", draw.influence, (f"influence ({what})",))
-    if len(check.inflation) > 1:
+    if check.inflation["gvif"].notna().sum() > 1:
         found["inflation"] = Panel("Collinear terms", draw.inflation, ("collinearity",))
     for group, table in check.shrinkage.items():
         if table.iloc[:, 1:].notna().any(axis=None):
