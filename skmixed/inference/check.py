@@ -196,8 +196,8 @@ def _of_residuals(model, observed, rows, response):
     try:
         tests = [checks.link(observed), checks.curvature(observed)]
     except ValueError as error:  # models from files, separated fits
-        why = str(error).split(": ")[0]
-        tests = [checks.Check("link and curvature", np.nan, np.nan, checks.NOT, why, "")]
+        why, _, advice = str(error).partition(": ")
+        tests = [checks.Check("link and curvature", np.nan, np.nan, checks.NOT, why, advice)]
     yield from tests
     if observed.fit.is_linear:
         yield checks.normal_residuals(rows["residual"].to_numpy())

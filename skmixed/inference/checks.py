@@ -257,8 +257,10 @@ def singularity(model):
 
 def _left_out(term, covariance):
     names, sd = list(term.names), np.sqrt(np.diag(covariance))[: len(term.names)]
-    bar = "" if term.correlated else "|"
-    where = f"({' + '.join(names)} |{bar} {term.group})"
+    written = ["1" if name == "Intercept" else name for name in names]
+    written = written if "1" in written else ["0", *written]
+    bar = "|" if term.correlated or len(names) == 1 else "||"
+    where = f"({' + '.join(written)} {bar} {term.group})"
     none = [name for name, s in zip(names, sd, strict=True) if s <= _NONE * sd.max(initial=0.0)]
     if len(names) == 1 or not sd.max(initial=0.0) > 0:
         return f"leave {where} out: its variance is 0"

@@ -23,7 +23,7 @@ def vif(model) -> pd.DataFrame:
     Parameters
     ----------
     model : estimator
-        A fitted model with fixed effects in terms.
+        A fitted linear, mixed or rank-deficient linear model.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def vif(model) -> pd.DataFrame:
     Raises
     ------
     TypeError
-        For a model without terms.
+        For other models, and those that are not fitted.
 
     References
     ----------
@@ -64,9 +64,10 @@ def vif(model) -> pd.DataFrame:
     own = {term.name: place[term.columns][place[term.columns] >= 0] for term in fit.terms}
     own = {name: columns for name, columns in own.items() if len(columns)}
     used = np.concatenate([*own.values(), np.zeros(0, dtype=int)]).astype(int)
-    cov = fit.vcov
-    size = np.sqrt(np.diag(cov))
+    half = fit.unscaled(np.eye(len(fit.names))[kept])  # columns left out have coefficient 0
     with np.errstate(invalid="ignore"):  # separated fits have variances without bound
+        cov = half @ half.T
+        size = np.sqrt(np.diag(cov))
         R = cov / np.outer(size, size)
     whole = _log_det(R, used)
     rows = [(len(c), np.exp(_log_det(R, c) + _log_det(R, np.setdiff1d(used, c)) - whole))

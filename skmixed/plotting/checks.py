@@ -142,7 +142,8 @@ def _axes(ax, shape, n):
         axes = np.asarray(ax, dtype=object).ravel()
         return axes[0].figure, axes
     figure, axes = panels(ax, shape, (_WIDTH * shape[1], _HEIGHT * shape[0]))
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    if ax is None:
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     for unused in axes.ravel()[n:]:
         unused.remove()
     return figure, axes.ravel()[:n]

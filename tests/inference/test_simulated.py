@@ -130,9 +130,7 @@ def test_statistics_by_brute_force():
     assert less.statistic == pytest.approx(zeros[0] / zeros[1:].mean())
     assert less.p_value == pytest.approx(np.mean(zeros <= zeros[0]))
     outside = [
-        sum(
-            row[j] > np.delete(row, j).max() or row[j] < np.delete(row, j).min() for row in values
-        )
+        sum(row[j] > np.delete(row, j).max() or row[j] < np.delete(row, j).min() for row in values)
         for j in range(50)
     ]
     outliers = found.test_outliers("greater")
@@ -215,9 +213,9 @@ def test_trials_count_in_both_ways_to_give_them():
         "cbind(incidence, size - incidence) ~ period + (1 | herd)", "binomial"
     ).fit(cows)
     rounded = cows.assign(share=(cows["incidence"] / cows["size"]).round(12))
-    shares = MixedGLMRegressor(
-        "share ~ period + (1 | herd)", "binomial", prior_weights="size"
-    ).fit(rounded)
+    shares = MixedGLMRegressor("share ~ period + (1 | herd)", "binomial", prior_weights="size").fit(
+        rounded
+    )
     one = simulated_residuals(counts, cows, random_state=3)
     other = simulated_residuals(shares, rounded, random_state=3)
     assert np.array_equal(one.y, cows["incidence"])
