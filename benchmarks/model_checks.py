@@ -158,14 +158,18 @@ def power(n, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=1000, help="data sets of every design")
-    parser.add_argument("--faulty", type=int, default=200, help="data sets of every fault")
+    parser.add_argument("--n", type=int, default=1000, help="data sets of every design, 0 for none")
+    parser.add_argument(
+        "--faulty", type=int, default=200, help="data sets of every fault, 0 for none"
+    )
     parser.add_argument("--seed", type=int, default=20250)
     args = parser.parse_args()
     begin = perf_counter()
-    size(args.n, args.seed)
-    print()
-    power(args.faulty, args.seed + 1)
+    if args.n:
+        size(args.n, args.seed)
+    if args.faulty:
+        print()
+        power(args.faulty, args.seed + 1)
     print(f"\n{perf_counter() - begin:.0f} s")
 
 

@@ -12,12 +12,19 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from skmixed import MixedLinearRegressor
-from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
+from skmixed import MixedGLMRegressor, MixedLinearRegressor
+from skmixed.datasets import (
+    load_cake,
+    load_grouseticks,
+    load_penicillin,
+    load_scotssec,
+    load_sleepstudy,
+)
 from skmixed.plotting import (
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
+    ModelCheckDisplay,
     NormalQuantileDisplay,
     ProfileDisplay,
     RandomEffectsDisplay,
@@ -38,6 +45,17 @@ def displays():
     yield "residuals", NormalQuantileDisplay.from_estimator(slopes, sleep)
     yield "profiles", ProfileDisplay.from_estimator(slopes)
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
+
+    yield "checks", ModelCheckDisplay.from_estimator(slopes, sleep, random_state=0)
+
+    ticks = load_grouseticks().frame
+    formula = "TICKS ~ YEAR + HEIGHT + (1 | BROOD) + (1 | LOCATION)"
+    counts = MixedGLMRegressor(formula, family="poisson").fit(ticks)
+    panels = ["simulated", "fitted", "scale", "predictive", "Intercept | BROOD", "influence"]
+    yield (
+        "checks_counts",
+        ModelCheckDisplay.from_estimator(counts, ticks, random_state=0, panels=panels),
+    )
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)

@@ -57,7 +57,7 @@ def added_columns(observed, columns):
 
 
 def has_whole_factor(fit):
-    """Whether the factor of a fit knows all of its coefficients, as that of separated rows does not."""
+    """Whether the factor of a fit knows all coefficients; that of a separated fit does not."""
     return fit.factor is not None and len(fit.factor.fixed_root) == fit.rank
 
 

@@ -150,8 +150,8 @@ def check_model(
     >>> formula = "TICKS ~ YEAR + HEIGHT + (1 | BROOD)"
     >>> model = MixedGLMRegressor(formula, family="poisson").fit(ticks)
     >>> check = check_model(model, ticks, random_state=0)
-    >>> check.table.loc["overdispersion", ["statistic", "verdict"]].tolist()
-    [1.4..., 'problem']
+    >>> round(float(check.table.loc["overdispersion", "statistic"]), 1)
+    1.7
     >>> check.advice["overdispersion"]
     "family='negative_binomial', or an effect of every row, (1 | row)"
     """
@@ -166,14 +166,15 @@ def check_model(
     inflation, response = vif(model), _response_kind(observed)
     lines = [*_simulated(residuals, observed, response)]
     lines += _of_residuals(model, observed, rows, response)
-    lines += [checks.normal_effects(name, values) for name, values in effects.items()]
+    lines += [checks.normal_effects(name, *own, observed) for name, own in effects.items()]
     lines += [checks.influence_check(distances), checks.collinearity(inflation)]
     if observed.random:
         lines.append(checks.singularity(model))
     lines += [checks.levels(group, table) for group, table in shrinkage.items()]
     table = pd.DataFrame([line for line in lines if line is not None]).set_index("name")
     return ModelCheck(
-        table=table.rename_axis("check"), residuals=residuals, rows=rows, effects=effects,
+        table=table.rename_axis("check"), residuals=residuals, rows=rows,
+        effects={name: values for name, (values, _) in effects.items()},
         influence=distances, inflation=inflation, shrinkage=shrinkage,
         title=_title(model, observed, residuals), response=response,
         is_linear=observed.fit.is_linear, clusters=_clusters(observed, residuals),

@@ -22,6 +22,8 @@ _DISTANCES, _INFLATIONS = (0.5, 1.0), (5.0, 10.0)
 FEW_LEVELS = 5
 # Rows up to which levels that share effects are left out one by one.
 _MANY_ROWS = 5000
+# What shrinkage must leave of levels whose modes are to be normal in generalised models.
+_SAYS_ENOUGH = 0.5
 # A variance of this share of the residual one, or of its own prior, is none.
 _NONE = 1e-8
 
@@ -165,12 +167,22 @@ def normal_residuals(residuals):
     )  # fmt: skip
 
 
-def normal_effects(name, values):
+def normal_effects(name, values, share, observed):
+    """Whether conditional modes are normal; share (l,): what shrinkage leaves of the levels' own.
+
+    Modes of generalised models whose levels say little have the shape of their responses.
+    """
     if len(values) < FEW_LEVELS:
         return None
+    looked_at = "conditional modes, each over its own spread, leaving the simultaneous normal band"
+    name = f"normal effects ({name})"
+    if not observed.fit.is_linear and np.nanmedian(share) < _SAYS_ENOUGH:
+        return Check(
+            name, np.nan, np.nan, NOT, looked_at,
+            "nothing: levels that say so little have modes of the shape of their responses",
+        )  # fmt: skip
     return _judged(
-        f"normal effects ({name})", np.nan, normal_p_value(values, standardised=True),
-        "conditional modes, each over its own spread, leaving the simultaneous normal band",
+        name, np.nan, normal_p_value(values, standardised=True), looked_at,
         "a covariate of the levels; or look whether some levels are of another kind",
     )  # fmt: skip
 
@@ -296,7 +308,10 @@ def shrinkage(model, observed):
 
 
 def standardised_effects(model, observed):
-    """{effect | group: conditional modes over the standard deviations that they should have}."""
+    """{effect | group: (modes over the standard deviations that they should have, their share)}.
+
+    The share is 1 - Var(b | y) / Var(b).
+    """
     fit, found = model.result_, {}
     parts = zip(model.random_terms_, observed.random, fit.effects, fit.covariances,
                 fit.effects_variance, strict=True)  # fmt: skip
@@ -307,7 +322,8 @@ def standardised_effects(model, observed):
         for j, name in enumerate(term.names):
             known = spread[:, j] > _NONE * covariance[j, j]
             if covariance[j, j] > 0 and known.any():
-                found[f"{name} | {term.group}"] = modes[known, j] / np.sqrt(spread[known, j])
+                own = modes[known, j] / np.sqrt(spread[known, j])
+                found[f"{name} | {term.group}"] = own, spread[known, j] / covariance[j, j]
     return found
 
 

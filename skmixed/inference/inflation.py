@@ -52,8 +52,8 @@ def vif(model) -> pd.DataFrame:
     >>> vif(model).round(3)
             df   gvif  scaled
     term
-    verbal   1  1.002   1.001
-    sex      1  1.002   1.001
+    verbal   1  1.009   1.005
+    sex      1  1.009   1.005
     """
     fit = getattr(model, "result_", None)
     if not isinstance(fit, Questions):

@@ -111,7 +111,7 @@ class ModelCheckDisplay:
         panels : list of str, optional
             Among ``simulated``, ``fitted``, ``scale`` or ``binned``, ``residuals``,
             ``"Intercept | Subject"`` (the effects), ``influence``, ``inflation``, ``predictive``
-            and ``shrinkage | Subject``; all of them by default, of at most four effects and factors.
+            and ``shrinkage | Subject``; by default all, of at most four effects and factors.
 
         Returns
         -------
@@ -206,17 +206,16 @@ def _titles(ax, panel, table):
     ]
     if words:
         line = HPacker(children=words, pad=0, sep=8)
-        ax.add_artist(
-            AnchoredOffsetbox(
-                "lower left", child=line, frameon=False, pad=0, borderpad=0.3,
-                bbox_to_anchor=(0, 1), bbox_transform=ax.transAxes,
-            )
+        box = AnchoredOffsetbox(
+            "lower left", child=line, frameon=False, pad=0, borderpad=0.3, bbox_to_anchor=(0, 1),
+            bbox_transform=ax.transAxes,
         )  # fmt: skip
+        box.set_in_layout(False)  # or long words would widen the panel's column
+        ax.add_artist(box)
 
 
 def _words(name, row):
-    short = name.split(" (")[0]
-    if not pd.isna(row["p_value"]):
-        p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
-        return f"{short}: {p}"
-    return f"{short}: {row['verdict']}"
+    """A check with its p-value or its verdict."""
+    p = row["p_value"]
+    end = row["verdict"] if pd.isna(p) else "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+    return f"{name.split(' (')[0]} {end}"

@@ -106,8 +106,10 @@ def test_the_report_of_a_linear_model(sleep_model, sleep):
 def test_words_and_tables(sleep_model, sleep):
     check = check_model(sleep_model, sleep, random_state=0)
     text, html = repr(check), check._repr_html_()
-    for part in ("Reaction ~ Days + (Days | Subject)", "180 rows", "250 simulated",
-                 "To try: transform y", "largest Cook's distance, that of Subject '309'"):  # fmt: skip
+    for part in (
+        "Reaction ~ Days + (Days | Subject)", "180 rows", "250 simulated", "To try: transform y",
+        "largest Cook's distance, that of Subject '309'",
+    ):  # fmt: skip
         assert part in text.replace("\n    ", " ")
     assert "<table" in html and "To try: transform y" in html and "Cook&#x27;s" in html
     assert max(map(len, text.splitlines())) <= 88
@@ -272,6 +274,17 @@ def test_separated_fits_do_without_score_tests():
     assert found.table.loc["link and curvature", "verdict"] == "not checked"
     assert found.influence.index.name == "row"
     assert found.inflation["gvif"].isna().all()
+
+
+def test_modes_of_levels_that_say_little_are_not_held_normal():
+    """An effect of every count is as skewed as the counts, in the right model too."""
+    ticks = load_grouseticks().frame
+    model = MixedGLMRegressor("TICKS ~ YEAR + (1 | BROOD) + (1 | INDEX)", "poisson").fit(ticks)
+    table = check_model(model, ticks, random_state=0).table
+    assert table.loc["levels (INDEX)", "statistic"] < 0.5
+    assert table.loc["normal effects (Intercept | INDEX)", "verdict"] == "not checked"
+    assert table.loc["levels (BROOD)", "statistic"] > 0.5
+    assert table.loc["normal effects (Intercept | BROOD)", "p_value"] > 0
 
 
 def test_crossed_factors(sleep):
