@@ -158,10 +158,8 @@ def power(n, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=1000, help="data sets of every design, 0 for none")
-    parser.add_argument(
-        "--faulty", type=int, default=200, help="data sets of every fault, 0 for none"
-    )
+    parser.add_argument("--n", type=int, default=1000, help="data sets by design, 0: none")
+    parser.add_argument("--faulty", type=int, default=200, help="data sets by fault, 0: none")
     parser.add_argument("--seed", type=int, default=20250)
     args = parser.parse_args()
     begin = perf_counter()

@@ -166,7 +166,10 @@ def check_model(
     inflation, response = vif(model), _response_kind(observed)
     lines = [*_simulated(residuals, observed, response)]
     lines += _of_residuals(model, observed, rows, response)
-    lines += [checks.normal_effects(name, *own, observed) for name, own in effects.items()]
+    lines += [
+        checks.normal_effects(observed, name, values, share)
+        for name, (values, share) in effects.items()
+    ]
     lines += [checks.influence_check(distances), checks.collinearity(inflation)]
     if observed.random:
         lines.append(checks.singularity(model))

@@ -167,7 +167,7 @@ def normal_residuals(residuals):
     )  # fmt: skip
 
 
-def normal_effects(name, values, share, observed):
+def normal_effects(observed, name, values, share):
     """Whether conditional modes are normal; share (l,): what shrinkage leaves of the levels' own.
 
     Modes of generalised models whose levels say little have the shape of their responses.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -55,8 +57,9 @@ def vif(model) -> pd.DataFrame:
     verbal   1  1.009   1.005
     sex      1  1.009   1.005
     """
-    fit = getattr(model, "result_", None)
-    if not isinstance(fit, Questions):
+    fit: Any = getattr(model, "result_", None)
+    fitted = isinstance(fit, Questions)
+    if not fitted:
         raise TypeError(f"vif takes a fitted linear or mixed model, got {type(model).__name__}")
     kept = np.asarray(fit.basis.kept)
     place = np.full(len(fit.names), -1)
