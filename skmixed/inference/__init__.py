@@ -1,6 +1,7 @@
 """Answers of fitted models: tests, comparisons, marginal means, robust covariances, checks."""
 
 from skmixed.inference.check import ModelCheck, check_model
+from skmixed.inference.draws import simulated_residuals
 from skmixed.inference.heritability import heritability
 from skmixed.inference.inflation import vif
 from skmixed.inference.influence import influence
@@ -9,7 +10,7 @@ from skmixed.inference.means import emmeans, emtrends, joint_tests
 from skmixed.inference.random_effects import random_effects_test
 from skmixed.inference.refits import drop1
 from skmixed.inference.robust import cluster_robust
-from skmixed.inference.simulated import SimulatedResiduals, simulated_residuals
+from skmixed.inference.simulated import SimulatedResiduals
 
 __all__ = [
     "ModelCheck",

@@ -10,14 +10,10 @@ import numpy as np
 import pandas as pd
 
 from skmixed.inference import checks
+from skmixed.inference.draws import check_kind, residuals_of
 from skmixed.inference.inflation import vif
 from skmixed.inference.observed import observed_rows
-from skmixed.inference.simulated import (
-    SimulatedResiduals,
-    check_kind,
-    check_n_samples,
-    residuals_of,
-)
+from skmixed.inference.simulated import SimulatedResiduals, check_n_samples
 
 _WHO = "check_model"
 _NOTE = (
