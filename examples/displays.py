@@ -12,14 +12,26 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+<<<<<<< HEAD
 from skmixed import MixedLinearRegressor
 from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
 from skmixed.inference import bootstrap, posterior
+=======
+from skmixed import MixedGLMRegressor, MixedLinearRegressor
+from skmixed.datasets import (
+    load_cake,
+    load_grouseticks,
+    load_penicillin,
+    load_scotssec,
+    load_sleepstudy,
+)
+>>>>>>> checks
 from skmixed.plotting import (
     BootstrapDisplay,
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
+    ModelCheckDisplay,
     NormalQuantileDisplay,
     PosteriorDisplay,
     ProfileDisplay,
@@ -46,8 +58,21 @@ def displays():
     yield "pairs", PosteriorDisplay.from_posterior(post, names, kind="pairs")
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
 
+<<<<<<< HEAD
     boot = bootstrap(slopes, sleep, n=1000, random_state=0)
     yield "bootstrap", BootstrapDisplay.from_bootstrap(boot)
+=======
+    yield "checks", ModelCheckDisplay.from_estimator(slopes, sleep, random_state=0)
+
+    ticks = load_grouseticks().frame
+    formula = "TICKS ~ YEAR + HEIGHT + (1 | BROOD) + (1 | LOCATION)"
+    counts = MixedGLMRegressor(formula, family="poisson").fit(ticks)
+    panels = ["simulated", "fitted", "scale", "predictive", "Intercept | BROOD", "influence"]
+    yield (
+        "checks_counts",
+        ModelCheckDisplay.from_estimator(counts, ticks, random_state=0, panels=panels),
+    )
+>>>>>>> checks
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)

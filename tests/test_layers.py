@@ -33,9 +33,11 @@ LAYERS = {
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.inference.replicates": (4, {"numpy", "joblib"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
+    "skmixed.inference.simulated": (4, {"numpy", "scipy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
+    "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
 from skmixed.design import build_design, check_identifiable, parse_formula
+from skmixed.design.expression import read_expression
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._input import check_one_response, response_column, response_vector
 from skmixed.estimators._outcome import Outcome, codes_of, is_numeric
@@ -215,6 +216,15 @@ class GeneralizedMixedModel(MixedModelBase):
         """Whether the response is two counts."""
         return self.formula is not None and len(parse_formula(self.formula).responses) == 2
 
+    def _trials_in(self, table):
+        """Prior weights of rows, or the sums of two counts where the table has them."""
+        if self._has_counts:
+            terms = parse_formula(self.formula)
+            used = {name for part in terms.responses for name in read_expression(part).columns}
+            if used <= set(table.names):
+                return self._counts_of(table, terms).sum(axis=1)
+        return self._weights_in(table)
+
     def _counts_of(self, table, terms):
         """The two counts (n, 2) that the formula names, NaN where one is missing."""
         design = build_design(
@@ -342,7 +352,8 @@ class GeneralizedMixedModel(MixedModelBase):
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new responses; for
-        binomial rows with trials these are proportions.
+        binomial rows with trials these are proportions. The trials of ``cbind(successes,
+        failures)`` are the sum of its columns; without them in X every row is one trial.
 
         Parameters
         ----------
@@ -360,11 +371,11 @@ class GeneralizedMixedModel(MixedModelBase):
         check_is_fitted(self)
         rng = check_random_state(random_state)
         rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
-        w = self._weights_in(rows.table)[rows.design.rows, None]
+        w = self._trials_in(rows.table)[rows.design.rows, None]
         mu = self._mean_at(eta)
-        known = np.isfinite(mu) & np.isfinite(w)
+        known = np.isfinite(mu) & np.isfinite(w) & (w != 0)
         draws = self.family_.sample(
-            np.where(known, mu, 0.5), np.where(np.isfinite(w), w, 1.0), self.dispersion_, rng
+            np.where(known, mu, 0.5), np.where(known, w, 1.0), self.dispersion_, rng
         )
         draws = np.where(known, draws, np.nan)
         return rows.over_input(draws)

@@ -2,6 +2,7 @@
 
 from skmixed.plotting.bootstrap import BootstrapDisplay
 from skmixed.plotting.caterpillar import CaterpillarDisplay
+from skmixed.plotting.checks import ModelCheckDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
@@ -18,6 +19,7 @@ __all__ = [
     "CaterpillarDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
+    "ModelCheckDisplay",
     "NormalQuantileDisplay",
     "PosteriorDisplay",
     "ProfileDisplay",
