@@ -36,7 +36,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted
+trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
 
     Attributes
@@ -53,7 +53,8 @@ trusted
     :class:`SeparationWarning` that names the columns: the rows that are separated have predictions
     of 0 or 1, everything that the other rows determine is as without them, and coefficients that
     they do not determine are finite, as large as these predictions need, with standard errors of
-    inf. Where all rows are separated the deviance and the variances are zero.
+    inf. Where all rows are separated the deviance and the variances are zero. With a ``prior`` there
+    is a maximum, and no warning.
 
     Examples
     --------
@@ -88,6 +89,7 @@ trusted
         verbose=0,
         trusted=False,
         relationship=None,
+        prior=None,
     ):
         self.formula = formula
         self.link = link
@@ -101,6 +103,7 @@ trusted
         self.verbose = verbose
         self.trusted = trusted
         self.relationship = relationship
+        self.prior = prior
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -127,10 +127,11 @@ class System:
         return System(self._products.with_response(parts, square))
 
     def with_ridge(self, ridge):
-        """The system with X'WX + ridge I in the place of X'WX."""
+        """The system with X'WX + ridge in the place of X'WX: a number times I, or a matrix."""
         core = self._products.core.copy()
-        at = np.arange(self._plan.q_core, self._plan.q_core + self._plan.n_tail - 1)
-        core[at, at] += ridge
+        r = self._plan.n_tail - 1
+        at = slice(self._plan.q_core, self._plan.q_core + r)
+        core[at, at] += ridge if np.ndim(ridge) else ridge * np.eye(r)
         return System(replace(self._products, core=core))
 
     def without_rows(self):
