@@ -53,8 +53,8 @@ trusted, relationship, prior
     :class:`SeparationWarning` that names the columns: the rows that are separated have predictions
     of 0 or 1, everything that the other rows determine is as without them, and coefficients that
     they do not determine are finite, as large as these predictions need, with standard errors of
-    inf. Where all rows are separated the deviance and the variances are zero. With a ``prior`` there
-    is a maximum, and no warning.
+    inf. Where all rows are separated the deviance and the variances are zero. With a ``prior``
+    there is a maximum, and no warning.
 
     Examples
     --------

@@ -136,7 +136,7 @@ class GeneralizedMixedModel(MixedModelBase):
                 "the likelihood grows without limit along these coefficients. Reported is the "
                 f"limit: {n_rows} row{'s' * (n_rows > 1)} predicted without error, coefficients "
                 "large enough for that with standard errors of inf, and all else as without these "
-                "rows. Merge categories, leave columns out, or give the coefficients a prior, as in "
+                "rows. Merge categories, leave columns out, or give the coefficients a prior: "
                 "prior='normal'"
             )
         if groups:

@@ -67,8 +67,8 @@ def likelihood_ratio_test(*models):
     Raises
     ------
     ValueError
-        For fewer than two models, models that are not fitted or have a prior, of different kinds or families, or
-        fitted to different rows, responses, weights or offsets; for REML fits that were loaded
+        For fewer than two models, models that are not fitted, have a prior, are of different kinds
+        or families, or were fitted to different rows, responses, weights or offsets; for REML fits that were loaded
         from a file, which cannot be refitted.
 
     Warns

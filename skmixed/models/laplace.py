@@ -2,8 +2,8 @@
 
     d(gamma, theta, phi) = -2 log p(y | eta) + u'u + log |H|,    H = Lambda' Z'WZ Lambda + I
 
-at the mode u, with W the observed information; a prior of gamma adds its penalty. The derivatives of u follow from one adjoint solve
-with the factor of H.
+at the mode u, with W the observed information; a prior of gamma adds its penalty. The derivatives
+of u follow from one adjoint solve with the factor of H.
 """
 
 from __future__ import annotations

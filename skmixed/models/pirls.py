@@ -5,9 +5,9 @@ u minimises
 
     g(u) = -2 log p(y | eta) + u'u,    eta = offset + Q gamma + Z Lambda u.
 
-With a prior of gamma its penalty is part of g. Each Newton step is one pass over the rows and one factorisation of the re-weighted Gram blocks
-(penalised iteratively re-weighted least squares). The u of all groups are a list with one array
-(s, l) per grouping factor.
+With a prior of gamma its penalty is part of g. Each Newton step is one pass over the rows and one
+factorisation of the re-weighted Gram blocks (penalised iteratively re-weighted least squares). The
+u of all groups are a list with one array (s, l) per grouping factor.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Rows:
         return 0.0 if self.prior is None else self.prior.value(gamma)
 
     def prior_information(self, gamma, *, definite=False):
-        """Half of the second derivative of :meth:`penalty` (or of a bound), None without a prior."""
+        """Half of the second derivative of :meth:`penalty`, or of a bound; None without one."""
         return None if self.prior is None else self.prior.information(gamma, definite=definite)
 
     def factor(self, weight, T, *, fixed=True, ridge=None):
