@@ -68,8 +68,8 @@ def likelihood_ratio_test(*models):
     ------
     ValueError
         For fewer than two models, models that are not fitted, have a prior, are of different kinds
-        or families, or were fitted to different rows, responses, weights or offsets; for REML fits that were loaded
-        from a file, which cannot be refitted.
+        or families, or were fitted to different rows, responses, weights or offsets; for REML fits
+        that were loaded from a file, which cannot be refitted.
 
     Warns
     -----
