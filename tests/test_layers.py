@@ -32,6 +32,7 @@ LAYERS = {
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
+    "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),

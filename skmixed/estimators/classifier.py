@@ -110,6 +110,9 @@ trusted, relationship, prior
         tags.classifier_tags.multi_class = False
         return tags
 
+    def _own_family(self):
+        return make_family("binomial", self.link)
+
     def _labels_of(self, values):
         """Numbers and labels; None for proportions with trials, and for what is no response."""
         if not is_numeric(values):
@@ -157,7 +160,7 @@ trusted, relationship, prior
             model; the message names the column and the remedy.
         """
         self._begin()
-        family = make_family("binomial", self.link)
+        family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
         classes = np.array([0, 1]) if classes is None else classes

@@ -154,6 +154,10 @@ class GeneralizedMixedModel(MixedModelBase):
         for text in told:
             warn(f"{type(self).__name__}: {text}", SeparationWarning)
 
+    def _own_family(self):
+        """The Family that the parameters name."""
+        raise NotImplementedError
+
     # Labels
 
     def _labels_of(self, values):

@@ -172,6 +172,9 @@ feature_names_in_
         tags.target_tags.positive_only = self.family not in ("gaussian", "binomial")
         return tags
 
+    def _own_family(self):
+        return make_family(self.family, self.link)
+
     def _labels_of(self, values):
         if self.family != "binomial" or is_numeric(values):
             return None
@@ -202,7 +205,7 @@ feature_names_in_
             determine the model; the message names the column and the remedy.
         """
         self._begin()
-        family = make_family(self.family, self.link)
+        family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
         self._tell_dispersion(fit)

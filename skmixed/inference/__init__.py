@@ -1,5 +1,6 @@
 """Answers of fitted models: tests, comparisons, marginal means, robust covariances, influence."""
 
+from skmixed.inference.diagnose import diagnose_glmm
 from skmixed.inference.heritability import heritability
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
@@ -10,6 +11,7 @@ from skmixed.inference.robust import cluster_robust
 
 __all__ = [
     "cluster_robust",
+    "diagnose_glmm",
     "drop1",
     "emmeans",
     "emtrends",

@@ -1,0 +1,415 @@
+"""diagnose_glmm: everything that a good answer asks of a generalised model that will not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from skmixed.inference.advice import Findings, advice_of, certificate
+from skmixed.inference.attempts import Attempt, Given, quoted, subset_weights
+from skmixed.inference.clusters import unshared
+from skmixed.inference.diagnosis import GLMMDiagnosis, tables_of
+from skmixed.inference.fixed_effects import combination_text
+from skmixed.inference.gee import attenuated, marginal_fit
+from skmixed.inference.outcomes import LevelOutcomes, levels_with_variation
+from skmixed.inference.shares import random_variances, shares_of
+from skmixed.linalg.rank import independent_columns
+from skmixed.linalg.threads import one_thread
+from skmixed.models.separation import Separation, one_sided_groups
+
+# Rows times nodes from which quadrature is left to the user.
+_MOST_WORK = 5e7
+_FRACTION = 0.5
+# Median of the absolute difference of two standard normal numbers.
+_MEDIAN_PAIR = np.sqrt(2) * norm.ppf(0.75)
+
+
+def diagnose_glmm(
+    model,
+    X,
+    y=None,
+    *,
+    groups=None,
+    sample_weight=None,
+    n_nodes=7,
+    n_subsets=10,
+    random_state=0,
+) -> GLMMDiagnosis:
+    """What stands in the way of a generalised mixed model, and what to do about it.
+
+    The model is fitted again and again and the estimator given stays as it is. A part that fails
+    is quoted in ``failures`` and does not stop the others: missing values and dependent columns
+    that the estimator refuses are left out, a fit that does not succeed has no column.
+
+    - Clusters: levels of every grouping factor, outcomes per level, levels of one kind of outcome.
+    - Columns: which are combinations of others, which separate the outcomes, which vary within
+      clusters.
+    - Fits with ``n_agq=0`` (one step), Laplace's approximation and quadrature side by side, one
+      with ``prior="normal"`` where the outcomes are separated or no other fit succeeds, and how
+      the search ended.
+    - Intraclass correlations on the scale of the linear predictor.
+    - The marginal model of the same columns, by generalised estimating equations with
+      exchangeable correlation in the outermost grouping factor (statsmodels), beside what averaging
+      over the random effects should make of the conditional coefficients.
+    - Refits on random halves of the clusters: their standard deviation should be about one
+      standard error of the whole fit.
+
+    Parameters
+    ----------
+    model : MixedLogisticClassifier or MixedGLMRegressor
+        Fitted or not, or a pipeline that ends in one.
+    X, y, groups, sample_weight
+        As at its fit.
+    n_nodes : int, default 7
+        Nodes of the quadrature, for one grouping factor.
+    n_subsets : int, default 10
+        Refits on halves of the clusters; 0 for none.
+    random_state : int, Generator or None, default 0
+        Of the halves.
+
+    Returns
+    -------
+    GLMMDiagnosis
+        Prints as text and shows as HTML; its tables are DataFrames.
+
+    Raises
+    ------
+    TypeError
+        For another kind of model.
+    ValueError
+        For numbers of nodes below 2 and of subsets below 0.
+
+    References
+    ----------
+    Zeger, Liang and Albert (1988), Biometrics 44, 1049-1060, for marginal and conditional
+    coefficients; Larsen and Merlo (2005), American Journal of Epidemiology 161, 81-88, for median
+    odds ratios.
+
+    Examples
+    --------
+    >>> from skmixed import MixedLogisticClassifier
+    >>> from skmixed.datasets import load_verbagg
+    >>> from skmixed.inference import diagnose_glmm
+    >>> verbagg = load_verbagg().frame
+    >>> verbagg["AngerTwice"] = 2 * verbagg["Anger"]
+    >>> model = MixedLogisticClassifier("r2 ~ Anger + AngerTwice + (1 | id)")
+    >>> report = diagnose_glmm(model, verbagg, n_subsets=0)
+    >>> report.columns["combination"].to_dict()
+    {'Intercept': '', 'Anger': '', 'AngerTwice': '2 Anger'}
+    >>> report.clusters.loc["id", ["levels", "all 0", "all 1"]].to_dict()
+    {'levels': 316.0, 'all 0': 6.0, 'all 1': 6.0}
+    """
+    if n_nodes < 2 or n_subsets < 0:
+        raise ValueError(
+            "diagnose_glmm needs n_nodes of at least 2 and n_subsets of at least 0, got "
+            f"n_nodes={n_nodes!r} and n_subsets={n_subsets!r}"
+        )
+    given = Given.of(model, X, y, groups, sample_weight)
+    study = _Study(given, np.random.default_rng(random_state))
+    with one_thread():
+        study.look_at_data()
+        if study.design is not None:
+            study.fit(n_nodes)
+            study.compare_with_marginal()
+            study.refit_subsets(n_subsets)
+    return study.report()
+
+
+@dataclass
+class _Study:
+    """The parts of the report as they are found; what failed is told in ``failures``."""
+
+    given: Given
+    rng: Any
+    failures: list = field(default_factory=list)
+    design: Any = None
+    problem: Any = None
+    found: Findings = field(default_factory=Findings)
+    marginal: Any = None
+    _response: tuple = ()
+
+    def _tried(self, part, function, *args):
+        """What a function returns, None where it fails."""
+        try:
+            return function(*args)
+        except Exception as error:  # whatever it is: one part must not stop the others
+            self.failures.append((part, quoted(error)))
+            return None
+
+    # The data
+
+    def look_at_data(self):
+        """Design, response, dependent columns, clusters and separation."""
+        self.design = self._readable_design()
+        if self.design is None:
+            return
+        tried = self._tried("the response", self.given.having(n_agq=1).problem)
+        if tried is not None:
+            self.design, outcome, self.problem = tried
+            self._response = outcome.y, outcome.trials
+        else:
+            self._response = self._tried("the outcomes", _raw_outcomes, self.design, self._binary)
+        self._find_dependent_columns()
+        self._count_outcomes()
+        self._find_separation()
+
+    def _readable_design(self):
+        tried = self._tried("the data", self.given.design)
+        if tried is None and self.given.model.missing == "raise":
+            told = len(self.failures)
+            self.given = self.given.having(missing="drop")
+            tried = self._tried("the data without missing values", self.given.design)
+            self.found.dropped_missing = tried is not None
+            if self.failures[told:] and self.failures[told][1] == self.failures[told - 1][1]:
+                del self.failures[told:]  # it was not the missing values
+        return None if tried is None else tried[0]
+
+    @property
+    def _binary(self):
+        return self._family.name == "binomial"
+
+    @property
+    def _family(self):
+        return self.given.model._own_family()
+
+    @property
+    def _counts(self):
+        counts = self.design.frequencies
+        return np.ones(len(self.design.X)) if counts is None else counts
+
+    def _find_dependent_columns(self):
+        design, names = self.design, self.design.names
+        self.basis = independent_columns(design.X, design.frequencies, design.intercept)
+        kept = [names[k] for k in self.basis.kept]
+        self.found.combinations = {
+            names[j]: combination_text(self.basis.combinations[j], kept)
+            for j in np.flatnonzero(self.basis.aliased)
+        }
+        if self.found.combinations and self.given.model.rank_deficient == "raise":
+            text = "; ".join(f"{name} = {of}" for name, of in self.found.combinations.items())
+            self.failures.append(("rank_deficient='raise'", text))
+            self.given = self.given.having(rank_deficient="drop")
+
+    def _count_outcomes(self):
+        terms = {t.group: t for t in self.design.random if t.relationship is None}
+        self.found.related = len(terms) < len({t.group for t in self.design.random})
+        if self._response is not None:
+            y, trials = self._response
+            self.found.levels = [
+                LevelOutcomes.of(term, y, trials, self._counts, binary=self._binary)
+                for term in terms.values()
+            ]
+            self.found.events = _rarer(y, trials, self._counts) if self._binary else None
+        whole = [t for t in terms.values() if not unshared(self.design.random, t.codes)]
+        self.cluster = None if self.found.related or not whole else whole[0]
+
+    def _find_separation(self):
+        if self.problem is None:
+            return
+        limit = self._tried("the search for separation", Separation.find, self.problem, self.design)
+        if limit is not None:
+            self.found.separating = limit.names()
+            self.found.unbounded = [self.design.names[j] for j in limit.unbounded_columns]
+        groups = list(dict.fromkeys(term.group for term in self.design.random))
+        sided = one_sided_groups(self.problem.objective.rows)
+        self.found.one_sided = [groups[g] for g in sided]
+
+    # Fits
+
+    def fit(self, n_nodes):
+        """The fits side by side; the main one is that of the estimator's own settings."""
+        own, wanted = self.given.model.n_agq, [1]
+        if self.design.random:
+            wanted = [0, 1, *[n_nodes] * self._has_quadrature(n_nodes)]
+        for n_agq in sorted({*wanted, own} if self.design.random else wanted):
+            self._attempt(f"n_agq={n_agq}", n_agq=n_agq)
+        main = f"n_agq={max(own, 1) if self.design.random else 1}"
+        if self.given.model.prior is not None:
+            self._attempt("no prior", prior=None, n_agq=max(own, 1))
+        elif self.found.separating or self._succeeded(main) is None:
+            self._attempt("prior='normal'", prior="normal", n_agq=max(own, 1))
+        fitted = [name for name, attempt in self.found.attempts.items() if attempt.model]
+        if fitted and (self.found.attempts[main].model is None):
+            main = "prior='normal'" if "prior='normal'" in fitted else fitted[-1]
+        self.found.main = main if fitted else None
+
+    def _has_quadrature(self, n_nodes):
+        terms = self.design.random
+        effects = sum(len(term.names) for term in terms)
+        usable = len({t.group for t in terms}) == 1 and all(t.structure == "us" for t in terms)
+        return usable and n_nodes**effects * len(self.design.X) <= _MOST_WORK
+
+    def _attempt(self, name, **settings):
+        attempt = self.given.fit(**settings)
+        self.found.attempts[name] = attempt
+        if attempt.model is None:
+            self.failures.append((f"the fit with {name}", attempt.error))
+
+    def _succeeded(self, name):
+        attempt = self.found.attempts.get(name)
+        return None if attempt is None or attempt.model is None else attempt
+
+    @property
+    def _main(self) -> Attempt | None:
+        return self._succeeded(self.found.main)
+
+    def _shares(self):
+        """Variances by grouping factor and their shares, on the scale of the linear predictor."""
+        main = self._main
+        if main is None or not self.design.random:
+            return pd.DataFrame()
+        terms = [term.group for term in main.model.random_terms_]
+        table = pd.Series(random_variances(main.fit), terms).groupby(level=0, sort=False).sum()
+        table = table.rename_axis("group").to_frame("variance")
+        residual = self._tried("the intraclass correlation", self._residual_variance)
+        if residual is not None:
+            table["icc"] = table["variance"] / (table["variance"].sum() + residual)
+        if self._family.link.name == "logit":
+            table["median odds ratio"] = np.exp(_MEDIAN_PAIR * np.sqrt(table["variance"]))
+        return table
+
+    def _residual_variance(self):
+        model, given = self._main.model, self.given
+        mean = model._null_mean(given.X, given.y, given.groups)
+        bounded = self._succeeded("prior='normal'")  # shares need finite coefficients
+        return shares_of(bounded.model if self.found.separating and bounded else model,
+                         mean).residual  # fmt: skip
+
+    # Beside the fits
+
+    def compare_with_marginal(self):
+        """Generalised estimating equations, and what averaging makes of the coefficients."""
+        main = self._main
+        if main is None or not self.design.random:
+            return
+        if self.found.separating:
+            self.failures.append(("the marginal model", "its outcomes are separated too"))
+            return
+        if self.cluster is None:
+            why = "levels are related" if self.found.related else "grouping factors are crossed"
+            self.failures.append(("the marginal model", f"{why}: no clusters are independent"))
+            return
+        y, trials = self._response
+        self.marginal = self._tried(
+            "the marginal model", marginal_fit, self.design.X[:, self.basis.kept], y, trials,
+            self._counts, self.design.offset, self.cluster.codes, self._family,
+            main.model.dispersion_, self.rng,
+        )  # fmt: skip
+        self.found.marginal = self.marginal
+
+    def refit_subsets(self, n_subsets):
+        """Refits on halves of the clusters, or of the rows where no clusters are independent."""
+        main = self._main
+        if main is None or not n_subsets:
+            return
+        design, given = self.design, self.given
+        codes = np.arange(len(design.X)) if self.cluster is None else self.cluster.codes
+        weights = (
+            subset_weights(given.sample_weight, design.n_input, design.rows, codes, _FRACTION,
+                           self.rng)
+            for _ in range(n_subsets)
+        )  # fmt: skip
+        found = [given.fit(weight=weight, **main.settings) for weight in weights]
+        self.found.refits = found
+        for error in dict.fromkeys(attempt.error for attempt in found if attempt.error):
+            self.failures.append(("a refit on half of the clusters", error))
+
+    def _subsets(self):
+        fitted = [attempt.estimates for attempt in self.found.refits if attempt.model]
+        if not fitted:
+            return pd.DataFrame()
+        table = pd.DataFrame(fitted).reindex(columns=self._main.estimates.index)
+        ratio = table.std() / self._main.model.standard_errors_.replace(np.inf, np.nan)
+        ratio = ratio / np.sqrt(1 / _FRACTION - 1)
+        return pd.DataFrame(
+            {"whole": self._main.estimates, "mean": table.mean(), "std": table.std(),
+             "least": table.min(), "largest": table.max(),
+             "ratio": ratio.reindex(table.columns)},
+        )  # fmt: skip
+
+    # The report
+
+    def report(self):
+        """The report of all that was found."""
+        found, given = self.found, self.given
+        family = self._tried("the family", lambda: self._family)
+        given.model.get_params()
+        text = given.model.formula or "every column"
+        name = "" if family is None else f"{family.name} (link {family.link.name})"
+        if self.design is None:
+            return GLMMDiagnosis(text, name, failures=self._failures, advice=advice_of(found))
+        found.shares = self._shares()
+        found.subsets = self._subsets()
+        found.estimates, found.errors = self._estimates()
+        found.n_obs, found.rank = float(self._counts.sum()), self.basis.rank
+        found.columns, found.link = self._columns(), family.link.name
+        clusters, levels = tables_of(found.levels) if found.levels else (pd.DataFrame(), {})
+        main = self._main
+        return GLMMDiagnosis(
+            text, name, found.n_obs, clusters, levels, found.columns, self._fits(),
+            found.estimates, found.errors, found.shares, found.subsets, len(found.refits),
+            sum(attempt.model is None for attempt in found.refits),
+            "" if main is None else certificate(main.fit), self._failures, advice_of(found),
+            None if main is None else main.model,
+        )  # fmt: skip
+
+    @property
+    def _failures(self):
+        return pd.DataFrame(self.failures, columns=["part", "reason"])
+
+    def _fits(self):
+        rows = {name: attempt.row() for name, attempt in self.found.attempts.items()}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fit")
+
+    def _columns(self):
+        names = list(self.design.names)
+        table = pd.DataFrame(index=pd.Index(names, name="column"))
+        table["combination"] = [self.found.combinations.get(name, "") for name in names]
+        table["separates"] = [name in self.found.unbounded for name in names]
+        if self.cluster is not None:
+            varies = levels_with_variation(self.cluster.codes, self.design.X)
+            table["varies within"] = varies.astype(int)
+        return table
+
+    def _estimates(self):
+        """Estimates and standard errors by parameter and fit, and of the marginal model."""
+        fitted = {name: a for name, a in self.found.attempts.items() if a.model is not None}
+        if not fitted:
+            return pd.DataFrame(), pd.DataFrame()
+        estimates = pd.DataFrame({name: a.estimates for name, a in fitted.items()})
+        errors = pd.DataFrame({name: a.model.standard_errors_ for name, a in fitted.items()})
+        order = self._main.estimates.index
+        estimates, errors = estimates.reindex(order), errors.reindex(self.design.names)
+        if self.design.random:
+            shrunk = attenuated(
+                self._main.model.fixed_effects_, self._family.link.name,
+                sum(random_variances(self._main.fit)), self.design.intercept,
+            )  # fmt: skip
+            if shrunk is not None:
+                estimates["attenuated"] = shrunk
+        if self.marginal is not None:
+            kept = [self.design.names[j] for j in self.basis.kept]
+            estimates["marginal"] = pd.Series(self.marginal.coef, kept)
+            errors["marginal"] = pd.Series(self.marginal.std_error, kept)
+        return estimates.rename_axis("parameter"), errors.rename_axis("parameter")
+
+
+def _raw_outcomes(design, binary):
+    """(y, trials) of a response that the model refuses."""
+    y = design.y
+    if y.ndim == 2:
+        return y[:, 0], y.sum(axis=1)
+    if binary and (y.min() < 0 or y.max() > 1):
+        raise ValueError("the response has more than two kinds of outcomes")
+    trials = np.ones(len(y)) if design.weights is None or not binary else design.weights
+    return y * trials, trials
+
+
+def _rarer(y, trials, counts):
+    """Number of outcomes of the rarer kind."""
+    successes, total = counts @ y, counts @ trials
+    return float(min(successes, total - successes))
