@@ -34,6 +34,8 @@ class Findings:
     levels: list = field(default_factory=list)
     related: bool = False
     dropped_missing: bool = False
+    failures: list = field(default_factory=list)
+    has_problem: bool = False
     combinations: dict[str, str] = field(default_factory=dict)
     separating: list[str] = field(default_factory=list)
     unbounded: list[str] = field(default_factory=list)
@@ -72,7 +74,8 @@ def certificate(fit) -> str:
 
 def advice_of(found: Findings) -> tuple[str, ...]:
     """Sentences, the most pressing first; one that all is well where nothing is wrong."""
-    told = [text for rule in _RULES for text in rule(found)]
+    rules = _RULES if found.has_problem else (_about_failure, _about_rank)
+    told = [text for rule in rules for text in rule(found)]
     if not told and found.model is not None:
         told.append("Nothing was found that stands in the way: read on in model.summary().")
     return tuple([*told, *_about_marginal(found)])
@@ -84,8 +87,9 @@ def _named(names):
 
 
 def _about_failure(found):
-    if not found.attempts:
-        yield ("No fit was tried: mend first what failed above, it says how.")
+    if not found.has_problem:
+        own = [why for part, why in found.failures if part.startswith(("the data", "the response"))]
+        yield f"There is nothing to fit before this is mended: {own[-1]}."
     elif found.model is None:
         yield (
             "No fit succeeded. Mend what failed above; then begin with the smallest model, one "
@@ -137,8 +141,8 @@ def _about_levels(found):
         if median < FEW_OUTCOMES and own.binary:
             yield (
                 f"Levels of {own.group} have few outcomes (median {number(median)}): Laplace's "
-                "approximation and n_agq=0 are biased there. Use quadrature, n_agq=7 or more, where "
-                "there is one grouping factor."
+                "approximation and n_agq=0 are biased there. Use quadrature, n_agq=7 or more, "
+                "where there is one grouping factor."
             )
         if own.one_sided > _MANY and own.group not in found.one_sided:
             yield (

@@ -1,4 +1,4 @@
-"""Fits of one generalised model in several ways, each of which may fail without stopping the rest."""
+"""Fits of one generalised model in several ways, each of which may fail without stopping others."""
 
 from __future__ import annotations
 
@@ -139,6 +139,29 @@ class Given:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.copy()._design(self.X, self.y, self.groups, self.sample_weight)
+
+    def outcomes(self):
+        """(Design, y, trials), also of a response that the model refuses to fit."""
+        try:
+            design, outcome, _ = self.problem()
+        except ValueError:
+            design, labels = self.design()
+            binary = self.model._own_family().name == "binomial"
+            return design, *raw_outcomes(design, labels, binary)
+        return design, outcome.y, outcome.trials
+
+
+def raw_outcomes(design, labels, binary):
+    """(y, trials) of a response that the model refuses."""
+    y = design.y
+    if labels is not None and len(labels) == 1:
+        y = np.full(len(y), float(labels[0] == 1))
+    if y.ndim == 2:
+        return y[:, 0], y.sum(axis=1)
+    if binary and (y.min() < 0 or y.max() > 1):
+        raise ValueError("the response has more than two kinds of outcomes")
+    trials = np.ones(len(y)) if design.weights is None or not binary else design.weights
+    return y * trials, trials
 
 
 def quoted(error):

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from skmixed.inference.advice import Findings, advice_of, certificate
-from skmixed.inference.attempts import Attempt, Given, quoted, subset_weights
+from skmixed.inference.advice import FEW_LEVELS, Findings, advice_of, certificate
+from skmixed.inference.attempts import Attempt, Given, quoted, raw_outcomes, subset_weights
 from skmixed.inference.clusters import unshared
 from skmixed.inference.diagnosis import GLMMDiagnosis, tables_of
 from skmixed.inference.fixed_effects import combination_text
@@ -55,8 +55,8 @@ def diagnose_glmm(
     - The marginal model of the same columns, by generalised estimating equations with
       exchangeable correlation in the outermost grouping factor (statsmodels), beside what averaging
       over the random effects should make of the conditional coefficients.
-    - Refits on random halves of the clusters: their standard deviation should be about one
-      standard error of the whole fit.
+    - Refits on random halves of the clusters (of the rows, where clusters are few or not
+      independent): their standard deviation should be about one standard error of the whole fit.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def diagnose_glmm(
     n_nodes : int, default 7
         Nodes of the quadrature, for one grouping factor.
     n_subsets : int, default 10
-        Refits on halves of the clusters; 0 for none.
+        Refits on halves; 0 for none.
     random_state : int, Generator or None, default 0
         Of the halves.
 
@@ -112,7 +112,7 @@ def diagnose_glmm(
     study = _Study(given, np.random.default_rng(random_state))
     with one_thread():
         study.look_at_data()
-        if study.design is not None:
+        if study.problem is not None:
             study.fit(n_nodes)
             study.compare_with_marginal()
             study.refit_subsets(n_subsets)
@@ -130,7 +130,9 @@ class _Study:
     problem: Any = None
     found: Findings = field(default_factory=Findings)
     marginal: Any = None
-    _response: tuple = ()
+    units: str = "clusters"
+    _response: tuple | None = None
+    _labels: Any = None
 
     def _tried(self, part, function, *args):
         """What a function returns, None where it fails."""
@@ -150,9 +152,11 @@ class _Study:
         tried = self._tried("the response", self.given.having(n_agq=1).problem)
         if tried is not None:
             self.design, outcome, self.problem = tried
-            self._response = outcome.y, outcome.trials
+            self._response, self.found.has_problem = (outcome.y, outcome.trials), True
         else:
-            self._response = self._tried("the outcomes", _raw_outcomes, self.design, self._binary)
+            self._response = self._tried(
+                "the outcomes", raw_outcomes, self.design, self._labels, self._binary
+            )
         self._find_dependent_columns()
         self._count_outcomes()
         self._find_separation()
@@ -166,7 +170,10 @@ class _Study:
             self.found.dropped_missing = tried is not None
             if self.failures[told:] and self.failures[told][1] == self.failures[told - 1][1]:
                 del self.failures[told:]  # it was not the missing values
-        return None if tried is None else tried[0]
+        if tried is None:
+            return None
+        self._labels = tried[1]
+        return tried[0]
 
     @property
     def _binary(self):
@@ -230,8 +237,8 @@ class _Study:
         main = f"n_agq={max(own, 1) if self.design.random else 1}"
         if self.given.model.prior is not None:
             self._attempt("no prior", prior=None, n_agq=max(own, 1))
-        elif self.found.separating or self._succeeded(main) is None:
-            self._attempt("prior='normal'", prior="normal", n_agq=max(own, 1))
+        elif self.found.separating or not any(a.model for a in self.found.attempts.values()):
+            self._attempt("prior='normal'", prior="normal", n_agq=1)
         fitted = [name for name, attempt in self.found.attempts.items() if attempt.model]
         if fitted and (self.found.attempts[main].model is None):
             main = "prior='normal'" if "prior='normal'" in fitted else fitted[-1]
@@ -306,8 +313,11 @@ class _Study:
         main = self._main
         if main is None or not n_subsets:
             return
-        design, given = self.design, self.given
-        codes = np.arange(len(design.X)) if self.cluster is None else self.cluster.codes
+        design, given, codes = self.design, self.given, None
+        if self.cluster is not None and self.cluster.n_levels >= FEW_LEVELS:
+            codes = self.cluster.codes
+        if codes is None:
+            self.units, codes = "rows", np.arange(len(design.X))
         weights = (
             subset_weights(given.sample_weight, design.n_input, design.rows, codes, _FRACTION,
                            self.rng)
@@ -316,7 +326,7 @@ class _Study:
         found = [given.fit(weight=weight, **main.settings) for weight in weights]
         self.found.refits = found
         for error in dict.fromkeys(attempt.error for attempt in found if attempt.error):
-            self.failures.append(("a refit on half of the clusters", error))
+            self.failures.append((f"a refit on half of the {self.units}", error))
 
     def _subsets(self):
         fitted = [attempt.estimates for attempt in self.found.refits if attempt.model]
@@ -335,11 +345,10 @@ class _Study:
 
     def report(self):
         """The report of all that was found."""
-        found, given = self.found, self.given
-        family = self._tried("the family", lambda: self._family)
-        given.model.get_params()
-        text = given.model.formula or "every column"
-        name = "" if family is None else f"{family.name} (link {family.link.name})"
+        found, family = self.found, self._family
+        found.failures = self.failures
+        text = self.given.model.formula or "every column"
+        name = f"{family.name} (link {family.link.name})"
         if self.design is None:
             return GLMMDiagnosis(text, name, failures=self._failures, advice=advice_of(found))
         found.shares = self._shares()
@@ -350,16 +359,35 @@ class _Study:
         clusters, levels = tables_of(found.levels) if found.levels else (pd.DataFrame(), {})
         main = self._main
         return GLMMDiagnosis(
-            text, name, found.n_obs, clusters, levels, found.columns, self._fits(),
-            found.estimates, found.errors, found.shares, found.subsets, len(found.refits),
-            sum(attempt.model is None for attempt in found.refits),
-            "" if main is None else certificate(main.fit), self._failures, advice_of(found),
-            None if main is None else main.model,
-        )  # fmt: skip
+            text,
+            name,
+            n_obs=found.n_obs,
+            clusters=clusters,
+            levels=levels,
+            columns=found.columns,
+            fits=self._fits(),
+            estimates=found.estimates,
+            standard_errors=found.errors,
+            shares=found.shares,
+            subsets=found.subsets,
+            marginal=self.marginal,
+            units=self.units,
+            n_subsets=len(found.refits),
+            n_failed=sum(attempt.model is None for attempt in found.refits),
+            certificate="" if main is None else certificate(main.fit),
+            failures=self._failures,
+            advice=advice_of(found),
+            model=None if main is None else main.model,
+        )
 
     @property
     def _failures(self):
-        return pd.DataFrame(self.failures, columns=["part", "reason"])
+        """Every reason once, with all parts that it stopped."""
+        parts = {}
+        for part, reason in self.failures:
+            parts.setdefault(reason, []).append(part)
+        rows = [("; ".join(dict.fromkeys(own)), reason) for reason, own in parts.items()]
+        return pd.DataFrame(rows, columns=["part", "reason"])
 
     def _fits(self):
         rows = {name: attempt.row() for name, attempt in self.found.attempts.items()}
@@ -396,17 +424,6 @@ class _Study:
             estimates["marginal"] = pd.Series(self.marginal.coef, kept)
             errors["marginal"] = pd.Series(self.marginal.std_error, kept)
         return estimates.rename_axis("parameter"), errors.rename_axis("parameter")
-
-
-def _raw_outcomes(design, binary):
-    """(y, trials) of a response that the model refuses."""
-    y = design.y
-    if y.ndim == 2:
-        return y[:, 0], y.sum(axis=1)
-    if binary and (y.min() < 0 or y.max() > 1):
-        raise ValueError("the response has more than two kinds of outcomes")
-    trials = np.ones(len(y)) if design.weights is None or not binary else design.weights
-    return y * trials, trials
 
 
 def _rarer(y, trials, counts):

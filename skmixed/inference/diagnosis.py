@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skmixed.inference.gee import MarginalFit
 from skmixed.inference.numbers import column, number
 from skmixed.inference.outcomes import LevelOutcomes
 
@@ -45,7 +46,12 @@ class GLMMDiagnosis:
         ``icc``, its share; for logit links the median odds ratio of two clusters.
     subsets : DataFrame
         By parameter: mean, standard deviation, least and largest estimate of the refits on random
-        parts of the clusters, and ``ratio``: their standard deviation over the one to expect.
+        halves, and ``ratio``: their standard deviation over the one to expect.
+    marginal : MarginalFit or None
+        The marginal model: ``coef``, ``std_error``, the ``correlation`` of two outcomes of one
+        cluster, and how many clusters of all were taken (``n_sampled``, ``n_clusters``).
+    units : {"clusters", "rows"}
+        What the refits are on random halves of.
     n_subsets, n_failed : int
         Refits, and those of them that gave no estimates.
     certificate : str
@@ -69,6 +75,8 @@ class GLMMDiagnosis:
     standard_errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     shares: pd.DataFrame = field(default_factory=pd.DataFrame)
     subsets: pd.DataFrame = field(default_factory=pd.DataFrame)
+    marginal: MarginalFit | None = None
+    units: str = "clusters"
     n_subsets: int = 0
     n_failed: int = 0
     certificate: str = ""
@@ -120,12 +128,27 @@ class GLMMDiagnosis:
         if len(self.fits):
             yield "Fits", self.fits, [self.certificate] * bool(self.certificate)
         if len(self.estimates):
-            yield "Estimates", self.estimates, ()
+            yield "Estimates", self.estimates, self._about_marginal
             yield "Standard errors", self.standard_errors, ()
         if self.n_subsets:
             failed = f"{self.n_failed} of {self.n_subsets} refits failed."
             table = self.subsets if len(self.subsets) else None
-            yield "Refits on random halves of the clusters", table, [failed]
+            yield f"Refits on random halves of the {self.units}", table, [failed]
+
+    @property
+    def _about_marginal(self):
+        """How the last two columns of the estimates came about."""
+        if "attenuated" in self.estimates:
+            yield "attenuated: what averaging over the random effects makes of the main fit"
+        if self.marginal is not None:
+            own = self.marginal
+            some = f", {own.n_sampled:,} of {own.n_clusters:,} clusters" * (
+                own.n_sampled < own.n_clusters
+            )
+            yield (
+                "marginal: generalised estimating equations, correlation "
+                f"{own.correlation:.3f} within clusters{some}"
+            )
 
     @property
     def _telling_columns(self):

@@ -1,6 +1,7 @@
 """Plots of fitted mixed models: Display classes, as in scikit-learn; they need matplotlib."""
 
 from skmixed.plotting.caterpillar import CaterpillarDisplay
+from skmixed.plotting.clusters import ClusterDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
@@ -13,6 +14,7 @@ from skmixed.plotting.trellis import TrellisDisplay
 
 __all__ = [
     "CaterpillarDisplay",
+    "ClusterDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
     "NormalQuantileDisplay",
