@@ -78,7 +78,7 @@ def advice_of(found: Findings) -> tuple[str, ...]:
     told = [text for rule in rules for text in rule(found)]
     if not told and found.model is not None:
         told.append("Nothing was found that stands in the way: read on in model.summary().")
-    return tuple([*told, *_about_marginal(found)])
+    return tuple([*told, *_about_one_step(found), *_about_marginal(found)])
 
 
 def _named(names):
@@ -208,13 +208,18 @@ def _about_approximation(found):
             f"deviations of random effects by up to {0 if np.isnan(apart) else apart:.0%}: "
             f"report {others[-1]}, not {found.main}."
         )
-    if "n_agq=0" in others and found.main != "n_agq=0":
-        quick = ((found.estimates["n_agq=0"] - own) / found.errors[found.main]).abs().max()
-        if quick > _APART:
-            yield (
-                f"The one-step fit, n_agq=0, is off by up to {quick:.2g} standard errors: good for "
-                "a look, not for a report."
-            )
+
+
+def _about_one_step(found):
+    if found.main in (None, "n_agq=0") or "n_agq=0" not in found.estimates or found.separating:
+        return
+    gap = found.estimates["n_agq=0"] - found.estimates[found.main]
+    quick = (gap / found.errors[found.main]).abs().max()
+    if quick > _APART:
+        yield (
+            f"The one-step fit, n_agq=0, is off by up to {quick:.2g} standard errors: good for a "
+            "look, not for a report."
+        )
 
 
 def _about_stability(found):

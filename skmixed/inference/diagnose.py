@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from skmixed.inference.advice import FEW_LEVELS, Findings, advice_of, certificate
-from skmixed.inference.attempts import Attempt, Given, quoted, raw_outcomes, subset_weights
-from skmixed.inference.clusters import unshared
+from skmixed.inference.advice import FEW_LEVELS, advice_of, certificate
+from skmixed.inference.attempts import Attempt, Given, subset_weights
 from skmixed.inference.diagnosis import GLMMDiagnosis, tables_of
-from skmixed.inference.fixed_effects import combination_text
+from skmixed.inference.examined import DataStudy
 from skmixed.inference.gee import attenuated, marginal_fit
-from skmixed.inference.outcomes import LevelOutcomes, levels_with_variation
+from skmixed.inference.outcomes import levels_with_variation
 from skmixed.inference.shares import random_variances, shares_of
-from skmixed.linalg.rank import independent_columns
 from skmixed.linalg.threads import one_thread
-from skmixed.models.separation import Separation, one_sided_groups
 
 # Rows times nodes from which quadrature is left to the user.
 _MOST_WORK = 5e7
@@ -120,110 +117,11 @@ def diagnose_glmm(
 
 
 @dataclass
-class _Study:
-    """The parts of the report as they are found; what failed is told in ``failures``."""
+class _Study(DataStudy):
+    """The fits beside the data, and the report of both."""
 
-    given: Given
-    rng: Any
-    failures: list = field(default_factory=list)
-    design: Any = None
-    problem: Any = None
-    found: Findings = field(default_factory=Findings)
     marginal: Any = None
     units: str = "clusters"
-    _response: tuple | None = None
-    _labels: Any = None
-
-    def _tried(self, part, function, *args):
-        """What a function returns, None where it fails."""
-        try:
-            return function(*args)
-        except Exception as error:  # whatever it is: one part must not stop the others
-            self.failures.append((part, quoted(error)))
-            return None
-
-    # The data
-
-    def look_at_data(self):
-        """Design, response, dependent columns, clusters and separation."""
-        self.design = self._readable_design()
-        if self.design is None:
-            return
-        tried = self._tried("the response", self.given.having(n_agq=1).problem)
-        if tried is not None:
-            self.design, outcome, self.problem = tried
-            self._response, self.found.has_problem = (outcome.y, outcome.trials), True
-        else:
-            self._response = self._tried(
-                "the outcomes", raw_outcomes, self.design, self._labels, self._binary
-            )
-        self._find_dependent_columns()
-        self._count_outcomes()
-        self._find_separation()
-
-    def _readable_design(self):
-        tried = self._tried("the data", self.given.design)
-        if tried is None and self.given.model.missing == "raise":
-            told = len(self.failures)
-            self.given = self.given.having(missing="drop")
-            tried = self._tried("the data without missing values", self.given.design)
-            self.found.dropped_missing = tried is not None
-            if self.failures[told:] and self.failures[told][1] == self.failures[told - 1][1]:
-                del self.failures[told:]  # it was not the missing values
-        if tried is None:
-            return None
-        self._labels = tried[1]
-        return tried[0]
-
-    @property
-    def _binary(self):
-        return self._family.name == "binomial"
-
-    @property
-    def _family(self):
-        return self.given.model._own_family()
-
-    @property
-    def _counts(self):
-        counts = self.design.frequencies
-        return np.ones(len(self.design.X)) if counts is None else counts
-
-    def _find_dependent_columns(self):
-        design, names = self.design, self.design.names
-        self.basis = independent_columns(design.X, design.frequencies, design.intercept)
-        kept = [names[k] for k in self.basis.kept]
-        self.found.combinations = {
-            names[j]: combination_text(self.basis.combinations[j], kept)
-            for j in np.flatnonzero(self.basis.aliased)
-        }
-        if self.found.combinations and self.given.model.rank_deficient == "raise":
-            text = "; ".join(f"{name} = {of}" for name, of in self.found.combinations.items())
-            self.failures.append(("rank_deficient='raise'", text))
-            self.given = self.given.having(rank_deficient="drop")
-
-    def _count_outcomes(self):
-        terms = {t.group: t for t in self.design.random if t.relationship is None}
-        self.found.related = len(terms) < len({t.group for t in self.design.random})
-        if self._response is not None:
-            y, trials = self._response
-            self.found.levels = [
-                LevelOutcomes.of(term, y, trials, self._counts, binary=self._binary)
-                for term in terms.values()
-            ]
-            self.found.events = _rarer(y, trials, self._counts) if self._binary else None
-        whole = [t for t in terms.values() if not unshared(self.design.random, t.codes)]
-        self.cluster = None if self.found.related or not whole else whole[0]
-
-    def _find_separation(self):
-        if self.problem is None:
-            return
-        limit = self._tried("the search for separation", Separation.find, self.problem, self.design)
-        if limit is not None:
-            self.found.separating = limit.names()
-            self.found.unbounded = [self.design.names[j] for j in limit.unbounded_columns]
-        groups = list(dict.fromkeys(term.group for term in self.design.random))
-        sided = one_sided_groups(self.problem.objective.rows)
-        self.found.one_sided = [groups[g] for g in sided]
 
     # Fits
 
@@ -272,10 +170,10 @@ class _Study:
         terms = [term.group for term in main.model.random_terms_]
         table = pd.Series(random_variances(main.fit), terms).groupby(level=0, sort=False).sum()
         table = table.rename_axis("group").to_frame("variance")
-        residual = self._tried("the intraclass correlation", self._residual_variance)
+        residual = self.tried("the intraclass correlation", self._residual_variance)
         if residual is not None:
             table["icc"] = table["variance"] / (table["variance"].sum() + residual)
-        if self._family.link.name == "logit":
+        if self.family.link.name == "logit":
             table["median odds ratio"] = np.exp(_MEDIAN_PAIR * np.sqrt(table["variance"]))
         return table
 
@@ -300,10 +198,10 @@ class _Study:
             why = "levels are related" if self.found.related else "grouping factors are crossed"
             self.failures.append(("the marginal model", f"{why}: no clusters are independent"))
             return
-        y, trials = self._response
-        self.marginal = self._tried(
+        y, trials = self.response
+        self.marginal = self.tried(
             "the marginal model", marginal_fit, self.design.X[:, self.basis.kept], y, trials,
-            self._counts, self.design.offset, self.cluster.codes, self._family,
+            self.counts, self.design.offset, self.cluster.codes, self.family,
             main.model.dispersion_, self.rng,
         )  # fmt: skip
         self.found.marginal = self.marginal
@@ -345,7 +243,7 @@ class _Study:
 
     def report(self):
         """The report of all that was found."""
-        found, family = self.found, self._family
+        found, family = self.found, self.family
         found.failures = self.failures
         text = self.given.model.formula or "every column"
         name = f"{family.name} (link {family.link.name})"
@@ -354,7 +252,7 @@ class _Study:
         found.shares = self._shares()
         found.subsets = self._subsets()
         found.estimates, found.errors = self._estimates()
-        found.n_obs, found.rank = float(self._counts.sum()), self.basis.rank
+        found.n_obs, found.rank = float(self.counts.sum()), self.basis.rank
         found.columns, found.link = self._columns(), family.link.name
         clusters, levels = tables_of(found.levels) if found.levels else (pd.DataFrame(), {})
         main = self._main
@@ -414,7 +312,7 @@ class _Study:
         estimates, errors = estimates.reindex(order), errors.reindex(self.design.names)
         if self.design.random:
             shrunk = attenuated(
-                self._main.model.fixed_effects_, self._family.link.name,
+                self._main.model.fixed_effects_, self.family.link.name,
                 sum(random_variances(self._main.fit)), self.design.intercept,
             )  # fmt: skip
             if shrunk is not None:
@@ -424,9 +322,3 @@ class _Study:
             estimates["marginal"] = pd.Series(self.marginal.coef, kept)
             errors["marginal"] = pd.Series(self.marginal.std_error, kept)
         return estimates.rename_axis("parameter"), errors.rename_axis("parameter")
-
-
-def _rarer(y, trials, counts):
-    """Number of outcomes of the rarer kind."""
-    successes, total = counts @ y, counts @ trials
-    return float(min(successes, total - successes))
