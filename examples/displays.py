@@ -12,10 +12,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from skmixed import MixedLinearRegressor
-from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
+from skmixed import MixedLinearRegressor, MixedLogisticClassifier
+from skmixed.datasets import (
+    load_cake,
+    load_penicillin,
+    load_scotssec,
+    load_sleepstudy,
+    load_verbagg,
+)
 from skmixed.plotting import (
     CaterpillarDisplay,
+    ClusterDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
     NormalQuantileDisplay,
@@ -51,6 +58,10 @@ def displays():
     cake = MixedLinearRegressor(formula).fit(load_cake().frame)
     yield "means", MarginalMeansDisplay.from_estimator(cake, "temperature", by="recipe")
     yield "coefficients", CoefficientsDisplay.from_estimator(cake)
+
+    verbagg = load_verbagg().frame
+    items = MixedLogisticClassifier("r2 ~ Anger + (1 | item)").fit(verbagg)
+    yield "clusters", ClusterDisplay.from_estimator(items, verbagg)
 
 
 def main():

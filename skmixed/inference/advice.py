@@ -66,8 +66,8 @@ def certificate(fit) -> str:
     text += f": the slope left is {end.scaled_gradient:.1g} per standard error of a parameter"
     if np.isfinite(end.smallest_eigenvalue):
         text += (
-            f", the smallest curvature {end.smallest_eigenvalue:.2g} of the scaled Hessian is "
-            + ("positive, as at a minimum" if end.smallest_eigenvalue > 0 else "that of a plane")
+            f", the smallest eigenvalue of the scaled Hessian is {end.smallest_eigenvalue:.2g}, "
+            + ("as at a minimum" if end.smallest_eigenvalue > 0 else "as on a plane")
         )
     return text + "."
 

@@ -98,7 +98,7 @@ def diagnose_glmm(
     >>> report.columns["combination"].to_dict()
     {'Intercept': '', 'Anger': '', 'AngerTwice': '2 Anger'}
     >>> report.clusters.loc["id", ["levels", "all 0", "all 1"]].to_dict()
-    {'levels': 316.0, 'all 0': 6.0, 'all 1': 6.0}
+    {'levels': 316, 'all 0': 4, 'all 1': 5}
     """
     if n_nodes < 2 or n_subsets < 0:
         raise ValueError(

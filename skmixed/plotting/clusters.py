@@ -66,7 +66,7 @@ class ClusterDisplay:
     >>> model = MixedLogisticClassifier("r2 ~ Anger + (1 | item)")
     >>> display = ClusterDisplay.from_estimator(model, verbagg, max_panels=6)
     >>> [ax.get_title() for ax in display.axes_][::5]
-    ['S3DoShout: 28 of 316', 'S2WantCurse: 223 of 316']
+    ['S3DoShout: 29 of 316', 'S2WantCurse: 249 of 316']
     """
 
     def __init__(self, points, means, curves, titles, *, x, response, group, n_levels, binary,
