@@ -43,7 +43,6 @@ class Findings:
     attempts: dict[str, Any] = field(default_factory=dict)
     main: str | None = None
     refits: list = field(default_factory=list)
-    marginal: Any = None
     columns: pd.DataFrame = field(default_factory=pd.DataFrame)
     shares: pd.DataFrame = field(default_factory=pd.DataFrame)
     subsets: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -53,6 +52,17 @@ class Findings:
     @property
     def model(self):
         return None if self.main is None else self.attempts[self.main].model
+
+    @property
+    def unbounded_jointly(self):
+        """Whether fixed and random effects together separate the outcomes."""
+        told = self.model is not None and self.attempts[self.main].has("SeparationWarning")
+        return told and not self.separating and not self.one_sided
+
+    @property
+    def is_bounded(self):
+        """Whether all estimates are finite ones that the data decide."""
+        return not (self.separating or self.one_sided or self.unbounded_jointly)
 
 
 def certificate(fit) -> str:
@@ -128,6 +138,12 @@ def _about_separation(found):
             f"Every level of {_named(found.one_sided)} has outcomes of one kind only: its variance "
             "has no finite estimate. Take the term out, or model one outcome per level."
         )
+    if found.unbounded_jointly:
+        yield (
+            "Fixed effects and levels together separate the outcomes: the data bound neither the "
+            "effects nor their variance. Leave a term out, or give the fixed effects a narrow "
+            "prior, as in prior={'scale': 1.0}."
+        )
 
 
 def _about_levels(found):
@@ -186,7 +202,7 @@ def _about_search(found):
             "The search did not end at a clear minimum: centre and scale covariates, raise "
             "max_iter, and take random slopes out until it does."
         )
-    if model.is_singular_:
+    if model.is_singular_ and not found.separating:
         yield (
             "The fit is singular: a variance is zero or a correlation is 1 or -1. It is valid, but "
             "holds random effects that these data do not show: take them out one by one and "
@@ -196,7 +212,7 @@ def _about_search(found):
 
 def _about_approximation(found):
     others = [n for n in found.attempts if n.startswith("n_agq=") and n in found.estimates]
-    if found.main not in others or found.separating:
+    if found.main not in others or not found.is_bounded:
         return
     best, own = found.estimates[others[-1]], found.estimates[found.main]
     far = ((best - own) / found.errors[found.main]).abs().reindex(found.errors.index).max()
@@ -211,7 +227,9 @@ def _about_approximation(found):
 
 
 def _about_one_step(found):
-    if found.main in (None, "n_agq=0") or "n_agq=0" not in found.estimates or found.separating:
+    if found.main in (None, "n_agq=0") or "n_agq=0" not in found.estimates:
+        return
+    if not found.is_bounded:
         return
     gap = found.estimates["n_agq=0"] - found.estimates[found.main]
     quick = (gap / found.errors[found.main]).abs().max()
@@ -231,7 +249,7 @@ def _about_stability(found):
             "model. Look in the halves that failed for categories without rows or outcomes."
         )
     separated = sum(attempt.has("SeparationWarning") for attempt in found.refits)
-    if separated and not found.separating:
+    if separated and found.is_bounded:
         yield (
             f"In {separated} of {n} random halves the outcomes are separated: a few rows keep the "
             "estimates finite. A prior makes them less dependent on these."
@@ -248,7 +266,7 @@ def _about_stability(found):
 
 
 def _about_marginal(found):
-    if not len(found.shares):
+    if not len(found.shares) or found.one_sided or found.unbounded_jointly:
         return
     if found.link in ("logit", "probit", "cloglog", "cauchit"):
         text = (

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skmixed.models.prior import FixedPrior
+
 # Characters of a message that are quoted.
 _LENGTH = 400
 
@@ -100,7 +102,16 @@ class Given:
                 "diagnose_glmm takes a MixedLogisticClassifier or MixedGLMRegressor, or a pipeline "
                 f"that ends in one, got {type(model).__name__}"
             )
-        return cls(model, X, y, groups, sample_weight)
+        given = cls(model, X, y, groups, sample_weight)
+        given._check_parameters()
+        return given
+
+    def _check_parameters(self):
+        """An error for parameters with which nothing could be fitted, whatever the data."""
+        copy = self.copy()
+        copy._validate_params()
+        copy._own_family()
+        FixedPrior.of(copy.prior, type(copy).__name__)
 
     def having(self, **settings):
         """The same with other parameters, in all fits."""

@@ -78,7 +78,8 @@ def diagnose_glmm(
     TypeError
         For another kind of model.
     ValueError
-        For numbers of nodes below 2 and of subsets below 0.
+        For parameters of the estimator that are none, numbers of nodes below 2 and of subsets
+        below 0.
 
     References
     ----------
@@ -97,8 +98,8 @@ def diagnose_glmm(
     >>> report = diagnose_glmm(model, verbagg, n_subsets=0)
     >>> report.columns["combination"].to_dict()
     {'Intercept': '', 'Anger': '', 'AngerTwice': '2 Anger'}
-    >>> report.clusters.loc["id", ["levels", "all 0", "all 1"]].to_dict()
-    {'levels': 316, 'all 0': 4, 'all 1': 5}
+    >>> report.clusters[["levels", "all 0", "all 1"]].to_dict("records")
+    [{'levels': 316, 'all 0': 4, 'all 1': 5}]
     """
     if n_nodes < 2 or n_subsets < 0:
         raise ValueError(
@@ -198,13 +199,16 @@ class _Study(DataStudy):
             why = "levels are related" if self.found.related else "grouping factors are crossed"
             self.failures.append(("the marginal model", f"{why}: no clusters are independent"))
             return
+        found = self.tried("the marginal model", self._marginal_fit, main.model.dispersion_)
+        self.marginal = None if found is None else found.times(self.basis.to_coef)
+
+    def _marginal_fit(self, dispersion):
+        """On the orthonormal basis, where units of columns cannot hinder."""
         y, trials = self.response
-        self.marginal = self.tried(
-            "the marginal model", marginal_fit, self.design.X[:, self.basis.kept], y, trials,
-            self.counts, self.design.offset, self.cluster.codes, self.family,
-            main.model.dispersion_, self.rng,
-        )  # fmt: skip
-        self.found.marginal = self.marginal
+        Q, codes = self.basis.orthonormal(self.design.X), self.cluster.codes
+        return marginal_fit(
+            Q, y, trials, self.counts, self.design.offset, codes, self.family, dispersion, self.rng
+        )
 
     def refit_subsets(self, n_subsets):
         """Refits on halves of the clusters, or of the rows where no clusters are independent."""

@@ -8,7 +8,7 @@ what generalised estimating equations estimate.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -47,8 +47,9 @@ class MarginalFit:
 
     Attributes
     ----------
-    coef, std_error : (r,)
-        Robust standard errors.
+    coef : (r,)
+    vcov : (r, r)
+        Their robust covariance.
     correlation : float
         Of two outcomes of one cluster, the exchangeable working correlation.
     n_clusters, n_sampled : int
@@ -56,10 +57,19 @@ class MarginalFit:
     """
 
     coef: np.ndarray
-    std_error: np.ndarray
+    vcov: np.ndarray
     correlation: float
     n_clusters: int
     n_sampled: int
+
+    @property
+    def std_error(self):
+        """Robust standard errors (r,) of the coefficients."""
+        return np.sqrt(np.diag(self.vcov))
+
+    def times(self, K):
+        """The same for coefficients K coef."""
+        return replace(self, coef=K @ self.coef, vcov=K @ self.vcov @ K.T)
 
 
 def marginal_fit(X, y, trials, counts, offset, codes, family, dispersion, rng) -> MarginalFit:
@@ -70,7 +80,7 @@ def marginal_fit(X, y, trials, counts, offset, codes, family, dispersion, rng) -
     Parameters
     ----------
     X : (n, r)
-        Independent columns.
+        Independent columns of about one size.
     y, trials, counts : (n,)
         The response (numbers of successes), numbers of trials, and how often rows count.
     offset : (n,) or None
@@ -100,11 +110,11 @@ def marginal_fit(X, y, trials, counts, offset, codes, family, dispersion, rng) -
             offset=None if offset is None else offset[rows],
         )
         found = model.fit()
-    coef, error = np.asarray(found.params), np.asarray(found.bse)
-    if not (np.isfinite(coef).all() and np.isfinite(error).all()) or not found.converged:
+    coef, vcov = np.asarray(found.params), np.asarray(found.cov_params())
+    if not (np.isfinite(coef).all() and np.isfinite(vcov).all()) or not found.converged:
         told = "; ".join(dict.fromkeys(str(w.message).split("\n")[0] for w in caught))
         raise ValueError(f"the estimating equations were not solved ({told or 'no convergence'})")
-    return MarginalFit(coef, error, float(model.cov_struct.dep_params), len(clusters), used)
+    return MarginalFit(coef, vcov, float(model.cov_struct.dep_params), len(clusters), used)
 
 
 def _statsmodels_family(family, dispersion):

@@ -313,3 +313,36 @@ def test_messages():
         diagnose_glmm(MixedLinearRegressor(FORMULA), _data())
     with pytest.raises(ValueError, match="n_nodes=1"):
         diagnose_glmm(MixedLogisticClassifier(FORMULA), _data(), n_nodes=1)
+
+
+def test_levels_of_one_kind_leave_no_variance():
+    data = _data().assign(y=lambda d: 1 * (d["g"] > 4))
+    report = diagnose_glmm(MixedLogisticClassifier(FORMULA), data, n_subsets=2)
+    assert report.clusters.loc["g", ["all 0", "all 1"]].tolist() == [5, 7]
+    assert report.advice == (report.advice[0],)
+    assert report.advice[0].startswith("Every level of g has outcomes of one kind only")
+
+
+def test_units_and_origins_of_columns_do_not_matter():
+    data = _data()
+    far = data.assign(x=1e9 + 1e6 * data["x"])
+    near = diagnose_glmm(MixedLogisticClassifier(FORMULA), data, n_subsets=0)
+    moved = diagnose_glmm(MixedLogisticClassifier(FORMULA), far, n_subsets=0)
+    assert not len(moved.failures)
+    slopes = moved.estimates.loc["x"] * 1e6
+    assert_allclose(slopes, near.estimates.loc["x"], rtol=1e-4)
+    errors = moved.standard_errors.loc["x"] * 1e6
+    assert_allclose(errors, near.standard_errors.loc["x"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"link": "identity"}, "'link' parameter"),
+        ({"prior": {"scale": -1}}, "'scale' of prior"),
+        ({"n_agq": -1}, "'n_agq' parameter"),
+    ],
+)
+def test_parameters_that_are_none_are_errors(settings, match):
+    with pytest.raises(ValueError, match=match):
+        diagnose_glmm(MixedLogisticClassifier(FORMULA, **settings), _data())
