@@ -21,6 +21,8 @@ _UNSTABLE = 2.0
 # Share of levels with one kind of outcome that is large.
 _MANY = 0.5
 _NAMED = 5
+# Name of the fit with a weak prior.
+WITH_PRIOR = "prior='normal'"
 
 
 @dataclass
@@ -127,11 +129,16 @@ def _about_rank(found):
 def _about_separation(found):
     if found.separating:
         verb = "separates" if len(found.separating) == 1 else "separate"
+        way = (
+            "report the fit with prior='normal', whose estimates are in the table"
+            if WITH_PRIOR in found.attempts
+            else "rely on the prior, which then decides how large they are"
+        )
         yield (
             f"{_named(found.separating)} {verb} the outcomes: these coefficients have no finite "
-            "estimate, and Wald tests of them mean nothing. Merge categories, leave the columns "
-            "out, or report the fit with prior='normal', whose estimates are in the table; say "
-            "how they change with the prior's scale, as in prior={'scale': 1.0}."
+            "estimate from the data alone, and Wald tests of them mean nothing. Merge categories, "
+            f"leave the columns out, or {way}; say how they change with the prior's scale, as in "
+            "prior={'scale': 1.0}."
         )
     if found.one_sided:
         yield (

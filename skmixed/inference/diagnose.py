@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from skmixed.inference.advice import FEW_LEVELS, advice_of, certificate
+from skmixed.inference.advice import FEW_LEVELS, WITH_PRIOR, advice_of, certificate
 from skmixed.inference.attempts import Attempt, Given, subset_weights
 from skmixed.inference.diagnosis import GLMMDiagnosis, tables_of
 from skmixed.inference.examined import DataStudy
@@ -137,10 +137,10 @@ class _Study(DataStudy):
         if self.given.model.prior is not None:
             self._attempt("no prior", prior=None, n_agq=max(own, 1))
         elif self.found.separating or not any(a.model for a in self.found.attempts.values()):
-            self._attempt("prior='normal'", prior="normal", n_agq=1)
+            self._attempt(WITH_PRIOR, prior="normal", n_agq=1)
         fitted = [name for name, attempt in self.found.attempts.items() if attempt.model]
         if fitted and (self.found.attempts[main].model is None):
-            main = "prior='normal'" if "prior='normal'" in fitted else fitted[-1]
+            main = WITH_PRIOR if WITH_PRIOR in fitted else fitted[-1]
         self.found.main = main if fitted else None
 
     def _has_quadrature(self, n_nodes):
@@ -181,7 +181,7 @@ class _Study(DataStudy):
     def _residual_variance(self):
         model, given = self._main.model, self.given
         mean = model._null_mean(given.X, given.y, given.groups)
-        bounded = self._succeeded("prior='normal'")  # shares need finite coefficients
+        bounded = self._succeeded(WITH_PRIOR)  # shares need finite coefficients
         return shares_of(bounded.model if self.found.separating and bounded else model,
                          mean).residual  # fmt: skip
 
@@ -276,7 +276,7 @@ class _Study(DataStudy):
             units=self.units,
             n_subsets=len(found.refits),
             n_failed=sum(attempt.model is None for attempt in found.refits),
-            certificate="" if main is None else certificate(main.fit),
+            certificate="" if main is None else f"{found.main}: {certificate(main.fit)}",
             failures=self._failures,
             advice=advice_of(found),
             model=None if main is None else main.model,
@@ -320,7 +320,8 @@ class _Study(DataStudy):
                 sum(random_variances(self._main.fit)), self.design.intercept,
             )  # fmt: skip
             if shrunk is not None:
-                estimates["attenuated"] = shrunk
+                known = np.isfinite(self._main.model.standard_errors_)
+                estimates["attenuated"] = shrunk.where(known)
         if self.marginal is not None:
             kept = [self.design.names[j] for j in self.basis.kept]
             estimates["marginal"] = pd.Series(self.marginal.coef, kept)

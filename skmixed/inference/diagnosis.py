@@ -55,7 +55,7 @@ class GLMMDiagnosis:
     n_subsets, n_failed : int
         Refits, and those of them that gave no estimates.
     certificate : str
-        How the search ended, in words.
+        How the search of the main fit ended, in words.
     failures : DataFrame
         ``part`` and ``reason`` of everything that failed, as it was told.
     advice : tuple of str

@@ -117,6 +117,10 @@ def test_separation_by_a_level():
     assert np.isinf(report.standard_errors.loc["f[T.c]", "n_agq=1"])
     assert "Separation" in report.fits.loc["n_agq=1", "warned of"]
     assert "marginal" not in report.estimates
+    shrunk = report.estimates["attenuated"]
+    assert np.isnan(shrunk["f[T.c]"]) and np.isfinite(shrunk["f[T.b]"])
+    own = MixedLogisticClassifier("y ~ x + f + (1 | g)", prior={"scale": 1.0})
+    assert "or rely on the prior" in _advice(diagnose_glmm(own, data, n_subsets=0))
     assert report.failures["part"].tolist() == ["the marginal model"]
     assert 0 < report.shares.loc["g", "icc"] < 1
 
