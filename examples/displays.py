@@ -12,23 +12,20 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-<<<<<<< HEAD
-from skmixed import MixedLinearRegressor
-from skmixed.datasets import load_cake, load_penicillin, load_scotssec, load_sleepstudy
-from skmixed.inference import bootstrap, posterior
-=======
-from skmixed import MixedGLMRegressor, MixedLinearRegressor
+from skmixed import MixedGLMRegressor, MixedLinearRegressor, MixedLogisticClassifier
 from skmixed.datasets import (
     load_cake,
     load_grouseticks,
     load_penicillin,
     load_scotssec,
     load_sleepstudy,
+    load_verbagg,
 )
->>>>>>> checks
+from skmixed.inference import bootstrap, posterior
 from skmixed.plotting import (
     BootstrapDisplay,
     CaterpillarDisplay,
+    ClusterDisplay,
     CoefficientsDisplay,
     MarginalMeansDisplay,
     ModelCheckDisplay,
@@ -58,10 +55,8 @@ def displays():
     yield "pairs", PosteriorDisplay.from_posterior(post, names, kind="pairs")
     yield "components", VarianceComponentsDisplay.from_estimator(slopes, method="profile")
 
-<<<<<<< HEAD
     boot = bootstrap(slopes, sleep, n=1000, random_state=0)
     yield "bootstrap", BootstrapDisplay.from_bootstrap(boot)
-=======
     yield "checks", ModelCheckDisplay.from_estimator(slopes, sleep, random_state=0)
 
     ticks = load_grouseticks().frame
@@ -72,7 +67,6 @@ def displays():
         "checks_counts",
         ModelCheckDisplay.from_estimator(counts, ticks, random_state=0, panels=panels),
     )
->>>>>>> checks
 
     penicillin = load_penicillin().frame
     crossed = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(penicillin)
@@ -86,6 +80,10 @@ def displays():
     cake = MixedLinearRegressor(formula).fit(load_cake().frame)
     yield "means", MarginalMeansDisplay.from_estimator(cake, "temperature", by="recipe")
     yield "coefficients", CoefficientsDisplay.from_estimator(cake)
+
+    verbagg = load_verbagg().frame
+    items = MixedLogisticClassifier("r2 ~ Anger + (1 | item)").fit(verbagg)
+    yield "clusters", ClusterDisplay.from_estimator(items, verbagg)
 
 
 def main():

@@ -34,6 +34,7 @@ LAYERS = {
     "skmixed.inference.replicates": (4, {"numpy", "joblib"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
     "skmixed.inference.simulated": (4, {"numpy", "scipy", "pandas", "statsmodels"}),
+    "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),

@@ -3,6 +3,7 @@
 from skmixed.inference.bootstrap import bootstrap
 from skmixed.inference.bootstrap_ratios import bootstrap_test
 from skmixed.inference.check import ModelCheck, check_model
+from skmixed.inference.diagnose import diagnose_glmm
 from skmixed.inference.draws import simulated_residuals
 from skmixed.inference.heritability import heritability
 from skmixed.inference.inflation import vif
@@ -26,6 +27,7 @@ __all__ = [
     "bootstrap_test",
     "check_model",
     "cluster_robust",
+    "diagnose_glmm",
     "drop1",
     "emmeans",
     "emtrends",

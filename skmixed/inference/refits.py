@@ -10,7 +10,7 @@ import pandas as pd
 from skmixed.design.formula import formula_text, term_names
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.fixed_effects import FixedEffects
-from skmixed.inference.lrt import likelihood_ratio_test
+from skmixed.inference.lrt import check_no_prior, likelihood_ratio_test
 from skmixed.inference.noted import NotedTable
 from skmixed.inference.observed import check_same_rows
 from skmixed.models.fit import MixedFit
@@ -56,7 +56,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     Raises
     ------
     ValueError
-        For a model that is not fitted, and data that are not those of the fit.
+        For a model that is not fitted or has a prior, and data that are not those of the fit.
 
     Examples
     --------
@@ -75,6 +75,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     effects = FixedEffects.of(model)
     if not isinstance(effects.fit, MixedFit):
         raise ValueError(f"drop1 is for mixed models, got {type(model).__name__}")
+    check_no_prior([effects.fit], "drop1")
     settings = {"reml": False} if hasattr(model, "reml") else {}
     given = {"groups": groups, "sample_weight": sample_weight}
 

@@ -128,8 +128,10 @@ class System:
         return System(self._products.with_response(parts, square))
 
     def with_ridge(self, ridge):
-        """The system with X'WX + ridge I in the place of X'WX."""
-        added = np.diag(np.append(np.full(self._plan.n_tail - 1, ridge), 0.0))
+        """The system with X'WX + ridge in the place of X'WX: a number times I, or a matrix."""
+        r = self._plan.n_tail - 1
+        added = np.zeros((r + 1, r + 1))
+        added[:r, :r] = ridge if np.ndim(ridge) else ridge * np.eye(r)
         return self.with_added(added)
 
     def with_added(self, added):

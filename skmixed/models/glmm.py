@@ -16,6 +16,7 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
+from skmixed.models.prior import Penalty
 from skmixed.models.quadrature import MAX_NODES, QuadratureDeviance, Rule
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.source import Source, checksum
@@ -72,7 +73,7 @@ class Problem:
         return one_thread(self.objective.rows.pattern.dense_rows < _WORTH_THREADS)
 
 
-def approximation(design, y, w, family: Family, n_agq):
+def approximation(design, y, w, family: Family, n_agq, prior=None):
     """Problem for a design, with the response as the family takes it.
 
     Parameters
@@ -83,13 +84,15 @@ def approximation(design, y, w, family: Family, n_agq):
     family : Family
     n_agq : int
         0: joint mode, 1: Laplace, more: nodes of the adaptive quadrature.
+    prior : FixedPrior, optional
     """
     frequencies = design.frequencies
     basis = independent_columns(design.X, frequencies, design.intercept)
     Q = basis.orthonormal(design.X)
     layout = CovarianceLayout.build(design.random, frequencies)
     pattern = Pattern.build(layout.groups, Q.shape[1])
-    rows = Rows(family, y, w, frequencies, design.offset, Q, pattern)
+    penalty = None if prior is None else prior.penalty(design, basis, Q, family, y, w)
+    rows = Rows(family, y, w, frequencies, design.offset, Q, pattern, penalty)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
     outside = outside_effects(layout, Q, frequencies)
     # without random effects the joint mode is the maximum of the likelihood itself
@@ -144,6 +147,10 @@ class GLMMFit(MixedFit):
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
+    prior : Penalty or None
+        Of gamma; ``deviance`` is without it.
+    decided : tuple of str
+        What separates the outcomes, so that the prior decides how far its estimates go.
     """
 
     family: Family | None = None
@@ -152,6 +159,8 @@ class GLMMFit(MixedFit):
     covariance: np.ndarray | None = None
     n_steps: int = 0
     n_agq: int = 1
+    prior: Penalty | None = None
+    decided: tuple[str, ...] = ()
     df_methods = ("asymptotic",)
     no_other_df = (
         "without a residual variance that is estimated beside the others, z tests are what the "
@@ -175,7 +184,7 @@ class GLMMFit(MixedFit):
             gamma=state.mode.gamma,
             sigma=1.0,
             unit=1.0,
-            deviance=float(optimum.value),
+            deviance=float(optimum.value) - objective.rows.penalty(state.mode.gamma),
             reml=False,
             n_obs=problem.n_obs,
             n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
@@ -185,6 +194,7 @@ class GLMMFit(MixedFit):
             covariance=covariance,
             n_steps=n_steps,
             n_agq=problem.n_agq,
+            prior=objective.rows.prior,
             source=problem.source,
         )
 
@@ -192,6 +202,11 @@ class GLMMFit(MixedFit):
     def dispersion(self):
         """phi, or theta of the negative binomial; 1 for families without."""
         return float(np.exp(self.log_dispersion))
+
+    @property
+    def penalty(self):
+        """-2 log prior density of the fixed effects, over that at its mode; 0 without a prior."""
+        return 0.0 if self.prior is None else self.prior.value(self.gamma)
 
     def _group_modes(self):
         return self.group_modes

@@ -3,6 +3,7 @@
 from skmixed.plotting.bootstrap import BootstrapDisplay
 from skmixed.plotting.caterpillar import CaterpillarDisplay
 from skmixed.plotting.checks import ModelCheckDisplay
+from skmixed.plotting.clusters import ClusterDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
@@ -17,6 +18,7 @@ from skmixed.plotting.trellis import TrellisDisplay
 __all__ = [
     "BootstrapDisplay",
     "CaterpillarDisplay",
+    "ClusterDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
     "ModelCheckDisplay",
