@@ -18,13 +18,15 @@ from benchmarks.cases import many_slopes
 from benchmarks.packages import r_version, write_codes
 from benchmarks.runner import Column, Run, main
 from skmixed import MixedLinearRegressor, datasets
+from skmixed.inference import bootstrap
 
 QUESTIONS = {
-    "fit": lambda model: model,
-    "Satterthwaite": lambda model: model.coefficients(),
-    "type III": lambda model: model.anova(type=3),
-    "Kenward-Roger": lambda model: model.coefficients(ddf="kenward_roger"),
-    "profiles": lambda model: model.confint(method="profile"),
+    "fit": lambda model, data: model,
+    "Satterthwaite": lambda model, data: model.coefficients(),
+    "type III": lambda model, data: model.anova(type=3),
+    "Kenward-Roger": lambda model, data: model.coefficients(ddf="kenward_roger"),
+    "profiles": lambda model, data: model.confint(method="profile"),
+    "200 refits": lambda model, data: bootstrap(model, data, n=200, random_state=0),
 }
 SLEEPSTUDY = "Reaction ~ Days + (Days | Subject)"
 CAKE = "angle ~ recipe * temperature + (1 | recipe:replicate)"
@@ -68,7 +70,7 @@ class Skmixed:
         start = process_time()
         model = MixedLinearRegressor(case.formula).fit(frame)
         fitted = process_time()
-        QUESTIONS[case.question](model)
+        QUESTIONS[case.question](model, frame)
         asked = process_time() - fitted
         if case.question == "fit":
             asked = fitted - start
@@ -132,7 +134,7 @@ CASES = [
 ]
 PACKAGES = [
     Skmixed(),
-    InR("lme4", frozenset({"fit", "profiles"})),
+    InR("lme4", frozenset({"fit", "profiles", "200 refits"})),
     InR("lmerTest", frozenset({"Satterthwaite", "type III"})),
     InR("pbkrtest", frozenset({"Kenward-Roger"})),
 ]

@@ -8,6 +8,7 @@ data <- read.csv(args[1])
 for (column in strsplit(args[5], ",")[[1]]) data[[column]] <- factor(data[[column]])
 formula <- as.formula(args[2])
 repeats <- as.integer(args[4])
+estimates <- function(fit) c(fixef(fit), as.data.frame(VarCorr(fit))$sdcor)
 fit_once <- function() lme4::lmer(formula, data)
 questions <- list(
   "fit" = function(fit) fit_once(),
@@ -15,7 +16,8 @@ questions <- list(
   "Satterthwaite" = function(fit) coef(summary(as_lmerModLmerTest(fit))),
   "type III" = function(fit) anova(as_lmerModLmerTest(fit), type = 3),
   "Kenward-Roger" = function(fit) coef(summary(own, ddf = "Kenward-Roger")),
-  "profiles" = function(fit) confint(fit, method = "profile", quiet = TRUE)
+  "profiles" = function(fit) confint(fit, method = "profile", quiet = TRUE),
+  "200 refits" = function(fit) bootMer(fit, estimates, nsim = 200)
 )
 answer <- questions[[args[3]]]
 seconds_of <- function(action) {

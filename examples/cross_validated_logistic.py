@@ -16,6 +16,7 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold, cross_val_score
 
 from skmixed import MixedLogisticClassifier, RankDeficiencyTransformer, RankDeficiencyWarning
+from skmixed.inference import diagnose_glmm
 
 COVARIATES = ["age", "age_months", "dose", "urban", "rural", "arm_a", "arm_b", "arm_c"]
 
@@ -140,6 +141,22 @@ def validate(frame, kept):
         print(f"   {name:13s} area under the curve in clinics not seen: {scores.mean():.3f}")
 
 
+def report(frame):
+    print("\n7. All of it in one report, and a covariate that separates")
+    frame = frame.assign(transferred=(frame["recovered"] == "no") & (frame["age"] > 70))
+    formula = "recovered ~ " + " + ".join(COVARIATES) + " + transferred + (1 | clinic)"
+    found = diagnose_glmm(MixedLogisticClassifier(formula), frame)
+    print(str(found))
+    print("\n   transferred by the scale of its prior:")
+    for scale in (1.0, 2.5, 10.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RankDeficiencyWarning)
+            model = MixedLogisticClassifier(formula, prior={"scale": scale}).fit(frame)
+        name = "transferred[T.True]"
+        print(f"   {scale:5.1f}: {model.fixed_effects_[name]:7.2f}, standard error "
+              f"{model.standard_errors_[name]:.2f}")  # fmt: skip
+
+
 def main():
     frame = patients()
     reproduce(frame)
@@ -148,6 +165,7 @@ def main():
     variance = clinics(frame, model)
     marginal(frame, kept, model, variance)
     validate(frame, kept)
+    report(frame)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
 from skmixed.exceptions import (
+    BootstrapWarning,
     ClassOrderWarning,
     ComparisonWarning,
     NotEstimableError,
@@ -22,6 +23,7 @@ from skmixed.exceptions import (
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",
     "GeneralizedInverseRegressor",

@@ -29,14 +29,24 @@ class ComparisonWarning(UserWarning):
     """Models that are compared are not nested, or one of them was not fitted to the end."""
 
 
+class PosteriorWarning(UserWarning):
+    """Draws of a posterior are not to be relied on, or too few for what is asked of them."""
+
+
+class BootstrapWarning(UserWarning):
+    """Some refits of a bootstrap have failed or have not converged."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
 __all__ = [
+    "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",
     "NotEstimableError",
+    "PosteriorWarning",
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",

@@ -32,10 +32,14 @@ LAYERS = {
     "skmixed.design.grouping": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.inference": (4, {"numpy", "scipy", "pandas"}),
+    "skmixed.inference.replicates": (4, {"numpy", "joblib"}),
     "skmixed.inference.adjust": (4, {"numpy", "scipy", "statsmodels"}),
+    "skmixed.inference.simulated": (4, {"numpy", "scipy", "pandas", "statsmodels"}),
+    "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
+    "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
 # Modules of linalg that know how the penalised system is stored: others import linalg.system.
 CLOSED = {
@@ -51,7 +55,7 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"matplotlib", "polars"}
+OPTIONAL = {"arviz_base", "matplotlib", "polars"}
 
 
 def _module_name(path):

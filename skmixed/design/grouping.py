@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,14 @@ class GroupSpec:
         if self.cells is None:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
+
+    def of_levels(self, levels: pd.Index) -> GroupSpec:
+        """The factor with some of its levels, or with new ones that no row of a table has."""
+        place = self.levels.get_indexer(levels)
+        if (place < 0).any():
+            return replace(self, cells=np.zeros(0, dtype=np.intp), levels=levels)
+        cells = np.arange(len(self.levels)) if self.cells is None else self.cells
+        return replace(self, cells=cells[place], levels=levels)
 
 
 def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:

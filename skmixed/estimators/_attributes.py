@@ -285,7 +285,7 @@ class FittedMixedModel:
 
     @property
     def deviance_(self) -> float:
-        """The criterion that was minimised."""
+        """The criterion that was minimised, without what a prior adds to it."""
         return self.result_.deviance
 
     @property

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.inference.anova import anova_of_terms
+from skmixed.inference.bootstrap import bootstrap
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.hypotheses import Hypothesis, contrast
@@ -181,6 +182,7 @@ class AnswersQuestions(FittedMixedModel):
         y=None,
         groups=None,
         sample_weight=None,
+        random_state=None,
     ) -> pd.DataFrame:
         """Confidence intervals of fixed effects, standard deviations, correlations and sigma.
 
@@ -189,13 +191,16 @@ class AnswersQuestions(FittedMixedModel):
         parameters : str or list of str, optional
             Names as in the index of the result, such as ``"Days"``, ``"sd_(Intercept)|Subject"``,
             ``"cor_Days.(Intercept)|Subject"`` and ``"sigma"``; all of them by default.
-        method : {"wald", "profile"}
+        method : {"wald", "profile", "bootstrap"}
+            The last one are percentiles of 1,000 refits of the parametric bootstrap.
         level : float
             Coverage, between 0 and 1.
         ddf : str, optional
             Of Wald intervals of fixed effects.
         X, y, groups, sample_weight : optional
-            The data of the fit, which profiles of generalised models need.
+            The data of the fit, which the bootstrap and profiles of generalised models need.
+        random_state : int, Generator, RandomState or None
+            Of the bootstrap.
 
         Returns
         -------
@@ -205,8 +210,18 @@ class AnswersQuestions(FittedMixedModel):
         See Also
         --------
         skmixed.inference.intervals.confint : how the limits are found.
+        skmixed.inference.bootstrap : other kinds of bootstrap, other limits.
         """
         check_is_fitted(self)
+        if method == "bootstrap":
+            if X is None or ddf is not None:
+                raise ValueError(
+                    "method='bootstrap' draws new responses for the data of the fit: give X, and y "
+                    "if the fit had one, and no ddf"
+                )
+            given = {"groups": groups, "sample_weight": sample_weight}
+            boot = bootstrap(self, X, y, random_state=random_state, **given)
+            return boot.confint(parameters, level=level)
         return confint(
             self.result_,
             parameters,
@@ -338,5 +353,5 @@ class AnswersQuestions(FittedMixedModel):
                 "without fixed effects, for which the model is fitted again: give the data of the "
                 "fit, as in r2(X, y)"
             )
-        null = with_fixed(self, "1", smooths=False).fit(X, y, groups=groups)
+        null = with_fixed(self, "1", smooths=False, prior=None).fit(X, y, groups=groups)
         return float(np.exp(null.intercept_))

@@ -36,7 +36,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted
+trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
 
     Attributes
@@ -53,7 +53,8 @@ trusted
     :class:`SeparationWarning` that names the columns: the rows that are separated have predictions
     of 0 or 1, everything that the other rows determine is as without them, and coefficients that
     they do not determine are finite, as large as these predictions need, with standard errors of
-    inf. Where all rows are separated the deviance and the variances are zero.
+    inf. Where all rows are separated the deviance and the variances are zero. With a ``prior``
+    there is a maximum, and no warning.
 
     Examples
     --------
@@ -88,6 +89,7 @@ trusted
         verbose=0,
         trusted=False,
         relationship=None,
+        prior=None,
     ):
         self.formula = formula
         self.link = link
@@ -101,11 +103,15 @@ trusted
         self.verbose = verbose
         self.trusted = trusted
         self.relationship = relationship
+        self.prior = prior
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
+
+    def _own_family(self):
+        return make_family("binomial", self.link)
 
     def _labels_of(self, values):
         """Numbers and labels; None for proportions with trials, and for what is no response."""
@@ -154,7 +160,7 @@ trusted
             model; the message names the column and the remedy.
         """
         self._begin()
-        family = make_family("binomial", self.link)
+        family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
         classes = np.array([0, 1]) if classes is None else classes

@@ -7,12 +7,14 @@ from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
 from skmixed.design import build_design, check_identifiable, parse_formula
+from skmixed.design.expression import read_expression
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._input import check_one_response, response_column, response_vector
 from skmixed.estimators._outcome import Outcome, codes_of, is_numeric
@@ -22,10 +24,17 @@ from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
 from skmixed.models.marginal import marginal_mean, mean_limits
 from skmixed.models.pirls import NoMode
-from skmixed.models.separation import Separation, one_sided_groups, separates_jointly
+from skmixed.models.prior import KINDS, FixedPrior
+from skmixed.models.separation import (
+    Separation,
+    one_sided_groups,
+    separates_beside_prior,
+    separates_jointly,
+)
 
 # Columns or categories that a warning names.
 MAX_SEPARATED = 10
+_PRIOR_COLUMNS = ["location", "scale"]
 
 
 class GeneralizedMixedModel(MixedModelBase):
@@ -34,6 +43,7 @@ class GeneralizedMixedModel(MixedModelBase):
     _parameter_constraints: ClassVar[dict] = {
         **MixedModelBase._parameter_constraints,
         "n_agq": [Interval(Integral, 0, None, closed="left")],
+        "prior": [StrOptions(set(KINDS)), dict, None],
     }
 
     # Fit
@@ -43,6 +53,10 @@ class GeneralizedMixedModel(MixedModelBase):
         design, outcome, problem = self._problem(family, X, y, groups, sample_weight)
         with one_thread():
             limit = Separation.find(problem, design)
+        decided = ()
+        if limit is not None and self.prior is not None:
+            self._check_prior(problem, limit)
+            limit, decided = None, tuple(limit.names())
         if limit is not None:
             problem = limit.remaining
         try:
@@ -60,7 +74,7 @@ class GeneralizedMixedModel(MixedModelBase):
             ) from None
         with one_thread():
             separated = self._separated(problem, fit, limit, design)
-            fit = fit if limit is None else limit.complete(fit)
+            fit = replace(fit, decided=decided) if limit is None else limit.complete(fit)
         return design, fit, outcome.classes, separated
 
     def _problem(self, family, X, y, groups, sample_weight):
@@ -70,8 +84,18 @@ class GeneralizedMixedModel(MixedModelBase):
         design = _without_empty_rows(design, family, outcome.trials)
         self._check_terms(design, family, outcome.trials)
         with one_thread():
-            problem = approximation(design, outcome.y, outcome.trials, family, self.n_agq)
+            prior = FixedPrior.of(self.prior, type(self).__name__)
+            problem = approximation(design, outcome.y, outcome.trials, family, self.n_agq, prior)
         return design, outcome, problem
+
+    def _check_prior(self, problem, limit):
+        """An error where a flat part of the prior leaves estimates without bound."""
+        if separates_beside_prior(problem):
+            raise ValueError(
+                f"{type(self).__name__}: {named(limit.names())} separate the "
+                "outcomes perfectly, and the prior leaves some of these coefficients without a "
+                "scale: no estimate is finite. Give every one of them a finite scale in prior"
+            )
 
     def _outcome(self, design, family, labels):
         return Outcome.of(design, family, labels, type(self).__name__)
@@ -101,14 +125,13 @@ class GeneralizedMixedModel(MixedModelBase):
         columns, n_rows, groups, jointly = separated
         told = []
         if columns:
-            more = len(columns) - MAX_SEPARATED
-            shown = [*columns[:MAX_SEPARATED], *[f"{more} more"] * (more > 0)]
             told.append(
-                f"{', '.join(shown)} separate{'s' * (len(columns) == 1)} the outcomes perfectly: "
+                f"{named(columns)} separate{'s' * (len(columns) == 1)} the outcomes perfectly: "
                 "the likelihood grows without limit along these coefficients. Reported is the "
                 f"limit: {n_rows} row{'s' * (n_rows > 1)} predicted without error, coefficients "
                 "large enough for that with standard errors of inf, and all else as without these "
-                "rows. Merge categories, leave columns out, or penalise"
+                "rows. Merge categories, leave columns out, or give the coefficients a prior: "
+                "prior='normal'"
             )
         if groups:
             told.append(
@@ -124,6 +147,10 @@ class GeneralizedMixedModel(MixedModelBase):
             )
         for text in told:
             warn(f"{type(self).__name__}: {text}", SeparationWarning)
+
+    def _own_family(self):
+        """The Family that the parameters name."""
+        raise NotImplementedError
 
     # Labels
 
@@ -208,6 +235,15 @@ class GeneralizedMixedModel(MixedModelBase):
         """Whether the response is two counts."""
         return self.formula is not None and len(parse_formula(self.formula).responses) == 2
 
+    def _trials_in(self, table):
+        """Prior weights of rows, or the sums of two counts where the table has them."""
+        if self._has_counts:
+            terms = parse_formula(self.formula)
+            used = {name for part in terms.responses for name in read_expression(part).columns}
+            if used <= set(table.names):
+                return self._counts_of(table, terms).sum(axis=1)
+        return self._weights_in(table)
+
     def _counts_of(self, table, terms):
         """The two counts (n, 2) that the formula names, NaN where one is missing."""
         design = build_design(
@@ -239,6 +275,26 @@ class GeneralizedMixedModel(MixedModelBase):
         (Gaussian), each divided by the prior weight, and mu + mu^2 / theta (negative binomial).
         """
         return self.result_.dispersion
+
+    @property
+    def prior_(self) -> pd.DataFrame | None:
+        """Location and scale of the prior by column of X, None without a prior.
+
+        The scale is that of the coefficient in its own units, inf where the prior is flat and NaN
+        for columns that were left out. The intercept's are those of the linear predictor at the
+        means of the columns, unless the prior is not ``scaled``.
+        """
+        fit, prior = self.result_, self.result_.prior
+        if prior is None:
+            return None
+        table = pd.DataFrame(np.nan, index=list(self.labels_.columns), columns=_PRIOR_COLUMNS)
+        table.iloc[fit.basis.kept] = np.column_stack([prior.location, prior.scale])
+        return table
+
+    @property
+    def penalised_deviance_(self) -> float:
+        """The criterion minimised: ``deviance_`` plus -2 log prior, 0 at the prior's centre."""
+        return self.result_.deviance + self.result_.penalty
 
     @property
     def n_pirls_steps_(self) -> int:
@@ -336,7 +392,8 @@ class GeneralizedMixedModel(MixedModelBase):
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new responses; for
-        binomial rows with trials these are proportions.
+        binomial rows with trials these are proportions. The trials of ``cbind(successes,
+        failures)`` are the sum of its columns; without them in X every row is one trial.
 
         Parameters
         ----------
@@ -354,11 +411,11 @@ class GeneralizedMixedModel(MixedModelBase):
         check_is_fitted(self)
         rng = check_random_state(random_state)
         rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
-        w = self._weights_in(rows.table)[rows.design.rows, None]
+        w = self._trials_in(rows.table)[rows.design.rows, None]
         mu = self._mean_at(eta)
-        known = np.isfinite(mu) & np.isfinite(w)
+        known = np.isfinite(mu) & np.isfinite(w) & (w != 0)
         draws = self.family_.sample(
-            np.where(known, mu, 0.5), np.where(np.isfinite(w), w, 1.0), self.dispersion_, rng
+            np.where(known, mu, 0.5), np.where(known, w, 1.0), self.dispersion_, rng
         )
         draws = np.where(known, draws, np.nan)
         return rows.over_input(draws)
@@ -368,7 +425,8 @@ class GeneralizedMixedModel(MixedModelBase):
         check_is_fitted(self)
         family = self.family_
         mixed = bool(self.result_.is_mixed)
-        how = "maximum likelihood"
+        prior = self.result_.prior
+        how = "maximum likelihood" if prior is None else "maximum a posteriori"
         if mixed:
             how += " (" + _approximation_name(self.result_.n_agq) + ")"
         title = f"{model_kind(self, 'Generalised ')} fit by {how}\n"
@@ -378,7 +436,24 @@ class GeneralizedMixedModel(MixedModelBase):
         if self._shows_classes:
             other, modelled = self.classes_.tolist()
             title += f"\nResponse: probability of {modelled!r}, against {other!r}"
-        return generalised_summary(self, title, "deviance", residual=False)
+        summary = generalised_summary(self, title, "deviance", residual=False)
+        return summary if prior is None else replace(summary, notes=self._prior_notes(summary))
+
+    def _prior_notes(self, summary):
+        """Notes of a summary, and what the prior is and does."""
+        fit = self.result_
+        told = [
+            f"Prior of the fixed effects: {fit.prior.text}.",
+            f"Deviance, logLik, AIC and BIC are of the likelihood at these estimates; minimised is "
+            f"{self.penalised_deviance_:.6g}, with the prior.",
+        ]
+        if fit.decided:
+            verb = "separate" if len(fit.decided) > 1 else "separates"
+            told.append(
+                f"{named(fit.decided)} {verb} the outcomes perfectly: how large the estimates are "
+                "is decided by the prior."
+            )
+        return (*summary.notes, *told)
 
 
 def _without_empty_rows(design, family, trials):
@@ -395,6 +470,12 @@ def _approximation_name(n_agq):
     if n_agq == 1:
         return "Laplace approximation"
     return f"adaptive Gauss-Hermite quadrature, {n_agq} nodes"
+
+
+def named(names):
+    """Names in a row, of many the first ones."""
+    more = len(names) - MAX_SEPARATED
+    return ", ".join([*names[:MAX_SEPARATED], *[f"{more} more"] * (more > 0)])
 
 
 def check_scale(scale, known, marginal):

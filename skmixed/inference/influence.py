@@ -106,7 +106,7 @@ def influence(model, X, y=None, level=None, *, groups=None, sample_weight=None) 
             f"{_WHO} by level is for linear models, got {type(model).__name__}: without a level's "
             "rows its likelihood has no closed form. Fit again without them"
         )
-    return _by_level(observed, *level_codes(model, X, observed, level, groups, _WHO))
+    return influence_by_level(observed, *level_codes(model, X, observed, level, groups, _WHO))
 
 
 def _by_row(observed, X):
@@ -116,7 +116,8 @@ def _by_row(observed, X):
     return pd.DataFrame({k: observed.over_input(v) for k, v in columns.items()}, index=index)
 
 
-def _by_level(observed, codes, levels):
+def influence_by_level(observed, codes, levels):
+    """The lines by level of observed rows of a linear model, with codes (n,) of their levels."""
     fit = observed.fit
     change, lost = _changes(*_sums(observed, codes, len(levels)))
     half = fit.unscaled_on_basis(fit.basis.to_coef)

@@ -78,7 +78,9 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     """
     check_level(level)
     if method not in KINDS:
-        raise ValueError(f"method must be 'wald' or 'profile', got {method!r}")
+        raise ValueError(
+            f"method must be 'wald' or 'profile', or, of an estimator, 'bootstrap', got {method!r}"
+        )
     if method == "profile" and ddf is not None:
         raise ValueError(f"ddf belongs to method='wald'; a profile has none, got ddf={ddf!r}")
     own = limits_of(fit, problem)

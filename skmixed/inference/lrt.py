@@ -69,9 +69,9 @@ def likelihood_ratio_test(*models):
     Raises
     ------
     ValueError
-        For fewer than two models, models that are not fitted, of different kinds or families, or
-        fitted to different rows, responses, weights or offsets; for REML fits that were loaded
-        from a file, which cannot be refitted.
+        For fewer than two models, models that are not fitted, have a prior, are of different kinds
+        or families, or were fitted to different rows, responses, weights or offsets; for REML fits
+        that were loaded from a file, which cannot be refitted.
 
     Warns
     -----
@@ -171,6 +171,7 @@ def _not_converged(entries):
 
 def _check_comparable(fits):
     """An error unless the likelihoods are of one kind and of one data set."""
+    check_no_prior(fits, "likelihood_ratio_test")
     if len({getattr(fit, "n_agq", None) for fit in fits}) > 1:  # none in a linear model
         raise ValueError(
             "the models are of different kinds (linear and not, or with different n_agq): "
@@ -190,6 +191,15 @@ def _check_comparable(fits):
         )
     for first, other in pairwise(fit.source for fit in fits):
         _check_data(first, other)
+
+
+def check_no_prior(fits, who):
+    """An error for fits with a prior, which are not at a maximum of their likelihood."""
+    if any(getattr(fit, "prior", None) is not None for fit in fits):
+        raise ValueError(
+            f"{who} compares maxima of likelihoods, and a model with a prior is not at one: fit "
+            "the models with prior=None, or compare predictions by cross-validation"
+        )
 
 
 def _check_data(first, other):

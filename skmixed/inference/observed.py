@@ -31,6 +31,16 @@ def observed_rows(model, X, y, groups, sample_weight, who):
     return observed
 
 
+def check_same_rows(mine, theirs, who):
+    """An error if two Sources have other rows, responses or weights."""
+    for what in ("rows", "response", "weights", "frequencies"):
+        if getattr(mine, what) != getattr(theirs, what):
+            raise ValueError(
+                f"{who} needs the data of the fit, and these have other {what}: pass what the "
+                "model was fitted to, with the same y, groups and sample_weight"
+            )
+
+
 def level_codes(model, X, observed, by, groups, who):
     """(codes (n,), levels) of the observed rows in a factor.
 

@@ -10,8 +10,9 @@ import pandas as pd
 from skmixed.design.formula import formula_text, term_names
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
-from skmixed.inference.lrt import likelihood_ratio_test
+from skmixed.inference.lrt import check_no_prior, likelihood_ratio_test
 from skmixed.inference.noted import NotedTable
+from skmixed.inference.observed import check_same_rows
 from skmixed.models.fit import MixedFit
 
 COLUMNS = ["n_params", "log_likelihood", "aic", "lrt", "df", "p_value"]
@@ -57,7 +58,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     Raises
     ------
     ValueError
-        For a model that is not fitted, and data that are not those of the fit.
+        For a model that is not fitted or has a prior, and data that are not those of the fit.
 
     Examples
     --------
@@ -81,6 +82,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
         "drop1 is",
         "fit the models without a term yourself and compare them by likelihood_ratio_test",
     )
+    check_no_prior([effects.fit], "drop1")
     settings = {"reml": False} if hasattr(model, "reml") else {}
     given = {"groups": groups, "sample_weight": sample_weight}
 
@@ -93,7 +95,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     names = term_names(model.design_spec_.terms.fixed)
     names = names if "1" in names else ["0", *names]
     whole = fitted(names)
-    _check_data(model, whole)
+    check_same_rows(model.result_.source, whole.result_.source, "drop1")
     rows = {"<none>": [*_likelihood(whole), np.nan, np.nan, np.nan]}
     for term, text in _with_texts(model, effects.fit.terms, _without_constant(names)):
         if not _is_contained(term, effects.fit.terms):
@@ -124,16 +126,6 @@ def _plain(text):
 def _is_contained(term, terms):
     own = term.factors.union(term.covariates)
     return any(own < other.factors.union(other.covariates) for other in terms)
-
-
-def _check_data(model, whole):
-    mine, theirs = model.result_.source, whole.result_.source
-    for what in ("rows", "response", "weights", "frequencies"):
-        if getattr(mine, what) != getattr(theirs, what):
-            raise ValueError(
-                f"drop1 needs the data of the fit, and these have other {what}: pass what the "
-                "model was fitted to, with the same y, groups and sample_weight"
-            )
 
 
 def _likelihood(model):

@@ -33,13 +33,7 @@ def shares_of(model, mean=None) -> VarianceShares:
     spread = fit.gamma @ moments.covariance(fit.n_obs) @ fit.gamma
     if fit.smooth_terms:  # these are fixed effects to users
         spread = model._fixed_variance_
-    T = fit.layout.factors(fit.optimum.theta)
-    random = 0.0
-    for term, square in zip(fit.layout.terms, moments.random, strict=True):
-        if term.is_smooth:
-            continue
-        own = fit.sigma * T[term.group][term.columns, term.columns]
-        random += float(np.sum((own @ own.T) * square))
+    random = float(sum(random_variances(fit)))
     family = getattr(fit, "family", None)
     if family is None:
         residual = fit.sigma**2 * fit.mean_variance
@@ -48,3 +42,20 @@ def shares_of(model, mean=None) -> VarianceShares:
     else:
         residual = link_variance(family.name, family.link.name, mean)
     return VarianceShares(float(spread), random, float(residual))
+
+
+def random_variances(fit) -> list[float]:
+    """Variance of every random-effects term on the scale of the linear predictor, a mean of rows.
+
+    Parameters
+    ----------
+    fit : LMMFit or GLMMFit
+    """
+    T, found = fit.layout.factors(fit.optimum.theta), []
+    for term, square in zip(fit.layout.terms, fit.source.moments.random, strict=True):
+        if term.is_smooth:  # a fixed effect to users
+            found.append(0.0)
+            continue
+        own = fit.sigma * T[term.group][term.columns, term.columns]
+        found.append(float(np.sum((own @ own.T) * square)))
+    return found

@@ -109,6 +109,12 @@ class BlockedFactor:
             return [*parts, np.zeros(self.mode[-1].shape)]
         return [*parts, -multiply(self.products, self.mode, rows="core")]
 
+    def back_substituted(self, i, x, parts):
+        """Chain group i of Lt Lf'^-1 x, Lf the factor, from its part x and parts that follow."""
+        group = self.chain[i]
+        moved = product(group.N, self._rest(i, group.blocks, parts))
+        return crossproduct(group.H, x) - moved
+
     def _rest(self, i, blocks, parts):
         """Rows of chain group i times the parts of all later unknowns: (s, k, l)."""
         plan, tail = self.plan, parts[-1]

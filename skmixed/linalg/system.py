@@ -35,6 +35,7 @@ from skmixed.linalg.marginal import MarginalInverse
 from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
+from skmixed.linalg.stacked import draws, summaries, with_added
 from skmixed.linalg.traces import Direction
 
 __all__ = [
@@ -128,11 +129,57 @@ class System:
         return System(self._products.with_response(parts, square))
 
     def with_ridge(self, ridge):
-        """The system with X'WX + ridge I in the place of X'WX."""
-        core = self._products.core.copy()
-        at = np.arange(self._plan.q_core, self._plan.q_core + self._plan.n_tail - 1)
-        core[at, at] += ridge
-        return System(replace(self._products, core=core))
+        """The system with X'WX + ridge in the place of X'WX: a number times I, or a matrix."""
+        r = self._plan.n_tail - 1
+        added = np.zeros((r + 1, r + 1))
+        added[:r, :r] = ridge if np.ndim(ridge) else ridge * np.eye(r)
+        return self.with_added(added)
+
+    def with_added(self, added):
+        """The system with [X y]'W[X y] + added (r + 1, r + 1) in the place of [X y]'W[X y]."""
+        return System(with_added(self._products, added))
+
+    def summaries(self, T, added=None):
+        """What the factors at m relative covariance factors say, small systems all at once.
+
+        Parameters
+        ----------
+        T : list of (m, s, s), by group
+        added : (m, r + 1, r + 1), optional
+            What :meth:`with_added` adds for each.
+
+        Returns
+        -------
+        Summaries
+            Arrays log_det_u, log_det_x, pwrss, fixed and fixed_root, m first; NaN where there is
+            no factor.
+        """
+        return summaries(self._products, [T[g] for g in self._plan.order], added)
+
+    def draws(self, T, scale, normal, added=None):
+        """Normal draws of random effects b and fixed effects at m relative covariance factors.
+
+        Their mean is the mode, their covariance scale^2 times the inverse of the mixed-model
+        equations. Equal neighbours in T share a factor.
+
+        Parameters
+        ----------
+        T : list of (m, s, s), by group
+        scale : (m,)
+        normal : Effects
+            Standard normal numbers, m columns. The fixed effects depend on theirs alone.
+        added : (m, r + 1, r + 1), optional
+            What :meth:`with_added` adds for each.
+
+        Returns
+        -------
+        Effects
+        """
+        plan = self._plan
+        parts = [normal.random[g] for g in plan.order] + [normal.fixed]
+        found, fixed = draws(self._products, [T[g] for g in plan.order], scale, parts, added)
+        random = [as_given(plan, i, x) for i, x in enumerate(found)]
+        return Effects(in_given_order(plan, random), fixed.T)
 
     def without_rows(self):
         """The same system, with nothing in it that has the length of the data."""

@@ -172,6 +172,11 @@ class Component:
     layout: CovarianceLayout
     name: str = ""
 
+    def value(self, x):
+        """The parameter at x: a standard deviation without the sign that theta may have."""
+        value = self.function(x)[0]
+        return value if self.kind == "cor" else abs(value)
+
     def moved_to(self, x, value):
         """x with this standard deviation or correlation at about ``value``, all else about kept.
 

@@ -49,6 +49,10 @@ class Correlation(ABC):
     def natural(self, eta):
         """(values (k,), gradients (k, k), hessians (k, k, k)) of the parameters people read."""
 
+    def from_free(self, x):
+        """eta of numbers x (k,) in (-1, 1), see NamedStructure; of correlations alone."""
+        return np.arcsin(x)
+
     def settled(self, eta, negligible):
         """eta with R exactly singular where it is so up to variances below negligible^2."""
         return eta
@@ -110,6 +114,9 @@ class Exchangeable(_OneCorrelation):
     def start(self):
         s = self.size
         return np.array([np.arccos(np.sqrt((_START * (s - 1) + 1) / s))])
+
+    def from_free(self, x):
+        return 0.5 * np.arccos(x)
 
     def _rho(self, a):
         share = self.size / (self.size - 1)

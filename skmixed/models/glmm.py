@@ -11,14 +11,15 @@ from skmixed.linalg.rank import independent_columns
 from skmixed.linalg.system import Pattern
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
-from skmixed.models.laplace import LaplaceDeviance, Start
+from skmixed.models.laplace import LaplaceDeviance, Near, Start
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
+from skmixed.models.prior import Penalty
 from skmixed.models.quadrature import QuadratureDeviance, product_rule
 from skmixed.models.search import Search, outside_effects, outside_starts
-from skmixed.models.source import Source
+from skmixed.models.source import Source, checksum
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE = 1e-5, 1e-2
@@ -61,12 +62,18 @@ class Problem:
     source: Source
     n_agq: int
 
+    def with_response(self, y):
+        """The problem of another response to the same rows, as the family takes it."""
+        objective, source = self.objective, replace(self.source, response=checksum(y))
+        rows = replace(objective.rows, y=y)
+        return replace(self, objective=replace(objective, rows=rows, near=Near()), source=source)
+
     def threads(self):
         """Context with as many BLAS threads as pay for a system of this size."""
         return one_thread(self.objective.rows.pattern.dense_rows < _WORTH_THREADS)
 
 
-def approximation(design, y, w, family: Family, n_agq):
+def approximation(design, y, w, family: Family, n_agq, prior=None):
     """Problem for a design, with the response as the family takes it.
 
     Parameters
@@ -77,13 +84,15 @@ def approximation(design, y, w, family: Family, n_agq):
     family : Family
     n_agq : int
         0: joint mode, 1: Laplace, more: nodes of the adaptive quadrature.
+    prior : FixedPrior, optional
     """
     frequencies = design.frequencies
     basis = independent_columns(design.X, frequencies, design.intercept)
     Q = basis.orthonormal(design.X)
     layout = CovarianceLayout.build(design.random, frequencies)
     pattern = Pattern.build(layout.groups, Q.shape[1])
-    rows = Rows(family, y, w, frequencies, design.offset, Q, pattern)
+    penalty = None if prior is None else prior.penalty(design, basis, Q, family, y, w)
+    rows = Rows(family, y, w, frequencies, design.offset, Q, pattern, penalty)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
     outside = outside_effects(layout, Q, frequencies)
     # without random effects the joint mode is the maximum of the likelihood itself
@@ -115,6 +124,10 @@ class GLMMFit(MixedFit):
     n_steps : int
         Steps of the search for modes, over all evaluations.
     n_agq : int
+    prior : Penalty or None
+        Of gamma; ``deviance`` is without it.
+    decided : tuple of str
+        What separates the outcomes, so that the prior decides how far its estimates go.
     """
 
     family: Family | None = None
@@ -123,6 +136,8 @@ class GLMMFit(MixedFit):
     covariance: np.ndarray | None = None
     n_steps: int = 0
     n_agq: int = 1
+    prior: Penalty | None = None
+    decided: tuple[str, ...] = ()
     df_methods = ("asymptotic",)
     no_other_df = (
         "without a residual variance that is estimated beside the others, z tests are what the "
@@ -146,7 +161,7 @@ class GLMMFit(MixedFit):
             gamma=state.mode.gamma,
             sigma=1.0,
             unit=1.0,
-            deviance=float(optimum.value),
+            deviance=float(optimum.value) - objective.rows.penalty(state.mode.gamma),
             reml=False,
             n_obs=problem.n_obs,
             n_params=objective.rows.n_fixed + objective.n_theta + objective.n_dispersion,
@@ -156,6 +171,7 @@ class GLMMFit(MixedFit):
             covariance=covariance,
             n_steps=n_steps,
             n_agq=problem.n_agq,
+            prior=objective.rows.prior,
             source=problem.source,
         )
 
@@ -163,6 +179,11 @@ class GLMMFit(MixedFit):
     def dispersion(self):
         """phi, or theta of the negative binomial; 1 for families without."""
         return float(np.exp(self.log_dispersion))
+
+    @property
+    def penalty(self):
+        """-2 log prior density of the fixed effects, over that at its mode; 0 without a prior."""
+        return 0.0 if self.prior is None else self.prior.value(self.gamma)
 
     def _group_modes(self):
         return self.group_modes
@@ -179,8 +200,10 @@ class GLMMFit(MixedFit):
 
 
 @np.errstate(all="ignore")  # what is not finite is looked for where it matters
-def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
+def fit_glmm(problem: Problem, *, near=None, max_iter=100, tol=1e-8, callback=None):
     """GLMMFit at the minimum of the approximated deviance.
+
+    ``near``: a GLMMFit of the same rows with another response, at whose parameters to start.
 
     Raises
     ------
@@ -191,7 +214,7 @@ def fit_glmm(problem: Problem, *, max_iter=100, tol=1e-8, callback=None):
     with problem.threads():
         if not problem.n_obs:
             return GLMMFit.at(problem, _without_rows(objective))
-        start = starting_values(objective)
+        start = starting_values(objective) if near is None else _start_at(objective, near)
         if objective.rows.family.scale:
             least = start[-1] - _EXACT_RANGE
             objective = replace(objective, least_log_dispersion=least)
@@ -270,6 +293,17 @@ def starting_values(objective):
     objective.near.state = Start(mode)
     gamma = mode.gamma[: objective.n_gamma]
     return np.concatenate([gamma, theta, [log_disp] * objective.n_dispersion])
+
+
+def _start_at(objective, fit):
+    """The parameters of a fit, with random effects of zero for the first search for a mode."""
+    T = objective.layout.factors(fit.optimum.theta)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in objective.rows.groups]
+    start = mode_at(objective.rows, fit.gamma, u, T, fit.log_dispersion)
+    objective.near.state = Start(start)
+    gamma = fit.gamma[: objective.n_gamma]
+    own = [fit.log_dispersion] * objective.n_dispersion
+    return np.concatenate([gamma, fit.optimum.theta, own])
 
 
 def _without_random_effects(rows):

@@ -2,8 +2,8 @@
 
     d(gamma, theta, phi) = -2 log p(y | eta) + u'u + log |H|,    H = Lambda' Z'WZ Lambda + I
 
-at the mode u, with W the observed information. The derivatives of u follow from one adjoint solve
-with the factor of H.
+at the mode u, with W the observed information; a prior of gamma adds its penalty. The derivatives
+of u follow from one adjoint solve with the factor of H.
 """
 
 from __future__ import annotations
@@ -118,13 +118,15 @@ class LaplaceDeviance:
         the part of X is not positive definite: there a ridge on X makes the factor.
         """
         weight, ridge = mode.curve.weight, 0.0
+        own = self.rows.prior_information(mode.gamma)
         try:
-            f = self.rows.factor(weight, T)
+            f = self.rows.factor(weight, T, ridge=own)
         except NotPositiveDefinite:
             if self.joint:
                 raise
-            ridge = _RIDGE * float(np.abs(weight).sum())
-            f = self.rows.factor(weight, T, ridge=ridge)
+            own = 0.0 if own is None else own
+            ridge = _RIDGE * float(np.abs(weight).sum() + np.linalg.norm(own))
+            f = self.rows.factor(weight, T, ridge=own + ridge * np.eye(self.rows.n_fixed))
         return self.evaluation(self, parameters, mode, T, log_disp, f, ridge)
 
     def _evaluation(self, parameters, mode, T, log_disp):
@@ -158,7 +160,8 @@ class Start:
 class Evaluation:
     """The approximated deviance at one point; derivatives are computed when they are read.
 
-    ``factor`` is that of H, bordered by the columns of X, with the weights at the mode.
+    ``factor`` is that of H, bordered by the columns of X, with the weights at the mode and with
+    the information of a prior.
     """
 
     objective: LaplaceDeviance
@@ -207,7 +210,7 @@ class Evaluation:
         return [G - c @ c.T for G, c in pairs]
 
     def _by_gamma(self):
-        """Derivative of the penalised deviance by gamma at fixed u."""
+        """Derivative of the penalised deviance by gamma at fixed u, without a prior."""
         return -2.0 * self._scores.fixed[:, 0]
 
     def _direct_dispersion(self):
@@ -239,6 +242,8 @@ class Evaluation:
         if pull is not None:
             alpha, rest = alpha + pull, rest - self.factor.system.times(pull)
         by_gamma = self._by_gamma() + rest.fixed[:, 0]
+        if rows.prior is not None:
+            by_gamma = by_gamma + rows.prior.gradient(self.mode.gamma)
         parts = [by_gamma[: self.objective.n_gamma], self._by_theta(rest.levels())]
         if self.objective.n_dispersion:
             moved = rows.random_part(alpha.levels()) + rows.Q @ alpha.fixed[:, 0]

@@ -93,7 +93,7 @@ class TermLayout:
         return (self.loadings @ u).reshape(-1, self.size, k)
 
     def users_effects(self, b):
-        """Effects (l, s) in the user's units from the engine's (l, s)."""
+        """Effects (..., l, s) in the user's units from the engine's (..., l, s)."""
         return b @ self.M.T
 
     def users_covariances(self, blocks):
@@ -207,6 +207,14 @@ class CovarianceLayout:
     def without_rows(self):
         """The layout without codes and covariates."""
         return replace(self, groups=tuple(group.without_rows() for group in self.groups))
+
+    def groups_of(self, random):
+        """The groups with the rows of terms (RandomTerm, in the order of this layout's)."""
+        z, rows = [[] for _ in self.groups], {}
+        for term, at in zip(random, self.terms, strict=True):
+            rows[at.group] = at.rows(term)
+            z[at.group].append(at.covariates(term.z))
+        return tuple(replace(rows[g], z=np.hstack(own)) for g, own in enumerate(z))
 
     # What the engine asks
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
@@ -74,6 +74,26 @@ class Response:
     gamma: np.ndarray
     largest: float = 0.0
     checksum: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """The rows of an objective as a function that makes a Response of y (n,).
+
+    Q (n, r): basis of the columns of X; groups: with the engine's covariates.
+    """
+
+    Q: np.ndarray
+    groups: tuple[Group, ...]
+    weights: np.ndarray | None
+    offset: np.ndarray | None
+
+    def __call__(self, y):
+        moved = y if self.offset is None else y - self.offset
+        gamma, residual = _least_squares(self.Q, moved, self.weights)
+        weighted = residual if self.weights is None else residual * self.weights
+        cross = Effects.of([group.sums(weighted) for group in self.groups], self.Q.T @ weighted)
+        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
 
 
 @dataclass(frozen=True)
@@ -167,15 +187,13 @@ class ProfiledDeviance:
 
     def response(self, design, y):
         """Response of the rows of the design, y (n,) in the place of the design's own."""
-        weights, Q = _row_weights(design), self.basis.orthonormal(design.X)
-        moved = y if design.offset is None else y - design.offset
-        gamma, residual = _least_squares(Q, moved, weights)
-        weighted = residual if weights is None else residual * weights
-        sums = [[] for _ in self.layout.groups]
-        for term, at in zip(design.random, self.layout.terms, strict=True):
-            sums[at.group].append(at.rows(term).sums(weighted))
-        cross = Effects.of([np.concatenate(own) for own in sums], Q.T @ weighted)
-        return Response(cross, residual @ weighted, gamma, np.abs(y).max(initial=0.0), checksum(y))
+        return self.responses(design)(y)
+
+    def responses(self, design):
+        """y (n,) -> Response for the rows of a design: what does not depend on y is made once."""
+        groups = self.layout.groups_of(design.random)
+        Q = self.basis.orthonormal(design.X)
+        return Responses(Q, groups, _row_weights(design), design.offset)
 
     def with_response(self, response):
         """The objective of another Response to the same rows: X and Z are not assembled again."""

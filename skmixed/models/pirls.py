@@ -5,9 +5,9 @@ u minimises
 
     g(u) = -2 log p(y | eta) + u'u,    eta = offset + Q gamma + Z Lambda u.
 
-Each Newton step is one pass over the rows and one factorisation of the re-weighted Gram blocks
-(penalised iteratively re-weighted least squares). The u of all groups are a list with one array
-(s, l) per grouping factor.
+With a prior of gamma its penalty is part of g. Each Newton step is one pass over the rows and one
+factorisation of the re-weighted Gram blocks (penalised iteratively re-weighted least squares). The
+u of all groups are a list with one array (s, l) per grouping factor.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from skmixed.families import Curve, Family
 from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
+from skmixed.models.prior import Penalty
 
 # Newton decrement (in units of the deviance) after which one more step is exact to rounding.
 _LAST_STEP = 1e-10
@@ -41,7 +42,7 @@ class Rows:
     """Response, basis of the fixed effects and grouping of all rows.
 
     y, w (n,): response and prior weights as the family takes them; frequencies (n,) or None: how
-    often each row counts; Q (n, r): orthonormal basis of the columns of X.
+    often each row counts; Q (n, r): orthonormal basis of the columns of X; prior: of gamma, if any.
     """
 
     family: Family
@@ -51,6 +52,7 @@ class Rows:
     offset: np.ndarray | None
     Q: np.ndarray
     pattern: Pattern
+    prior: Penalty | None = None
 
     @property
     def n_fixed(self):
@@ -111,10 +113,18 @@ class Rows:
         weight = self.family.expected_weight(eta, self.y, self.w, log_disp)
         return weight if self.frequencies is None else weight * self.frequencies
 
-    def factor(self, weight, T, *, fixed=True, ridge=0.0):
+    def penalty(self, gamma):
+        """What the prior of gamma adds to g, 0 without one."""
+        return 0.0 if self.prior is None else self.prior.value(gamma)
+
+    def prior_information(self, gamma, *, definite=False):
+        """Half of the second derivative of :meth:`penalty`, or of a bound; None without one."""
+        return None if self.prior is None else self.prior.information(gamma, definite=definite)
+
+    def factor(self, weight, T, *, fixed=True, ridge=None):
         """Factor of Lambda'Z'WZ Lambda + I, bordered by the columns of X if ``fixed``.
 
-        ``ridge`` is added to the information on the columns of X.
+        ``ridge`` (r, r) is added to the information on the columns of X.
 
         Raises
         ------
@@ -123,10 +133,9 @@ class Rows:
         """
         if fixed:
             system = self.pattern.system(weight, self.Q)
+            system = system if ridge is None else system.with_ridge(ridge)
         else:
             system = self.pattern.without_fixed.system(weight, self.Q[:, :0])
-        if ridge:
-            system = system.with_ridge(ridge)
         f = system.factor(T)
         if not math.isfinite(f.log_det_u):
             raise NotPositiveDefinite
@@ -160,6 +169,7 @@ def mode_at(rows, gamma, u, T, log_disp, eta=None):
         eta = _predictor(rows, gamma, u, T)
     curve = rows.curve(eta, log_disp, order=3)
     penalised = -2.0 * float(curve.loglik.sum()) + sum(map(_sum_of_squares, u))
+    penalised += rows.penalty(gamma)
     return Mode(gamma, u, eta, curve, penalised if math.isfinite(penalised) else math.inf)
 
 
@@ -203,12 +213,14 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
 
 def _newton_step(rows, at, T, log_disp, joint):
     """Full step: gamma, u, change of eta, and the decrease of g that it promises."""
-    f, weight = _positive_factor(rows, at, T, log_disp, joint)
+    f, weight, ridge = _positive_factor(rows, at, T, log_disp, joint)
     z_b = rows.random_part([t @ x for t, x in zip(T, at.u, strict=True)])
     working = at.curve.score + weight * z_b
     if joint:
         working = working + weight * (rows.Q @ at.gamma)
     target = rows.effects(working, fixed=joint)
+    if ridge is not None:
+        target.fixed[:, 0] += ridge @ at.gamma - rows.prior.gradient(at.gamma) / 2
     # of the linear model with the working weights, whose scores are what the solution leaves
     solution, scores = f.solve(target, fixed=joint)
     u = [t.T @ c for t, c in zip(T, scores.levels(), strict=True)]
@@ -219,17 +231,24 @@ def _newton_step(rows, at, T, log_disp, joint):
         change = change + rows.Q @ (gamma - at.gamma)
     decrement = float(weight @ change**2)
     decrement += sum(_sum_of_squares(x - y) for x, y in zip(u, at.u, strict=True))
+    if ridge is not None:
+        decrement += float((gamma - at.gamma) @ ridge @ (gamma - at.gamma))
     return gamma, u, change, decrement
 
 
 def _positive_factor(rows, at, T, log_disp, joint):
-    """Factor with the observed information, or the expected one where that is not definite."""
+    """Factor with the observed information, or the expected one where that is not definite.
+
+    Also the weights, and what the prior added (None: nothing).
+    """
+    ridge = rows.prior_information(at.gamma) if joint else None
     try:
-        return rows.factor(at.curve.weight, T, fixed=joint), at.curve.weight
+        return rows.factor(at.curve.weight, T, fixed=joint, ridge=ridge), at.curve.weight, ridge
     except NotPositiveDefinite:
         weight = np.maximum(rows.expected_weight(at.eta, log_disp), np.abs(at.curve.weight))
+    ridge = rows.prior_information(at.gamma, definite=True) if joint else None
     try:
-        return rows.factor(weight, T, fixed=joint), weight
+        return rows.factor(weight, T, fixed=joint, ridge=ridge), weight, ridge
     except NotPositiveDefinite:
         raise NoMode("the information on the fixed effects is singular") from None
 

@@ -159,7 +159,8 @@ class QuadratureEvaluation(Evaluation):
     @cached_property
     def value(self):
         fit = -2.0 * float(self._log_sums.sum())
-        return fit + self.objective.rows.constant + self.factor.log_det_u
+        rows = self.objective.rows
+        return fit + rows.constant + self.factor.log_det_u + rows.penalty(self.mode.gamma)
 
     @cached_property
     def _averages(self):

@@ -150,6 +150,7 @@ def _nothing(problem):
     objective, basis = problem.objective, problem.basis
     rows = replace(
         objective.rows,
+        prior=None,
         Q=objective.rows.Q[:, :0],
         frequencies=np.zeros(len(objective.rows.y)),
         pattern=objective.rows.pattern.without_fixed,
@@ -264,6 +265,18 @@ class SeparatedFit(GLMMFit):
     def mode_variances(self, X, random):
         """Those of the remaining rows: the others carry no information."""
         return self.known.mode_variances(self._kept(X), random)
+
+
+def separates_beside_prior(problem):
+    """Whether outcomes are separated along directions that the prior says nothing of."""
+    rows = problem.objective.rows
+    flat = rows.prior.flat
+    side = rows.family.one_sided(rows.y, rows.w)
+    if not flat.shape[1] or not side.any():
+        return False
+    side[rows.w == 0] = np.nan
+    Q = rows.Q @ flat
+    return rows_in_recession(Q, Q, side) is not None
 
 
 def shortest_movement(A, need):

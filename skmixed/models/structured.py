@@ -52,6 +52,13 @@ class NamedStructure(Structure):
     def spread(self, phi):
         """Standard deviations (s,)."""
 
+    @abstractmethod
+    def from_free(self, t, x):
+        """phi of standard deviations t and numbers x in (-1, 1), one a correlation.
+
+        Equal chances of all x are equal chances of all correlations or partial autocorrelations.
+        """
+
 
 @dataclass(frozen=True)
 class Correlated(NamedStructure):
@@ -124,6 +131,9 @@ class Correlated(NamedStructure):
             found.append(Natural(kind, self.R.names[k], (), values[k], gradient, hessian))
         return found
 
+    def from_free(self, t, x):
+        return np.concatenate([t, self.R.from_free(x)])
+
     def scaled(self, phi, factor):
         return np.concatenate([factor * phi[: self._n_sd], phi[self._n_sd :]])
 
@@ -173,6 +183,11 @@ class HomogeneousExchangeable(NamedStructure):
     def from_factor(self, T):
         # equal spread in all directions, the start of the unstructured case
         return np.full(2, np.sqrt(np.einsum("ij,ij->", T, T) / self.size))
+
+    def from_free(self, t, x):
+        # a^2 = sd^2 (1 + (s - 1) rho) and b^2 = sd^2 (1 - rho), rho from -1 / (s - 1) to 1
+        up = 0.5 * (1.0 + x[0]) * self.size
+        return t[0] * np.sqrt([up, max(self.size - up, 0.0) / (self.size - 1)])
 
     def scaled(self, phi, factor):
         return factor * phi

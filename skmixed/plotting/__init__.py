@@ -1,10 +1,14 @@
 """Plots of fitted mixed models: Display classes, as in scikit-learn; they need matplotlib."""
 
+from skmixed.plotting.bootstrap import BootstrapDisplay
 from skmixed.plotting.caterpillar import CaterpillarDisplay
+from skmixed.plotting.checks import ModelCheckDisplay
+from skmixed.plotting.clusters import ClusterDisplay
 from skmixed.plotting.coefficients import CoefficientsDisplay
 from skmixed.plotting.components import VarianceComponentsDisplay
 from skmixed.plotting.effects import RandomEffectsDisplay
 from skmixed.plotting.means import MarginalMeansDisplay
+from skmixed.plotting.posterior import PosteriorDisplay
 from skmixed.plotting.profiles import ProfileDisplay
 from skmixed.plotting.quantile import NormalQuantileDisplay
 from skmixed.plotting.shrinkage import ShrinkageDisplay
@@ -13,10 +17,14 @@ from skmixed.plotting.sparsity import SparsityDisplay
 from skmixed.plotting.trellis import TrellisDisplay
 
 __all__ = [
+    "BootstrapDisplay",
     "CaterpillarDisplay",
+    "ClusterDisplay",
     "CoefficientsDisplay",
     "MarginalMeansDisplay",
+    "ModelCheckDisplay",
     "NormalQuantileDisplay",
+    "PosteriorDisplay",
     "ProfileDisplay",
     "RandomEffectsDisplay",
     "ShrinkageDisplay",

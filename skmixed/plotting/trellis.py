@@ -180,7 +180,7 @@ class TrellisDisplay:
         """
         levels = list(dict.fromkeys(self.points["level"]))
         n = len(levels)
-        columns = _columns(n) if columns is None else columns
+        columns = columns_of(n) if columns is None else columns
         shape = (-(-n // columns), columns)
         size = (1.0 + 1.5 * shape[1], 1.3 + 1.5 * shape[0])
         if ax is not None and np.size(ax) == n:
@@ -224,11 +224,7 @@ class TrellisDisplay:
         lines, names = zip(
             *((line, _LEGEND[name]) for name, line in self.lines_[0].items()), strict=True
         )
-        if _constrained(self.figure_):
-            style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
-            self.figure_.legend(lines, names, **style)
-        else:
-            self.ax_.legend(lines, names, fontsize=6)
+        legend_above(self.figure_, self.ax_, lines, names)
 
     def _limits(self):
         """Range of y for the data and the model's lines; lines within a level may leave it."""
@@ -238,10 +234,19 @@ class TrellisDisplay:
         return low - margin, high + margin
 
 
-def _columns(n):
+def columns_of(n):
     """Panels side by side: about 1.6 times as many as in a column, with few places left empty."""
     ideal = np.sqrt(1.6 * n)
     return min(range(1, n + 1), key=lambda c: 0.5 * (-n % c) + abs(c - ideal))
+
+
+def legend_above(figure, ax, lines, names):
+    """A legend over the figure if that makes room for one, else in one of its axes."""
+    if _constrained(figure):
+        style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
+        figure.legend(lines, names, **style)
+    else:
+        ax.legend(lines, names, fontsize=6)
 
 
 def _constrained(figure):

@@ -16,7 +16,7 @@ from skmixed import (
     UndefinedMeanWarning,
     UnseenGroupsWarning,
 )
-from skmixed.datasets import load_verbagg
+from skmixed.datasets import load_cbpp, load_verbagg
 
 N = 240
 WAYS = {
@@ -194,3 +194,21 @@ def test_one_row_no_row_and_pickles(table, model):
         assert len(way(model, table[:0])) == 0
     one = model.predict_proba(table[7:8])
     assert_allclose(one, model.predict_proba(table)[7:8], rtol=1e-12)
+
+
+def test_simulated_counts_have_the_trials_of_their_rows():
+    """Both ways to give the trials draw the same shares; rows without counts are one trial."""
+    cows = load_cbpp().frame
+    counts = MixedGLMRegressor(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)", "binomial"
+    ).fit(cows)
+    shares = MixedGLMRegressor("share ~ period + (1 | herd)", "binomial", prior_weights="size").fit(
+        cows.assign(share=cows["incidence"] / cows["size"])
+    )
+    draws = counts.simulate(cows, 50, random_state=0)
+    assert_allclose(draws, shares.simulate(cows, 50, random_state=0))
+    successes = draws * cows[["size"]].to_numpy()
+    assert_allclose(successes, np.round(successes), atol=1e-9)
+    assert len(np.unique(draws)) > 20
+    alone = counts.simulate(cows[["herd", "period"]], 50, random_state=0)
+    assert set(np.unique(alone)) == {0.0, 1.0}

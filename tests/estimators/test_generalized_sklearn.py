@@ -69,7 +69,13 @@ def _broken_checks(estimator):
     "ignore:.*not whole numbers:UserWarning",
 )
 @parametrize_with_checks(
-    [MixedLogisticClassifier(), MixedGLMRegressor(), GroupedClassifier(), GroupedRegressor()],
+    [
+        MixedLogisticClassifier(),
+        MixedLogisticClassifier(prior="t"),
+        MixedGLMRegressor(),
+        GroupedClassifier(),
+        GroupedRegressor(),
+    ],
     expected_failed_checks=_broken_checks,
 )
 def test_estimator_checks(estimator, check):

@@ -20,5 +20,8 @@ def test_the_question_is_answered():
         "fitted too, with a warning",
         "deviance 2753.914481 against 2753.914481",
         "intraclass correlation 0.268",
+        "7. All of it in one report",
+        "transferred[T.True] separates the outcomes",
+        "0 of 10 refits failed",
     ):
         assert text in result.stdout

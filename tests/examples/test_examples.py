@@ -110,6 +110,7 @@ def test_pipeline():
 
 # What the examples of smooth terms and of nonlinear models draw.
 SMOOTHS = {"uptake", "growth"}
+DRAWS = {"new_subject"}
 CURVES = {"orange", "orange_residuals", "theoph", "theoph_residuals"}
 
 
@@ -132,6 +133,15 @@ def test_smooth_terms(tmp_path):
     assert {path.stem for path in (tmp_path / "curves").iterdir()} == SMOOTHS
 
 
+def test_posterior_draws(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "posterior_draws.py", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Who slows down most" in result.stdout
+    assert {path.stem for path in tmp_path.iterdir()} == DRAWS
+
+
 def test_displays(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "displays.py", tmp_path / "figures")
@@ -139,7 +149,7 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES - SMOOTHS)
+    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES - SMOOTHS - DRAWS)
 
 
 def test_fields_and_families(tmp_path):

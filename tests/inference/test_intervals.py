@@ -179,7 +179,7 @@ def test_the_variance_of_a_variance_is_that_of_gamma(reference_of):
     [
         ({"parameters": "Day"}, r"got 'Day'; did you mean 'Days'\?"),
         ({"parameters": ["Days", 7]}, "must be among Intercept, Days, .*got 7"),
-        ({"method": "boot"}, "'wald' or 'profile', got 'boot'"),
+        ({"method": "boot"}, "'wald' or 'profile', or, of an estimator, 'bootstrap', got 'boot'"),
         ({"level": 95}, "level must lie between 0 and 1, got 95"),
         ({"level": "high"}, "level must lie between 0 and 1, got 'high'"),
         ({"ddf": "kr"}, "ddf must be one of satterthwaite, .*got 'kr'"),

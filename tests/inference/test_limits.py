@@ -177,3 +177,16 @@ def test_separated_outcomes_have_no_profile():
     problem = model._problem(model.result_.family, data, None, None, None)[2]
     with pytest.raises(ValueError, match="outcomes separate"):
         confint(model.result_, method="profile", problem=problem)
+
+
+def test_correlations_keep_their_sign_without_a_hessian():
+    """Fixed effects at the joint mode have none, and no standard errors of variances."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(30), 12), np.tile(np.linspace(-1, 1, 12), 30)
+    b = rng.multivariate_normal([0, 0], [[0.5, -0.35], [-0.35, 0.5]], size=30)
+    data = pd.DataFrame({"g": g, "x": x, "y": rng.poisson(np.exp(1 + b[g, 0] + b[g, 1] * x))})
+    model = MixedGLMRegressor("y ~ x + (x | g)", family="poisson", n_agq=0).fit(data)
+    found = model.confint("cor_x.(Intercept)|g")["estimate"].item()
+    own = model.covariances_["g"].to_numpy()
+    assert found == pytest.approx(own[0, 1] / np.sqrt(own[0, 0] * own[1, 1]), rel=1e-8)
+    assert found < -0.4

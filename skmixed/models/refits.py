@@ -1,0 +1,224 @@
+"""A fitted model fitted again: to other responses of its rows, or to rows drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from skmixed.design import check_identifiable
+from skmixed.models.glmm import GLMMFit, Problem, approximation, fit_glmm
+from skmixed.models.lmm import LMMFit, ProfiledDeviance, Responses, fit_lmm
+from skmixed.models.lockstep import Lockstep, unit_crosses
+from skmixed.models.resampling import (
+    FamilyOutcome,
+    NormalOutcome,
+    Parametric,
+    Residuals,
+    each_row_once,
+    taken,
+)
+from skmixed.models.separation import SeparatedFit, Separation
+from skmixed.models.source import Source
+
+# Responses whose searches start together: enough to share the cost of calls, in little memory.
+_TOGETHER = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LinearRefits:
+    """Refits of a linear mixed model.
+
+    Another response changes the cross-products with y alone, and the search starts at the
+    parameters of the fit: unless these are singular, where the criterion has no slope, or some
+    effects have means of their own, where the criterion may have several minima.
+
+    Attributes
+    ----------
+    fit : LMMFit
+    design : Design
+        Every row once.
+    objective : ProfiledDeviance
+        Of the design.
+    source : Source
+        Of the data as they were given.
+    settings : dict
+        Of the search: max_iter and tol.
+    """
+
+    fit: LMMFit
+    design: object
+    objective: ProfiledDeviance
+    source: Source
+    settings: dict
+
+    @classmethod
+    def of(cls, fit, design, **settings):
+        objective = ProfiledDeviance.from_design(design, reml=fit.reml)
+        source = objective.source
+        if design.frequencies is not None:
+            design = each_row_once(design)[0]
+            objective = ProfiledDeviance.from_design(design, reml=fit.reml)
+        return cls(fit, design, objective, source, settings)
+
+    @property
+    def layout(self):
+        """The layout of all refits to other responses."""
+        return self.objective.layout
+
+    @cached_property
+    def responses(self) -> Responses:
+        """y -> Response."""
+        return self.objective.responses(self.design)
+
+    @cached_property
+    def _start(self):
+        outside = any(own.any() for own in self.objective.outside)
+        return None if outside or self.fit.is_singular else self.fit.optimum.theta
+
+    def parametric(self, *, conditional=False):
+        """Responses drawn from the fit."""
+        weights = self.design.weights
+        deviation = self.fit.sigma if weights is None else self.fit.sigma / np.sqrt(weights)
+        return Parametric.of(
+            self.fit, self.design, self.responses.groups, NormalOutcome(deviation),
+            conditional=conditional,
+        )  # fmt: skip
+
+    def residuals(self):
+        """Responses made of the residuals of the fit."""
+        theta = self.fit.optimum.theta
+        scores = self.objective.evaluate(theta).factor.scores.levels()
+        return Residuals.of(self.fit, self.design, self.responses.groups, scores)
+
+    def by_maximum_likelihood(self):
+        """The same for the fit by maximum likelihood."""
+        if not self.fit.reml:
+            return self
+        objective = self.objective.with_reml(False)
+        fit = fit_lmm(objective, start=self._start, **self.settings)
+        return replace(self, fit=fit, objective=objective)
+
+    def of_response(self, y, *, near=True):
+        """LMMFit of the same rows with another response (n,), from the parameters of the fit.
+
+        Without ``near`` the search starts as that of any fit.
+        """
+        start = self._start if near else None
+        return self._fitted(self.responses(y), start)
+
+    def of_responses(self, several):
+        """Functions that make the fits of other responses, a list of (n,).
+
+        The searches of small models start where descents in lockstep have ended.
+        """
+        responses = [self.responses(y) for y in several]
+        starts = np.full((len(several), self.objective.layout.n_theta), np.nan)
+        if self.together > 1:
+            cross = unit_crosses(responses, self.objective.total_weight)
+            starts = self._lockstep.minima(cross, self.fit.optimum.theta)
+        found = [self._start if np.isnan(own).any() else own for own in starts]
+        return [partial(self._fitted, *pair) for pair in zip(responses, found, strict=True)]
+
+    @property
+    def together(self):
+        """How many responses are best fitted together."""
+        return 1 if self._lockstep is None or self._start is None else _TOGETHER
+
+    @cached_property
+    def _lockstep(self):
+        return Lockstep.of(self.objective)
+
+    def _fitted(self, response, start):
+        return fit_lmm(self.objective.with_response(response), start=start, **self.settings)
+
+    def of_rows(self, rows, random):
+        """LMMFit of rows (m,) of the design, which may repeat, with their terms."""
+        design = taken(self.design, rows, random)
+        check_identifiable(design)
+        objective = ProfiledDeviance.from_design(design, reml=self.fit.reml)
+        return fit_lmm(objective, **self.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralizedRefits:
+    """Refits of a generalised linear mixed model; see :class:`LinearRefits`.
+
+    ``problem`` is that of the design, whose rows count once each.
+    """
+
+    fit: GLMMFit
+    design: object
+    problem: Problem
+    source: Source
+    settings: dict
+
+    @classmethod
+    def of(cls, fit, design, problem, **settings):
+        source = problem.source
+        if design.frequencies is not None:
+            rows = problem.objective.rows
+            design, y, w = each_row_once(design, rows.y, rows.w)
+            problem = approximation(design, y, w, fit.family, fit.n_agq)
+        return cls(fit, design, problem, source, settings)
+
+    @property
+    def layout(self):
+        """The layout of all refits to other responses."""
+        return self.problem.objective.layout
+
+    @property
+    def _rows(self):
+        return self.problem.objective.rows
+
+    def parametric(self, *, conditional=False):
+        """Responses drawn from the fit."""
+        outcome = FamilyOutcome(self.fit.family, self._rows.w, self.fit.dispersion)
+        return Parametric.of(
+            self.fit, self.design, self._rows.groups, outcome, conditional=conditional
+        )
+
+    def residuals(self):
+        """An error: rows of a generalised model have no residuals of one distribution."""
+        raise ValueError(
+            "kind='residual' needs residuals of one distribution, which rows of a generalised "
+            "model have not: use kind='parametric' or kind='cases'"
+        )
+
+    def by_maximum_likelihood(self):
+        """These: the fit is by maximum likelihood."""
+        return self
+
+    def of_response(self, y, *, near=True):
+        """GLMMFit of the same rows with another response (n,), as the family takes it."""
+        start = self.fit if near and self._is_start else None
+        return self._fitted(self.problem.with_response(y), self.design, start)
+
+    @cached_property
+    def _is_start(self):
+        """Whether the search may start at the parameters of the fit."""
+        outside = any(own.any() for own in self.problem.objective.outside)
+        separated = isinstance(self.fit, SeparatedFit)
+        return not (outside or separated or self.fit.is_singular)
+
+    together = 1
+
+    def of_responses(self, several):
+        """Functions that make the fits of other responses, a list of (n,)."""
+        return [partial(self.of_response, y) for y in several]
+
+    def of_rows(self, rows, random):
+        """GLMMFit of rows (m,) of the design, which may repeat, with their terms."""
+        design = taken(self.design, rows, random)
+        family = self.fit.family
+        check_identifiable(design, residual=family.scale)
+        own = self._rows
+        problem = approximation(design, own.y[rows], own.w[rows], family, self.fit.n_agq)
+        return self._fitted(problem, design, None)
+
+    def _fitted(self, problem, design, near):
+        limit = Separation.find(problem, design)
+        if limit is None:
+            return fit_glmm(problem, near=near, **self.settings)
+        return limit.complete(fit_glmm(limit.remaining, **self.settings))
