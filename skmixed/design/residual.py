@@ -97,6 +97,27 @@ class ResidualTerm:
     times: Any = None
     by_time: Any = None
 
+    def of_rows(self, rows: np.ndarray, copies: np.ndarray) -> ResidualTerm:
+        """The factor on rows (m,), which may repeat: copies (m,) of a group are several groups.
+
+        Raises
+        ------
+        ValueError
+            For rows that leave the structure open.
+        """
+        codes, values, visits = (
+            None if own is None else own[rows] for own in (self.codes, self.values, self.visits)
+        )
+        found = replace(self, codes=codes, values=values, visits=visits)
+        if self.factor.is_correlation:
+            key = codes * (copies.max(initial=0) + 1) + copies
+            used, codes = np.unique(key, return_inverse=True)
+            found = replace(found, codes=codes.ravel(), levels=pd.RangeIndex(len(used)))
+            found = replace(found, by_time=_by_time(found))
+            _check_all_visits(found)
+        _check_rows(found)
+        return found
+
 
 @dataclass(frozen=True)
 class ResidualSpec:
@@ -417,6 +438,14 @@ def _by_time(term):
 
 def _level(term, at):
     return f"{str(term.levels[at])!r}"
+
+
+def _check_all_visits(term):
+    if term.visits is None:
+        return
+    lost = np.flatnonzero(np.bincount(term.visits, minlength=len(term.labels)) == 0)
+    if len(lost):
+        raise ValueError(f"{term.factor} has no row of the visit {str(term.labels[lost[0]])!r}")
 
 
 def _check_covariate(term):

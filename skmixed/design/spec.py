@@ -346,7 +346,8 @@ def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
     if own and unknown.any():
         raise ValueError(
             f"{unknown.sum()} rows have levels that the relationship matrix of {spec.group!r} does "
-            "not have: their effects cannot be drawn or found beside those of their relatives"
+            "not have: their effects cannot be drawn or found beside those of their relatives. Fit "
+            "with a matrix that has them, or predict with random_effects=False"
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skmixed.linalg.system import Effects, Group
+from skmixed.linalg.system import Effects
 
 # Share of a column that must be left beside the columns and effects of the model.
 _NEW = 1e-8
@@ -40,8 +40,14 @@ def added_columns(observed, columns):
     Raises
     ------
     ValueError
-        For a model from a file, which has no cross-products, and for separated fits.
+        For a model from a file, which has no cross-products, for separated fits, and for residual
+        structures.
     """
+    if observed.residual:
+        raise ValueError(
+            f"{_WHAT} are known for residuals that are independent with one variance: fit again "
+            "with the column, and test it"
+        )
     names = list(columns)
     Q = np.column_stack([np.asarray(columns[name], dtype=float) for name in names])
     Q = Q - Q.mean(axis=0)
@@ -61,11 +67,19 @@ def has_whole_factor(fit):
     return fit.factor is not None and len(fit.factor.fixed_root) == fit.rank
 
 
-def curvature_columns(observed):
-    """Squares of the covariates that enter X in straight lines, by name."""
+def curvature_columns(observed, lines=frozenset()):
+    """Squares of the covariates that enter X in straight lines, by name.
+
+    lines : columns of X that smooth functions bend.
+    """
     found = {}
     for term in observed.fit.terms:
-        if not term.factors and len(term.covariates) == 1 and len(term.columns) == 1:
+        if (
+            lines.isdisjoint(term.columns)
+            and not term.factors
+            and len(term.covariates) == 1
+            and len(term.columns) == 1
+        ):
             x = observed.X[:, term.columns[0]]
             if len(np.unique(x)) >= _VALUES:
                 found[f"{term.name} squared"] = _square(x)
@@ -74,7 +88,7 @@ def curvature_columns(observed):
 
 def link_column(observed):
     """The square of the part of the linear predictor that the fixed effects make."""
-    return {"linear predictor squared": _square(observed.fixed_part)}
+    return {"linear predictor squared": _square(observed.expected)}
 
 
 def _square(x):
@@ -85,7 +99,7 @@ def _explained(observed, Q, weight):
     """What X and Z explain of columns (n, q), by the mixed-model equations."""
     fit = observed.fit
     X = fit.basis.orthonormal(observed.X)
-    groups = _groups(observed)
+    groups = fit.layout.groups_of(observed.random)
     right = [np.stack([g.sums(weight * q) for q in Q.T], axis=1) for g in groups]
     factor = fit._factor(_WHAT)
     if not has_whole_factor(fit):
@@ -103,19 +117,6 @@ def _explained(observed, Q, weight):
     for group, b in zip(groups, x.random, strict=True):
         found += np.column_stack([group.values(b[:, k]) for k in range(Q.shape[1])])
     return found
-
-
-def _groups(observed):
-    """The rows of every grouping factor in the engine's units."""
-    covariates: dict[int, list] = {}
-    terms = {}
-    for term, at in zip(observed.random, observed.fit.layout.terms, strict=True):
-        terms[at.group] = term
-        covariates.setdefault(at.group, []).append(at.covariates(term.z))
-    return [
-        Group(terms[g].codes, np.hstack(covariates[g]), terms[g].n_levels)
-        for g in range(len(terms))
-    ]
 
 
 def _tests(z, observed):

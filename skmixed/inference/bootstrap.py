@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from skmixed.inference.replicates import (
     run,
     told_reasons,
 )
-from skmixed.models.resampling import Levels
+from skmixed.models.resampling import Levels, is_nested
 from skmixed.models.separation import SeparatedFit
 
 # Errors of data that determine no fit.
@@ -248,8 +248,9 @@ class _OfLevels:
 
     def _refit(self, at):
         draw = self.levels.draw if isinstance(at, np.random.Generator) else self.levels.without
-        rows, random = draw(at)
-        return self.reading.read(lambda: self.reading.refits.of_rows(rows, random), random)
+        rows, random, copies = draw(at)
+        refits = self.reading.refits
+        return self.reading.read(lambda: refits.of_rows(rows, random, copies), random)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,26 +269,59 @@ class _Jackknife:
 
 def _levels(model, X, design, by, within, groups, needed):
     """Levels to draw, None where there are none and they are not needed."""
-    if by is None and not design.random:
-        return Levels.of(design, np.arange(len(design.X)), len(design.X), within=within)
-    if by is None:
-        try:
-            by = outermost(design, _WHO)
-        except ValueError as error:
-            if needed:
-                raise ValueError(_CROSSED) from error
-            return None
-    if any(t.group == by and t.n_levels == 1 for t in design.random if isinstance(by, str)):
+    correlated = _correlated(design)
+    if within and correlated is not None:
+        raise ValueError(
+            f"within=True draws the rows of a level one by one, and {correlated.factor} correlates "
+            "them: leave it out"
+        )
+    # smooth functions are fixed effects, whichever rows are drawn
+    random = tuple(term for term in design.random if term.structure != "smooth")
+    own = replace(design, random=random)
+    if by is None and not random:
+        codes = np.arange(len(design.X)) if correlated is None else correlated.codes
+        return Levels.of(design, codes, int(codes.max()) + 1, within=within)
+    try:
+        if by is None:
+            _check_unrelated(own)
+            by = _outermost(own)
+        elif isinstance(by, str):
+            _check_unrelated(own, by)
+    except ValueError:
         if needed:
-            raise ValueError(
-                f"{_WHO}: the levels of {by!r} are related to each other, so that none can be "
-                "drawn without the others: use kind='parametric', or name another factor, by="
-            )
+            raise
         return None
-    codes, levels = level_codes(model, X, design, by, groups, _WHO)
+    codes, levels = level_codes(model, X, own, by, groups, _WHO)
     if len(levels) < 2:
         raise ValueError(f"{_WHO}: by={by!r} has one level, and drawing it again changes nothing")
+    if correlated is not None and not is_nested(correlated.codes, codes, len(correlated.levels)):
+        raise ValueError(
+            f"kind='cases' draws whole levels, and those of by={by!r} have parts of groups whose "
+            f"rows {correlated.factor} correlates: name a factor that contains whole groups"
+        )
     return Levels.of(design, codes, len(levels), within=within)
+
+
+def _outermost(design):
+    try:
+        return outermost(design, _WHO)
+    except ValueError as error:
+        raise ValueError(_CROSSED) from error
+
+
+def _check_unrelated(design, by=None):
+    """Raise an error for related levels, or one field, of a factor to draw; of any without it."""
+    for term in design.random:
+        if by in (None, term.group) and (term.n_levels == 1 or term.relationship is not None):
+            raise ValueError(
+                f"{_WHO}: the levels of {term.group!r} are related to each other, so that none can "
+                "be drawn without the others: use kind='parametric', or name another factor, by="
+            )
+
+
+def _correlated(design):
+    """The residual term that correlates rows, or None."""
+    return next((term for term in design.residual if term.factor.is_correlation), None)
 
 
 def _check_choice(name, value, known):

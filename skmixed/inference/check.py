@@ -34,8 +34,8 @@ class ModelCheck:
         "problem" or "not checked"), looked_at and advice.
     residuals : SimulatedResiduals
     rows : DataFrame
-        By row: fitted (at the conditional modes), residual (studentized in linear models, else
-        over the standard deviation of the family), simulated residual and cooks_distance.
+        By row: fitted (at the conditional modes), residual (studentized in linear models,
+        normalised beside a residual structure, else over the standard deviation of the family), simulated residual and cooks_distance.
     effects : dict of str to ndarray
         Conditional modes over the standard deviations that they should have.
     influence : Series
@@ -132,6 +132,11 @@ def check_model(
     TypeError
         For other models.
 
+    Notes
+    -----
+    Residuals with a structure are normalised ones, free of their correlation; score tests and
+    Cook's distances are left out there. Smooth functions count as fixed effects.
+
     See Also
     --------
     skmixed.plotting.ModelCheckDisplay : the picture.
@@ -153,7 +158,7 @@ def check_model(
     """
     check_n_samples(n_samples)
     check_kind(model, _WHO)
-    observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
+    observed = observed_rows(model, X, y, groups, sample_weight, _WHO, structured=True)
     residuals = residuals_of(model, X, observed, n_samples, random_state, conditional, groups)
     distances = checks.influence_table(model, X, observed)
     rows = _row_table(X, observed, residuals)
@@ -167,7 +172,7 @@ def check_model(
         for name, (values, share) in effects.items()
     ]
     lines += [checks.influence_check(distances), checks.collinearity(inflation)]
-    if observed.random:
+    if observed.grouped:
         lines.append(checks.singularity(model))
     lines += [checks.levels(group, table) for group, table in shrinkage.items()]
     table = pd.DataFrame([line for line in lines if line is not None]).set_index("name")
@@ -194,7 +199,7 @@ def _of_residuals(model, observed, rows, response):
     if observed.family.name == "poisson" or response == "proportion":
         yield checks.overdispersion(observed, model.df_resid_)
     try:
-        tests = [checks.link(observed), checks.curvature(observed)]
+        tests = [checks.link(observed), checks.curvature(model, observed)]
     except ValueError as error:  # models from files, separated fits
         why, _, advice = str(error).partition(": ")
         tests = [checks.Check("link and curvature", np.nan, np.nan, checks.NOT, why, advice)]
@@ -205,15 +210,19 @@ def _of_residuals(model, observed, rows, response):
 
 def _row_table(X, observed, residuals):
     kind = "studentized" if observed.fit.is_linear else "scaled"
+    kind = "normalized" if observed.residual else kind
+    unknown = np.full(len(observed.y), np.nan)
     columns = {
         "fitted": observed.mean,
         "residual": observed.residuals(kind),
-        "simulated": np.full(len(observed.y), np.nan),
-        "cooks_distance": observed.cooks_distance(),
+        "simulated": unknown.copy(),
+        "cooks_distance": unknown if observed.residual else observed.cooks_distance(),
     }
     columns["simulated"][np.searchsorted(observed.rows, residuals.rows)] = residuals.residuals
     index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
-    return pd.DataFrame(columns, index=index)
+    table = pd.DataFrame(columns, index=index)
+    table.attrs["residual"] = kind
+    return table
 
 
 def _response_kind(observed):
@@ -224,9 +233,9 @@ def _response_kind(observed):
 
 def _clusters(observed, residuals):
     """Levels of the first grouping factor of the rows that have residuals."""
-    if not observed.random:
+    if not observed.grouped:
         return None
-    return observed.random[0].codes[np.searchsorted(observed.rows, residuals.rows)]
+    return observed.grouped[0].codes[np.searchsorted(observed.rows, residuals.rows)]
 
 
 def _title(model, observed, residuals):

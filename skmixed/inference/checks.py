@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from skmixed.design.formula import SPATIAL
 from skmixed.inference.added import added_columns, curvature_columns, has_whole_factor, link_column
 from skmixed.inference.bands import normal_p_value
 from skmixed.inference.clusters import unshared
@@ -140,9 +141,11 @@ def link(observed):
     )  # fmt: skip
 
 
-def curvature(observed):
+def curvature(model, observed):
     """The covariate whose square is missed most; its p-value adjusted for their number."""
-    columns = curvature_columns(observed)
+    smooths = model.design_spec_.smooths
+    lines = {j for part in smooths for j in np.flatnonzero(part.lines.columns)}
+    columns = curvature_columns(observed, lines)
     tests = added_columns(observed, columns) if columns else ()
     if not len(tests):
         return None
@@ -195,17 +198,21 @@ def influence_table(model, X, observed):
 
     Those of generalised models are of one step of the working linear model at the mode. By row
     the length of the step is over the effective number of parameters, random effects among them.
+    NaN by row for residual structures.
     """
+    index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
+    index = pd.Index(index, name="row")
+    if observed.residual:
+        return pd.Series(np.nan, index=index)
     whole = has_whole_factor(observed.fit)
     working = observed if observed.fit.is_linear or not whole else _working(observed)
-    for group, term in {term.group: term for term in observed.random if whole}.items():
+    for group, term in {term.group: term for term in observed.grouped if whole}.items():
         levels = pd.Index(model.labels_.levels[group], name=group)
         all_there = 1 < len(levels) == term.n_levels == len(np.unique(term.codes))
         if all_there and (_cheap(observed) or not unshared(observed.random, term.codes)):
             return influence_by_level(working, term.codes, levels)["cooks_distance"]
-    index = X.index[observed.rows] if isinstance(X, pd.DataFrame) else observed.rows
     share = max(observed.fit.rank, 1) / max(observed.leverage @ observed.counts, 1.0)
-    return pd.Series(share * observed.cooks_distance(), index=pd.Index(index, name="row"))
+    return pd.Series(share * observed.cooks_distance(), index=index)
 
 
 def _cheap(observed):
@@ -229,7 +236,10 @@ def _working(observed):
 def influence_check(distances):
     what, known = distances.index.name, distances.dropna()
     if not len(known):
-        return None
+        return Check(
+            f"influence ({what})", np.nan, np.nan, NOT, "Cook's distances",
+            "fit again without the rows in question and compare",
+        ) if len(distances) else None  # fmt: skip
     worst = known.idxmax()
     return _graded(
         f"influence ({what})", float(known.max()), _DISTANCES,
@@ -256,9 +266,9 @@ def singularity(model):
     advice = [
         _left_out(term, covariance)
         for term, covariance, singular in zip(
-            model.random_terms_, fit.covariances, fit.singular_terms, strict=True
+            model.labels_.terms, fit.covariances, fit.singular_terms, strict=True
         )
-        if singular
+        if singular and not term.is_smooth
     ]
     looked_at = "variances of zero and correlations of 1 or -1"
     return Check(
@@ -268,7 +278,9 @@ def singularity(model):
 
 
 def _left_out(term, covariance):
-    names, sd = list(term.names), np.sqrt(np.diag(covariance))[: len(term.names)]
+    if term.structure != "us":
+        return f"leave {term.text} out, or give it a simpler structure"
+    names, sd = list(term.names), np.sqrt(np.diag(covariance))
     written = ["1" if name == "Intercept" else name for name in names]
     written = written if "1" in written else ["0", *written]
     bar = "|" if term.correlated or len(names) == 1 else "||"
@@ -286,7 +298,7 @@ def _left_out(term, covariance):
 def shrinkage(model, observed):
     """{group: DataFrame}: rows of every level, and by effect 1 - Var(b | y) / Var(b)."""
     fit, found = model.result_, {}
-    parts = zip(model.random_terms_, observed.random, fit.covariances, fit.effects_variance,
+    parts = zip(model.labels_.terms, observed.random, fit.covariances, fit.effects_variance,
                 strict=True)  # fmt: skip
     for term, rows, covariance, conditional in parts:
         if not _own_levels(model, term, rows):
@@ -313,11 +325,11 @@ def standardised_effects(model, observed):
     The share is 1 - Var(b | y) / Var(b).
     """
     fit, found = model.result_, {}
-    parts = zip(model.random_terms_, observed.random, fit.effects, fit.covariances,
+    parts = zip(model.labels_.terms, observed.random, fit.effects, fit.covariances,
                 fit.effects_variance, strict=True)  # fmt: skip
     for term, rows, modes, covariance, conditional in parts:
-        if not _own_levels(model, term, rows):
-            continue
+        if not _own_levels(model, term, rows) or term.structure.startswith(SPATIAL):
+            continue  # of a field every position would be an effect
         spread = np.diag(covariance) - np.einsum("lss->ls", conditional)
         for j, name in enumerate(term.names):
             known = spread[:, j] > _NONE * covariance[j, j]
@@ -329,7 +341,9 @@ def standardised_effects(model, observed):
 
 def _own_levels(model, term, rows):
     """Whether the effects of a term are those of independent levels of its factor."""
-    return term.structure != "known" and rows.n_levels == len(model.labels_.levels[term.group])
+    if term.is_smooth or rows.relationship is not None:
+        return False
+    return rows.n_levels == len(model.labels_.levels[term.group])
 
 
 def levels(group, table):

@@ -70,7 +70,7 @@ def simulated_residuals(
     """
     check_n_samples(n_samples)
     check_kind(model, _WHO)
-    observed = observed_rows(model, X, y, groups, sample_weight, _WHO)
+    observed = observed_rows(model, X, y, groups, sample_weight, _WHO, structured=True)
     return residuals_of(model, X, observed, n_samples, random_state, conditional, groups)
 
 
@@ -97,7 +97,7 @@ def residuals_of(model, X, observed, n_samples, random_state, conditional, group
     keep = np.isfinite(draws).all(axis=1)
     return SimulatedResiduals.of(
         own[keep], draws[keep], discrete=discrete, rows=observed.rows[keep], random_state=rng,
-        independent=conditional or not observed.random,
+        independent=observed.is_independent and (conditional or not observed.grouped),
     )  # fmt: skip
 
 
@@ -106,7 +106,10 @@ def conditional_draws(observed, n_samples, rng):
     mean = np.repeat(observed.mean[:, None], n_samples, axis=1)
     w = observed.weights[:, None]
     if observed.fit.is_linear:
-        return mean + observed.fit.sigma / np.sqrt(w) * rng.standard_normal(mean.shape)
+        noise = rng.standard_normal(mean.shape)
+        if observed.residual:
+            noise = observed.fit.residual.draw(observed.residual, noise)
+        return mean + observed.fit.sigma / np.sqrt(w) * noise
     known = np.isfinite(mean)
     draws = observed.family.sample(np.where(known, mean, 0.5), w, observed.dispersion, rng)
     return np.where(known, draws, np.nan)
@@ -114,7 +117,8 @@ def conditional_draws(observed, n_samples, rng):
 
 def check_kind(model, who):
     """An error for models that draw data but keep nothing to know their rows by."""
-    if hasattr(model, "simulate") and not hasattr(model, "_observe"):
+    is_curve = getattr(getattr(model, "result_", None), "of_curves", False)
+    if is_curve or (hasattr(model, "simulate") and not hasattr(model, "_observe")):
         raise TypeError(
             f"{who} takes a linear or generalised mixed model, got {type(model).__name__}: draw "
             "from it yourself, SimulatedResiduals.of(y, model.simulate(X, 250))"

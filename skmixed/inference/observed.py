@@ -8,7 +8,7 @@ import pandas as pd
 from skmixed.inference.clusters import unshared
 
 
-def observed_rows(model, X, y, groups, sample_weight, who):
+def observed_rows(model, X, y, groups, sample_weight, who, *, structured=False):
     """ObservedRows of the data of a fitted estimator; an error if they are not those of its fit.
 
     Parameters
@@ -18,6 +18,8 @@ def observed_rows(model, X, y, groups, sample_weight, who):
         As at the fit; two-sided formulas find y in X.
     who : str
         The function that asks, for messages.
+    structured : bool
+        Whether it takes models with a residual structure.
     """
     if not hasattr(model, "_observe"):
         raise TypeError(
@@ -27,7 +29,7 @@ def observed_rows(model, X, y, groups, sample_weight, who):
     if not hasattr(model, "result_"):
         raise ValueError(f"{who}: this {type(model).__name__} is not fitted: call fit first")
     observed = model._observe(X, y, groups, sample_weight)
-    observed.check_fitted_to(who)
+    observed.check_fitted_to(who, structured=structured)
     return observed
 
 

@@ -176,13 +176,17 @@ class Posterior:
         ValueError
             For a name that is no grouping factor.
         """
-        fit = self._model.result_
-        terms = [t for t, (name, _) in enumerate(fit.source.random) if name == group]
+        fit, labels = self._model.result_, self._model.labels_
+        terms = [
+            t for t, own in enumerate(labels.terms) if own.group == group and not own.is_smooth
+        ]
         if not terms:
-            known = dict.fromkeys(name for name, _ in fit.source.random)
-            raise ValueError(
-                f"the model has no grouping factor {group!r}, only {', '.join(map(repr, known))}"
-            )
+            if any(own.group == group for own in labels.terms):
+                raise ValueError(
+                    f"{group!r} is a smooth function, which has no levels: predict has draws of it"
+                )
+            known = ", ".join(map(repr, labels.levels)) or "smooth functions"
+            raise ValueError(f"the model has no grouping factor {group!r}, only {known}")
         found = []
         for _, b in self._blocks():
             layouts = [fit.layout.terms[t] for t in terms]
@@ -248,7 +252,8 @@ class Posterior:
             if term is None:
                 continue
             z, codes = place.covariates(term.z), term.codes
-            effects = b[place.group][place.columns][:, :, codes]
+            effects = layout.groups[place.group].at_levels(b[place.group][place.columns])
+            effects = effects[:, :, codes]
             unseen = codes < 0
             if unseen.any():
                 T = factors[place.group][:, place.columns, place.columns]
@@ -329,7 +334,7 @@ class Posterior:
         tree: dict = {"posterior": {name: x.to_numpy()[None] for name, x in self.draws.items()}}
         coords: dict = {}
         dims: dict = {}
-        for group in dict.fromkeys(name for name, _ in fit.source.random):
+        for group in levels:
             name, at = f"effects|{group}", (f"level|{group}", f"effect|{group}")
             tree["posterior"][name] = self.effects(group)[None]
             effects = [e for own, names in fit.source.random for e in names if own == group]

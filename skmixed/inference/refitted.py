@@ -15,6 +15,7 @@ from skmixed.inference.limits import limits_of
 from skmixed.inference.observed import check_same_rows
 from skmixed.models.glmm import GLMMFit
 from skmixed.models.lmm import LMMFit
+from skmixed.models.prior import FixedPrior
 from skmixed.models.refits import GeneralizedRefits, LinearRefits
 
 # Share by which sums over the rows may differ by rounding.
@@ -51,7 +52,8 @@ def refits_of(model, X, y, groups, sample_weight, who):
         refits = LinearRefits.of(fit, design, **settings)
     else:
         design, _, problem = own._problem(fit.family, X, y, groups, sample_weight)
-        refits = GeneralizedRefits.of(fit, design, problem, **settings)
+        prior = FixedPrior.of(own.prior, type(own).__name__)
+        refits = GeneralizedRefits.of(fit, design, problem, prior, **settings)
     _check_same_data(fit.source, refits.source, who)
     return refits
 
@@ -94,7 +96,11 @@ class Refitted:
 
     def _with_levels(self, model, random):
         """Names of the levels; new rows are of levels that were drawn only where these are kept."""
-        levels = {t.group: pd.Index(t.levels) for t in random if t.relationship is None}
+        levels = {
+            t.group: pd.Index(t.levels)
+            for t in random
+            if t.relationship is None and t.structure != "smooth"
+        }
         groups = dict(self.model.design_spec_.groups)
         for group, own in levels.items():
             groups[group] = groups[group].of_levels(own)
@@ -126,7 +132,8 @@ class Estimates:
         own = self.components if fit.layout is self.layout else limits_of(fit).components
         with np.errstate(divide="ignore"):
             scale = np.log(fit.sigma) if fit.is_linear else fit.log_dispersion
-        x = np.append(fit.optimum.theta, scale)
+        theta, rho = np.split(fit.optimum.theta, [fit.layout.n_theta])
+        x = np.concatenate([theta, [scale], rho])
         return np.append(model._coef(np.nan), [c.value(x) for c in own])
 
 

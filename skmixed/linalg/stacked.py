@@ -15,6 +15,7 @@ import numpy as np
 from skmixed.linalg.batched import cholesky, crossproduct, diagonal_add, lower_solve, product
 from skmixed.linalg.cholesky import NotPositiveDefinite, factor
 from skmixed.linalg.core import mirrored, solve_lower
+from skmixed.linalg.groups import RelatedGroup
 from skmixed.linalg.pattern import GramPlan
 
 # Numbers in the largest array of a stack, and the least worth of stacking, factors at a time.
@@ -87,9 +88,10 @@ class Stack:
     def of(cls, products):
         """The stack of cross-products, or None where one factor after the other is as good."""
         plan = products.plan
-        if plan.n_chain > 1 or plan.groups[0].n_columns > _NARROW:
-            return None
         lead = plan.groups[0]
+        mixed = isinstance(lead, RelatedGroup) and not lead.diagonal  # levels are not apart
+        if plan.n_chain > 1 or mixed or lead.n_columns > _NARROW:
+            return None
         q = plan.q_core - (0 if plan.n_chain else lead.size)
         w, size = q + plan.n_tail, lead.size
         sparse = plan.n_chain and plan.entries[0] is not None

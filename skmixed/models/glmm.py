@@ -62,10 +62,13 @@ class Problem:
     source: Source
     n_agq: int
 
-    def with_response(self, y):
-        """The problem of another response to the same rows, as the family takes it."""
+    def with_response(self, y, prior=None):
+        """The problem of another response to the same rows, as the family takes it.
+
+        prior: Penalty beside this response.
+        """
         objective, source = self.objective, replace(self.source, response=checksum(y))
-        rows = replace(objective.rows, y=y)
+        rows = replace(objective.rows, y=y, prior=prior)
         return replace(self, objective=replace(objective, rows=rows, near=Near()), source=source)
 
     def threads(self):

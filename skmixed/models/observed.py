@@ -59,6 +59,16 @@ class ObservedRows:
         """The family of the response."""
         return _NORMAL if self.fit.is_linear else self.fit.family
 
+    @cached_property
+    def grouped(self):
+        """The terms of grouping factors: smooth functions are fixed effects to users."""
+        return tuple(term for term in self.random if term.structure != "smooth")
+
+    @property
+    def is_independent(self):
+        """Whether residuals of different rows are independent."""
+        return not self.residual or not self.fit.residual.is_correlated
+
     @property
     def dispersion(self):
         """Residual variance, or the dispersion of the family."""
@@ -176,14 +186,16 @@ class ObservedRows:
         """Rows of X (n, r) in coordinates in which the coefficients have covariance sigma^2 I."""
         return self.fit.unscaled_on_basis(self.fit.basis.orthonormal(self.X))
 
-    def check_fitted_to(self, what):
+    def check_fitted_to(self, what, *, structured=False):
         """An error if these are not the rows, responses and weights of the fit, in any order.
+
+        Without ``structured`` one for residuals with a structure, too.
 
         A fit keeps no row. But its equations hold for its own rows alone: the modes of the random
         effects follow from sums of residuals by level, and in linear models the sums of residuals
         times columns of X vanish.
         """
-        if self.residual:
+        if self.residual and not structured:
             raise ValueError(
                 f"{what} is known for models whose residuals are independent with one variance, "
                 "and this one has a residual structure"
@@ -201,9 +213,16 @@ class ObservedRows:
                 "sample_weight if it had one"
             )
 
+    def _weighted_residuals(self):
+        """R^-1 (y - eta) (n,), R over sigma^2."""
+        if not self.residual:
+            return self.weights * (self.y - self.eta)
+        root = np.sqrt(self.weights)
+        return root * self.fit.residual.solved(self.residual, root * (self.y - self.eta))
+
     def _equations(self):
         """Whether each of the equations of the fit holds for these rows."""
-        own = self.weights * (self.y - self.eta) if self.fit.is_linear else self.derivatives[0]
+        own = self._weighted_residuals() if self.fit.is_linear else self.derivatives[0]
         scores = self.counts * np.where(self.derivatives[1] == 0, 0.0, own)
         size = self.counts * np.abs(self.derivatives[1]) * np.abs(self.y).max(initial=0.0)
         modes, layout = self.fit.modes, self.fit.layout

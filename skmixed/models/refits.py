@@ -8,10 +8,13 @@ from functools import cached_property, partial
 import numpy as np
 
 from skmixed.design import check_identifiable
+from skmixed.models.correlated import deviance_of
 from skmixed.models.glmm import GLMMFit, Problem, approximation, fit_glmm
 from skmixed.models.lmm import LMMFit, ProfiledDeviance, Responses, fit_lmm
 from skmixed.models.lockstep import Lockstep, unit_crosses
+from skmixed.models.prior import FixedPrior
 from skmixed.models.resampling import (
+    CorrelatedOutcome,
     FamilyOutcome,
     NormalOutcome,
     Parametric,
@@ -19,7 +22,7 @@ from skmixed.models.resampling import (
     each_row_once,
     taken,
 )
-from skmixed.models.separation import SeparatedFit, Separation
+from skmixed.models.separation import SeparatedFit, Separation, separates_beside_prior
 from skmixed.models.source import Source
 
 # Responses whose searches start together: enough to share the cost of calls, in little memory.
@@ -55,11 +58,11 @@ class LinearRefits:
 
     @classmethod
     def of(cls, fit, design, **settings):
-        objective = ProfiledDeviance.from_design(design, reml=fit.reml)
+        objective = deviance_of(design, reml=fit.reml)
         source = objective.source
         if design.frequencies is not None:
             design = each_row_once(design)[0]
-            objective = ProfiledDeviance.from_design(design, reml=fit.reml)
+            objective = deviance_of(design, reml=fit.reml)
         return cls(fit, design, objective, source, settings)
 
     @property
@@ -81,13 +84,26 @@ class LinearRefits:
         """Responses drawn from the fit."""
         weights = self.design.weights
         deviation = self.fit.sigma if weights is None else self.fit.sigma / np.sqrt(weights)
-        return Parametric.of(
-            self.fit, self.design, self.responses.groups, NormalOutcome(deviation),
-            conditional=conditional,
-        )  # fmt: skip
+        residual, outcome = self.fit.residual, NormalOutcome(deviation)
+        if residual is not None:
+            outcome = CorrelatedOutcome(deviation, residual, self.design.residual)
+        groups = self.responses.groups
+        return Parametric.of(self.fit, self.design, groups, outcome, conditional=conditional)
 
     def residuals(self):
         """Responses made of the residuals of the fit."""
+        if self.fit.residual is not None:
+            raise ValueError(
+                "kind='residual' draws residuals of one distribution, and this model has the "
+                f"residual structure {self.fit.residual.structure.text}: use kind='parametric' or "
+                "kind='cases'"
+            )
+        for term in self.design.random:
+            if term.relationship is not None:
+                raise ValueError(
+                    "kind='residual' draws among independent levels, and those of "
+                    f"{term.group!r} are related: use kind='parametric'"
+                )
         theta = self.fit.optimum.theta
         scores = self.objective.evaluate(theta).factor.scores.levels()
         return Residuals.of(self.fit, self.design, self.responses.groups, scores)
@@ -106,20 +122,20 @@ class LinearRefits:
         Without ``near`` the search starts as that of any fit.
         """
         start = self._start if near else None
-        return self._fitted(self.responses(y), start)
+        return self._fitted(y, start)
 
     def of_responses(self, several):
         """Functions that make the fits of other responses, a list of (n,).
 
         The searches of small models start where descents in lockstep have ended.
         """
-        responses = [self.responses(y) for y in several]
-        starts = np.full((len(several), self.objective.layout.n_theta), np.nan)
+        starts = np.full((len(several), self.objective.n_parameters), np.nan)
         if self.together > 1:
+            responses = [self.responses(y) for y in several]
             cross = unit_crosses(responses, self.objective.total_weight)
             starts = self._lockstep.minima(cross, self.fit.optimum.theta)
         found = [self._start if np.isnan(own).any() else own for own in starts]
-        return [partial(self._fitted, *pair) for pair in zip(responses, found, strict=True)]
+        return [partial(self._fitted, *pair) for pair in zip(several, found, strict=True)]
 
     @property
     def together(self):
@@ -128,16 +144,22 @@ class LinearRefits:
 
     @cached_property
     def _lockstep(self):
-        return Lockstep.of(self.objective)
+        return None if self.fit.residual is not None else Lockstep.of(self.objective)
 
-    def _fitted(self, response, start):
-        return fit_lmm(self.objective.with_response(response), start=start, **self.settings)
+    def _fitted(self, y, start):
+        return fit_lmm(self._objective_of(y), start=start, **self.settings)
 
-    def of_rows(self, rows, random):
-        """LMMFit of rows (m,) of the design, which may repeat, with their terms."""
-        design = taken(self.design, rows, random)
+    def _objective_of(self, y):
+        """The objective of another response; cross-products of residual cells are made again."""
+        if self.fit.residual is None:
+            return self.objective.with_response(self.responses(y))
+        return deviance_of(replace(self.design, y=y), reml=self.objective.reml)
+
+    def of_rows(self, rows, random, copies):
+        """LMMFit of rows (m,) of the design, which may repeat, with their terms and copies."""
+        design = taken(self.design, rows, random, copies)
         check_identifiable(design)
-        objective = ProfiledDeviance.from_design(design, reml=self.fit.reml)
+        objective = deviance_of(design, reml=self.fit.reml)
         return fit_lmm(objective, **self.settings)
 
 
@@ -145,7 +167,8 @@ class LinearRefits:
 class GeneralizedRefits:
     """Refits of a generalised linear mixed model; see :class:`LinearRefits`.
 
-    ``problem`` is that of the design, whose rows count once each.
+    ``problem`` is that of the design, whose rows count once each; ``prior`` that of the fixed
+    effects, whose scales follow the response where the estimator's do.
     """
 
     fit: GLMMFit
@@ -153,15 +176,16 @@ class GeneralizedRefits:
     problem: Problem
     source: Source
     settings: dict
+    prior: FixedPrior | None = None
 
     @classmethod
-    def of(cls, fit, design, problem, **settings):
+    def of(cls, fit, design, problem, prior=None, **settings):
         source = problem.source
         if design.frequencies is not None:
             rows = problem.objective.rows
             design, y, w = each_row_once(design, rows.y, rows.w)
-            problem = approximation(design, y, w, fit.family, fit.n_agq)
-        return cls(fit, design, problem, source, settings)
+            problem = approximation(design, y, w, fit.family, fit.n_agq, prior)
+        return cls(fit, design, problem, source, settings, prior)
 
     @property
     def layout(self):
@@ -193,7 +217,14 @@ class GeneralizedRefits:
     def of_response(self, y, *, near=True):
         """GLMMFit of the same rows with another response (n,), as the family takes it."""
         start = self.fit if near and self._is_start else None
-        return self._fitted(self.problem.with_response(y), self.design, start)
+        return self._fitted(self.problem.with_response(y, self._penalty(y)), self.design, start)
+
+    def _penalty(self, y):
+        """The Penalty of the prior beside a response."""
+        if self.prior is None:
+            return None
+        own = self.problem.basis, self._rows.Q, self.fit.family
+        return self.prior.penalty(self.design, *own, y, self._rows.w)
 
     @cached_property
     def _is_start(self):
@@ -208,17 +239,22 @@ class GeneralizedRefits:
         """Functions that make the fits of other responses, a list of (n,)."""
         return [partial(self.of_response, y) for y in several]
 
-    def of_rows(self, rows, random):
-        """GLMMFit of rows (m,) of the design, which may repeat, with their terms."""
-        design = taken(self.design, rows, random)
+    def of_rows(self, rows, random, copies):
+        """GLMMFit of rows (m,) of the design, which may repeat, with their terms and copies."""
+        design = taken(self.design, rows, random, copies)
         family = self.fit.family
         check_identifiable(design, residual=family.scale)
         own = self._rows
-        problem = approximation(design, own.y[rows], own.w[rows], family, self.fit.n_agq)
+        y, w = own.y[rows], own.w[rows]
+        problem = approximation(design, y, w, family, self.fit.n_agq, self.prior)
         return self._fitted(problem, design, None)
 
     def _fitted(self, problem, design, near):
         limit = Separation.find(problem, design)
+        if limit is not None and self.prior is not None:
+            if separates_beside_prior(problem):
+                raise ValueError("the outcomes separate where the prior has no scale")
+            limit = None
         if limit is None:
             return fit_glmm(problem, near=near, **self.settings)
         return limit.complete(fit_glmm(limit.remaining, **self.settings))

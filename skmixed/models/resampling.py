@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skmixed.models.residual import FittedResidual
+
 # Share of the largest variance of a group's effects below which a direction has none.
 _NONE = 1e-10
 
@@ -28,13 +30,18 @@ def each_row_once(design, *arrays):
             f" they include {counts[counts != np.round(counts)][0]:g}. Weights that are precisions "
             "are prior_weights"
         )
-    rows = np.repeat(np.arange(len(counts)), counts.astype(np.intp))
+    counts = counts.astype(np.intp)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    copies = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     random = _terms_of(design.random, rows)
-    return taken(design, rows, random), *(None if x is None else x[rows] for x in arrays)
+    return taken(design, rows, random, copies), *(None if x is None else x[rows] for x in arrays)
 
 
-def taken(design, rows, random):
-    """A design of some rows (m,), which may repeat, with their random-effects terms."""
+def taken(design, rows, random, copies):
+    """A design of some rows (m,), which may repeat, with their random-effects terms.
+
+    copies (m,): rows of a group whose residuals are correlated are so within one copy of it.
+    """
 
     def own(values):
         return None if values is None else values[rows]
@@ -48,6 +55,7 @@ def taken(design, rows, random):
         offset=own(design.offset),
         frequencies=None,
         rows=design.rows[rows],
+        residual=tuple(term.of_rows(rows, copies) for term in design.residual),
     )
 
 
@@ -76,11 +84,12 @@ class Parametric:
     @classmethod
     def of(cls, fit, design, groups, outcome, *, conditional):
         """Of the rows of a design; ``conditional`` on the modes, which then stay as they are."""
-        eta = _fixed_part(fit, design)
         if conditional:
-            return cls(eta + fit.random_part(design.random), (), (), outcome)
-        T = fit.layout.factors(fit.optimum.theta)
-        return cls(eta, groups, tuple(fit.sigma * t for t in T), outcome)
+            eta = _fixed_part(fit, design) + fit.random_part(design.random)
+            return cls(eta, (), (), outcome)
+        T, drawn = fit.layout.factors(fit.optimum.theta), _drawn(fit)
+        spreads = tuple(fit.sigma * T[g] for g in drawn)
+        return cls(_kept_part(fit, design), tuple(groups[g] for g in drawn), spreads, outcome)
 
     def draw(self, rng):
         """One response (n,)."""
@@ -99,6 +108,19 @@ class NormalOutcome:
 
     def __call__(self, eta, rng):
         return eta + self.deviation * rng.standard_normal(len(eta))
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelatedOutcome:
+    """Normal responses whose residuals have a structure, on the rows of ``terms``."""
+
+    deviation: float | np.ndarray
+    residual: FittedResidual
+    terms: tuple
+
+    def __call__(self, eta, rng):
+        unit = rng.standard_normal((len(eta), 1))
+        return eta + self.deviation * self.residual.draw(self.terms, unit)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -139,9 +161,9 @@ class Residuals:
     @classmethod
     def of(cls, fit, design, groups, scores):
         """Of an LMMFit with ``scores``, a list of (s, l) by group."""
-        T = fit.layout.factors(fit.optimum.theta)
+        T, names, drawn = fit.layout.factors(fit.optimum.theta), _group_names(design), _drawn(fit)
         effects = []
-        for name, t, c in zip(_group_names(design), T, scores, strict=True):
+        for name, t, c in ((names[g], T[g], scores[g]) for g in drawn):
             if c.shape[1] <= len(c):
                 raise ValueError(
                     "kind='residual' draws among independent levels, more of them than effects: "
@@ -149,13 +171,13 @@ class Residuals:
                 )
             effects.append(fit.sigma * t @ _whitened(t.T @ c))
         roots = None if design.weights is None else np.sqrt(design.weights)
-        eta = _fixed_part(fit, design)
-        errors = design.y - eta - fit.random_part(design.random)
+        errors = design.y - _fixed_part(fit, design) - fit.random_part(design.random)
         errors = errors if roots is None else errors * roots
         errors = errors - errors.mean()
         size = np.sqrt(np.mean(errors**2))
         errors = errors * (fit.sigma / size if size > 0 else 0.0)
-        return cls(eta, groups, tuple(effects), errors, roots)
+        groups = tuple(groups[g] for g in drawn)
+        return cls(_kept_part(fit, design), groups, tuple(effects), errors, roots)
 
     def draw(self, rng):
         """One response (n,)."""
@@ -180,6 +202,17 @@ def _fixed_part(fit, design):
     return eta if design.offset is None else eta + design.offset
 
 
+def _kept_part(fit, design):
+    """offset + X beta and the smooth functions, which are fixed effects to users."""
+    eta = _fixed_part(fit, design)
+    return eta + fit.smooth_part(design.random) if fit.smooth_terms else eta
+
+
+def _drawn(fit):
+    """Numbers of the groups whose effects are random ones to users."""
+    return list(dict.fromkeys(term.group for term in fit.layout.terms if not term.is_smooth))
+
+
 def _group_names(design):
     return list(dict.fromkeys(term.group for term in design.random))
 
@@ -192,7 +225,8 @@ class Levels:
     """Rows drawn by whole levels of a factor.
 
     A level that is drawn twice is two levels, and so are the levels of factors that are nested in
-    it. Levels of the other grouping factors stay what they are.
+    it. Levels of the other grouping factors, related levels and smooth functions stay what they
+    are.
 
     Attributes
     ----------
@@ -215,7 +249,7 @@ class Levels:
     def of(cls, design, codes, n_levels, *, within=False):
         """Of codes (n,) of the levels to draw."""
         inside = {
-            term.group: term.n_levels > 1 and _is_nested(term.codes, codes, term.n_levels)
+            term.group: not _stays(term) and is_nested(term.codes, codes, term.n_levels)
             for term in design.random
         }
         ends = np.cumsum(np.bincount(codes, minlength=n_levels))
@@ -227,16 +261,16 @@ class Levels:
         return len(self.begins) - 1
 
     def draw(self, rng):
-        """(rows (m,), their terms) of as many levels as there are."""
+        """(rows (m,), their terms, copies (m,)) of as many levels as there are."""
         drawn = rng.integers(self.n_levels, size=self.n_levels)
         return self.of_levels(drawn, rng if self.within else None)
 
     def without(self, level):
-        """(rows, their terms) of all levels but one."""
+        """(rows, their terms, copies) of all levels but one."""
         return self.of_levels(np.delete(np.arange(self.n_levels), level))
 
     def of_levels(self, drawn, rng=None):
-        """(rows, their terms) of levels that may repeat."""
+        """(rows, their terms, copies) of levels that may repeat."""
         sizes = np.diff(self.begins)[drawn]
         copy = np.repeat(np.arange(len(drawn)), sizes)
         begins = np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -244,7 +278,7 @@ class Levels:
         if rng is not None:
             place = rng.integers(np.repeat(sizes, sizes))
         rows = self.by_level[self.begins[drawn][copy] + place]
-        return rows, self._terms(rows, copy)
+        return rows, self._terms(rows, copy), copy
 
     def _terms(self, rows, copy):
         found = {}
@@ -259,7 +293,7 @@ class Levels:
 
     def _levels(self, term, codes, copy):
         """(codes, levels) of the rows, (level, copy) where levels are copied."""
-        if term.n_levels == 1:
+        if _stays(term):
             return codes, term.levels
         if not self.inside[term.group]:
             used, codes = np.unique(codes, return_inverse=True)
@@ -270,7 +304,12 @@ class Levels:
         return codes.ravel(), np.array(names, dtype=object)
 
 
-def _is_nested(codes, outer, n_levels):
+def _stays(term):
+    """Whether the levels of a term are what they are, whichever rows are drawn."""
+    return term.n_levels == 1 or term.relationship is not None or term.structure == "smooth"
+
+
+def is_nested(codes, outer, n_levels):
     """Whether all rows of every level have one level of the outer factor."""
     first = np.full(n_levels, -1)
     first[codes] = outer

@@ -388,6 +388,15 @@ class FittedResidual:
             found[rows] = L @ unit[rows]
         return found
 
+    def solved(self, terms, residuals):
+        """R^-1 e (n,)."""
+        if not self.is_correlated:
+            return residuals / self.sd(terms) ** 2
+        found = np.empty(residuals.shape)
+        for rows, R in self.blocks(terms):
+            found[rows] = np.linalg.solve(R, residuals[rows])
+        return found
+
     def whitened(self, terms, residuals):
         """L^-1 e (n,): residuals without correlation and with one variance."""
         if not self.is_correlated:

@@ -36,7 +36,7 @@ def quantiles_uniform(ax, check):
 def quantiles_residuals(ax, check):
     """Residuals of a linear model against normal quantiles."""
     points = _normal_quantiles(ax, check.rows["residual"].to_numpy())
-    ax.set_ylabel("studentized residual")
+    ax.set_ylabel(f"{check.rows.attrs['residual']} residual")
     return points
 
 
@@ -76,7 +76,7 @@ def residuals_fitted(ax, check):
     """Residuals against fitted values: a trend is a wrong mean."""
     if check.is_linear:
         x, y = check.rows["fitted"].to_numpy(), check.rows["residual"].to_numpy()
-        ax.set(xlabel="fitted value", ylabel="studentized residual")
+        ax.set(xlabel="fitted value", ylabel=f"{check.rows.attrs['residual']} residual")
         middle = 0.0
     else:
         y = check.residuals.residuals

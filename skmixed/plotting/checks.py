@@ -171,7 +171,8 @@ def _panels_of(check):
             own = (f"normal effects ({name})",)
             found[name] = Panel(f"Effects: {name}", draw.quantiles_effects(name), own)
     what = check.influence.index.name
-    found["influence"] = Panel(f"Influence by {what}", draw.influence, (f"influence ({what})",))
+    if check.influence.notna().any():
+        found["influence"] = Panel(f"Influence by {what}", draw.influence, (f"influence ({what})",))
     if check.inflation["gvif"].notna().sum() > 1:
         found["inflation"] = Panel("Collinear terms", draw.inflation, ("collinearity",))
     for group, table in check.shrinkage.items():
