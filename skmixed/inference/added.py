@@ -74,12 +74,8 @@ def curvature_columns(observed, lines=frozenset()):
     """
     found = {}
     for term in observed.fit.terms:
-        if (
-            lines.isdisjoint(term.columns)
-            and not term.factors
-            and len(term.covariates) == 1
-            and len(term.columns) == 1
-        ):
+        is_line = not term.factors and len(term.covariates) == 1 and len(term.columns) == 1
+        if is_line and lines.isdisjoint(term.columns):
             x = observed.X[:, term.columns[0]]
             if len(np.unique(x)) >= _VALUES:
                 found[f"{term.name} squared"] = _square(x)

@@ -35,7 +35,8 @@ class ModelCheck:
     residuals : SimulatedResiduals
     rows : DataFrame
         By row: fitted (at the conditional modes), residual (studentized in linear models,
-        normalised beside a residual structure, else over the standard deviation of the family), simulated residual and cooks_distance.
+        normalised beside a residual structure, else over the standard deviation of the family),
+        simulated residual and cooks_distance.
     effects : dict of str to ndarray
         Conditional modes over the standard deviations that they should have.
     influence : Series

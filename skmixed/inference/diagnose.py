@@ -146,7 +146,9 @@ class _Study(DataStudy):
     def _has_quadrature(self, n_nodes):
         terms = self.design.random
         effects = sum(len(term.names) for term in terms)
-        usable = len({t.group for t in terms}) == 1 and all(t.structure == "us" for t in terms)
+        usable = len({t.group for t in terms}) == 1 and all(
+            t.structure == "us" and t.relationship is None for t in terms
+        )
         return usable and n_nodes**effects * len(self.design.X) <= _MOST_WORK
 
     def _attempt(self, name, **settings):
@@ -166,10 +168,12 @@ class _Study(DataStudy):
     def _shares(self):
         """Variances by grouping factor and their shares, on the scale of the linear predictor."""
         main = self._main
-        if main is None or not self.design.random:
+        if main is None or not self.grouped:
             return pd.DataFrame()
-        terms = [term.group for term in main.model.random_terms_]
-        table = pd.Series(random_variances(main.fit), terms).groupby(level=0, sort=False).sum()
+        pairs = zip(main.model.labels_.terms, random_variances(main.fit), strict=True)
+        own = [(term.group, value) for term, value in pairs if not term.is_smooth]
+        groups, values = zip(*own, strict=True)
+        table = pd.Series(values, groups).groupby(level=0, sort=False).sum()
         table = table.rename_axis("group").to_frame("variance")
         residual = self.tried("the intraclass correlation", self._residual_variance)
         if residual is not None:
@@ -190,7 +194,11 @@ class _Study(DataStudy):
     def compare_with_marginal(self):
         """Generalised estimating equations, and what averaging makes of the coefficients."""
         main = self._main
-        if main is None or not self.design.random:
+        if main is None or not self.grouped:
+            return
+        if len(self.grouped) < len(self.design.random):
+            why = "smooth functions are no columns of X, which it is made of"
+            self.failures.append(("the marginal model", why))
             return
         if self.found.separating:
             self.failures.append(("the marginal model", "its outcomes are separated too"))
@@ -314,7 +322,7 @@ class _Study(DataStudy):
         errors = pd.DataFrame({name: a.model.standard_errors_ for name, a in fitted.items()})
         order = self._main.estimates.index
         estimates, errors = estimates.reindex(order), errors.reindex(self.design.names)
-        if self.design.random:
+        if self.grouped:
             shrunk = attenuated(
                 self._main.model.fixed_effects_, self.family.link.name,
                 sum(random_variances(self._main.fit)), self.design.intercept,

@@ -95,6 +95,11 @@ class DataStudy:
         counts = self.design.frequencies
         return np.ones(len(self.design.X)) if counts is None else counts
 
+    @property
+    def grouped(self):
+        """The terms of grouping factors: smooth functions are fixed effects to users."""
+        return tuple(term for term in self.design.random if term.structure != "smooth")
+
     def _find_dependent_columns(self):
         design, names = self.design, self.design.names
         self.basis = independent_columns(design.X, design.frequencies, design.intercept)
@@ -109,8 +114,8 @@ class DataStudy:
             self.given = self.given.having(rank_deficient="drop")
 
     def _count_outcomes(self):
-        terms = {t.group: t for t in self.design.random if t.relationship is None}
-        self.found.related = len(terms) < len({t.group for t in self.design.random})
+        terms = {t.group: t for t in self.grouped if t.relationship is None}
+        self.found.related = len(terms) < len({t.group for t in self.grouped})
         if self.response is not None:
             y, trials = self.response
             self.found.levels = [
@@ -118,7 +123,7 @@ class DataStudy:
                 for term in terms.values()
             ]
             self.found.events = _rarer(y, trials, self.counts) if self.binary else None
-        whole = [t for t in terms.values() if not unshared(self.design.random, t.codes)]
+        whole = [t for t in terms.values() if not unshared(self.grouped, t.codes)]
         self.cluster = None if self.found.related or not whole else whole[0]
 
     def _find_separation(self):
@@ -130,7 +135,8 @@ class DataStudy:
             self.found.unbounded = [self.design.names[j] for j in limit.unbounded_columns]
         groups = list(dict.fromkeys(term.group for term in self.design.random))
         sided = one_sided_groups(self.problem.objective.rows)
-        self.found.one_sided = [groups[g] for g in sided]
+        grouped = {term.group for term in self.grouped}
+        self.found.one_sided = [groups[g] for g in sided if groups[g] in grouped]
 
 
 def _rarer(y, trials, counts):

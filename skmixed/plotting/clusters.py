@@ -159,7 +159,7 @@ class ClusterDisplay:
             x=x,
             response=response_name(given.model, y),
             group=term.group,
-            n_levels=term.n_levels,
+            n_levels=len(np.unique(term.codes)),
             binary=binary,
             categories=categories,
         )
@@ -254,7 +254,7 @@ class ClusterDisplay:
 
 def _term(design, group):
     """The random-effects term of the grouping factor asked for, or the first one."""
-    terms = {term.group: term for term in design.random if term.relationship is None}
+    terms = {term.group: term for term in design.random if term.structure != "smooth"}
     if not terms:
         raise ValueError("the model has no clusters to plot: its formula has no (... | g)")
     if group is not None and group not in terms:
