@@ -212,7 +212,8 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         )
         self._tell_convergence(fit, labels)
         if fit.smooth_terms:
-            more["_fixed_variance_"] = _fixed_variance(design, fit)
+            own = design.X, design.random, design.frequencies
+            more["_fixed_variance_"] = fit.fixed_variance(*own)
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 
@@ -223,15 +224,6 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             return self.formula + residual
         random = "".join(f" + (1 | {t.group})" for t in design.random)
         return f"every column{random}{residual}"
-
-
-def _fixed_variance(design, fit):
-    """Variance over the rows of X beta and the smooth functions, which the rows are needed for."""
-    eta = fit.basis.orthonormal(design.X) @ fit.gamma + fit.smooth_part(design.random)
-    counts = np.ones(len(eta)) if design.frequencies is None else design.frequencies
-    total = counts.sum()
-    mean = counts @ eta / total
-    return float(counts @ np.square(eta - mean) / (total - 1.0))
 
 
 def _term_labels(design):

@@ -55,7 +55,7 @@ def bootstrap(
 
     ============ =================================================================================
     parametric   responses drawn from the fitted model: new random effects and new residuals, or
-                 outcomes of the family
+                 outcomes of the family; residuals that are correlated as ``residual=`` says
     residual     the model's own modes of the random effects and residuals, each drawn with
                  replacement, after they were centred and made as variable as the estimated
                  effects and residuals are; linear models
@@ -121,9 +121,12 @@ def bootstrap(
 
     Notes
     -----
+    Smooth functions are fixed effects: what is drawn has the fitted curve. Without random effects
+    but with correlated residuals, levels of cases are those of the residual structure.
+
     A level that is drawn twice is two levels, as are the levels of factors nested in it; those of
-    other factors stay what they are. A fixed effect that the rows drawn do not determine is NaN in
-    that replicate.
+    other factors and related levels stay what they are. A fixed effect that the rows drawn do not
+    determine is NaN in that replicate.
 
     References
     ----------
@@ -162,7 +165,7 @@ def bootstrap(
         made: Any = Estimates.of(model.result_, refits.layout)
     else:
         made = UserStatistic.of(statistic, model)
-    reading = Reading(refits, Refitted.like(model), made)
+    reading = Reading(refits, Refitted.like(model, refits.design), made)
     levels = _levels(model, X, refits.design, by, within, groups, needed=kind == "cases")
     if kind == "cases":
         task: Any = _OfLevels(reading, levels)
@@ -186,7 +189,7 @@ class Reading:
     refitted: Refitted
     statistic: Any
 
-    def read(self, refit, random=None) -> Replicate:
+    def read(self, refit, random=None, rows=None) -> Replicate:
         """What a refit (a function that makes it) has to say, or why there is none."""
         try:
             fit = refit()
@@ -196,7 +199,7 @@ class Reading:
             return self.failed("the criterion has no minimum: nothing is left to explain")
         try:
             with np.errstate(all="ignore"):
-                values = self.statistic(self.refitted(fit, random))
+                values = self.statistic(self.refitted(fit, random, rows))
         except Exception as error:
             return self.failed(f"statistic: {reason_of(error)}")
         separated = isinstance(fit, SeparatedFit)
@@ -250,7 +253,7 @@ class _OfLevels:
         draw = self.levels.draw if isinstance(at, np.random.Generator) else self.levels.without
         rows, random, copies = draw(at)
         refits = self.reading.refits
-        return self.reading.read(lambda: refits.of_rows(rows, random, copies), random)
+        return self.reading.read(lambda: refits.of_rows(rows, random, copies), random, rows)
 
 
 @dataclass(frozen=True, eq=False)

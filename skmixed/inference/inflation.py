@@ -25,7 +25,8 @@ def vif(model) -> pd.DataFrame:
     Parameters
     ----------
     model : estimator
-        A fitted linear, mixed or rank-deficient linear model.
+        A fitted linear, mixed or rank-deficient linear model. Of smooth functions it is the
+        straight lines that count.
 
     Returns
     -------
@@ -59,6 +60,11 @@ def vif(model) -> pd.DataFrame:
     """
     fit: Any = getattr(model, "result_", None)
     fitted = isinstance(fit, Questions)
+    if fitted and fit.of_curves:
+        raise TypeError(
+            f"vif is for terms of a linear predictor, got {type(model).__name__}: vcov_ has the "
+            "correlations of its parameters"
+        )
     if not fitted:
         raise TypeError(f"vif takes a fitted linear or mixed model, got {type(model).__name__}")
     kept = np.asarray(fit.basis.kept)

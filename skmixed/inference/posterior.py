@@ -113,7 +113,7 @@ def _fit_of(model) -> LMMFit:
     if not isinstance(fit, LMMFit):
         raise TypeError(
             f"posterior is for linear mixed models, whose effects are normal given the variances, "
-            f"got {name}. confint(method='profile') has likelihood intervals of other models"
+            f"got {name}. confint has intervals of other models"
         )
     if not fit.is_mixed:
         raise ValueError(
@@ -128,7 +128,7 @@ def _fit_of(model) -> LMMFit:
     if type(fit.objective) is not ProfiledDeviance:
         raise ValueError(
             "posterior is for residuals that are independent, with one variance times known "
-            "weights; confint has intervals of other models"
+            "weights; confint has intervals of other models, and bootstrap"
         )
     if fit.objective.exact:
         raise ValueError("posterior: the fixed effects explain the response exactly")
@@ -148,7 +148,7 @@ def _density(model, fit, prior):
         chart = Chart.of(fit.layout, fit.unit)
     except ValueError as error:
         raise ValueError(
-            f"posterior: {error}; confint(method='profile') has likelihood intervals of such models"
+            f"posterior: {error}; confint has intervals of such models, and bootstrap"
         ) from None
     components = variance_parameters(fit.layout)
     names = [component_name(fit, c) for c in components if c.kind == "sd"]

@@ -79,19 +79,24 @@ class Refitted:
     """Makes fitted estimators of refits: copies of one, with another fit."""
 
     model: Any
+    design: Any
 
     @classmethod
-    def like(cls, model):
+    def like(cls, model, design):
         own = copy(model)
         del own.__dict__["result_"]
-        return cls(own)
+        return cls(own, design)
 
-    def __call__(self, fit, random=None):
-        """The estimator of a fit; of a fit of other levels with their terms ``random``."""
+    def __call__(self, fit, random=None, rows=None):
+        """The estimator of a fit; of rows of the design with their terms ``random``."""
         model = object.__new__(type(self.model))
         model.__dict__.update(self.model.__dict__, result_=fit)
         if random is not None:
             self._with_levels(model, random)
+        if fit.smooth_terms:
+            X = self.design.X if rows is None else self.design.X[rows]
+            terms = self.design.random if random is None else random
+            model.__dict__["_fixed_variance_"] = fit.fixed_variance(X, terms)
         return model
 
     def _with_levels(self, model, random):

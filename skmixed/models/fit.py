@@ -315,6 +315,14 @@ class MixedFit(Questions):
         """The part (n,) of rows of terms that smooth functions add to their straight lines."""
         return self.random_part(self.chosen(random, smooth=True))
 
+    def fixed_variance(self, X, random, counts=None):
+        """Variance of X beta and the smooth functions over rows that count ``counts`` times."""
+        eta = self.basis.orthonormal(X) @ self.gamma + self.smooth_part(random)
+        counts = np.ones(len(eta)) if counts is None else counts
+        total = counts.sum()
+        mean = counts @ eta / total
+        return float(counts @ np.square(eta - mean) / (total - 1.0))
+
     def chosen(self, random, *, smooth):
         """Terms of rows, None in the place of those that are smooth functions, or are not."""
         pairs = zip(random, self.layout.terms, strict=True)

@@ -84,11 +84,15 @@ class LinearRefits:
         """Responses drawn from the fit."""
         weights = self.design.weights
         deviation = self.fit.sigma if weights is None else self.fit.sigma / np.sqrt(weights)
-        residual, outcome = self.fit.residual, NormalOutcome(deviation)
-        if residual is not None:
-            outcome = CorrelatedOutcome(deviation, residual, self.design.residual)
-        groups = self.responses.groups
-        return Parametric.of(self.fit, self.design, groups, outcome, conditional=conditional)
+        outcome, residual, terms = NormalOutcome, self.fit.residual, self.design.residual
+        if residual is not None and residual.is_correlated:
+            outcome = partial(CorrelatedOutcome, roots=tuple(residual.roots(terms)))
+        elif residual is not None:
+            deviation = deviation * residual.sd(terms)
+        return Parametric.of(
+            self.fit, self.design, self.responses.groups, outcome(deviation),
+            conditional=conditional,
+        )  # fmt: skip
 
     def residuals(self):
         """Responses made of the residuals of the fit."""

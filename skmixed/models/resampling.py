@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skmixed.models.residual import FittedResidual
-
 # Share of the largest variance of a group's effects below which a direction has none.
 _NONE = 1e-10
 
@@ -112,15 +110,16 @@ class NormalOutcome:
 
 @dataclass(frozen=True, eq=False)
 class CorrelatedOutcome:
-    """Normal responses whose residuals have a structure, on the rows of ``terms``."""
+    """Normal responses whose residuals are correlated; roots: pairs (rows, L) of R = L L'."""
 
     deviation: float | np.ndarray
-    residual: FittedResidual
-    terms: tuple
+    roots: tuple
 
     def __call__(self, eta, rng):
-        unit = rng.standard_normal((len(eta), 1))
-        return eta + self.deviation * self.residual.draw(self.terms, unit)[:, 0]
+        noise = rng.standard_normal(len(eta))
+        for rows, L in self.roots:
+            noise[rows] = L @ noise[rows]
+        return eta + self.deviation * noise
 
 
 @dataclass(frozen=True)

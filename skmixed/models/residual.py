@@ -375,7 +375,8 @@ class FittedResidual:
             if len(rows):
                 yield rows, self.structure.covariance(self.rho, values[:, rows], places[rows])
 
-    def _roots(self, terms):
+    def roots(self, terms):
+        """Pairs (rows, L) with L L' = R of these rows, of all groups of correlated rows."""
         for rows, R in self.blocks(terms):
             yield rows, np.linalg.cholesky(R)
 
@@ -384,7 +385,7 @@ class FittedResidual:
         if not self.is_correlated:
             return self.sd(terms)[:, None] * unit
         found = np.empty(unit.shape)
-        for rows, L in self._roots(terms):
+        for rows, L in self.roots(terms):
             found[rows] = L @ unit[rows]
         return found
 
@@ -402,6 +403,6 @@ class FittedResidual:
         if not self.is_correlated:
             return residuals / self.sd(terms)
         found = np.empty(residuals.shape)
-        for rows, L in self._roots(terms):
+        for rows, L in self.roots(terms):
             found[rows] = np.linalg.solve(L, residuals[rows])
         return found

@@ -491,7 +491,7 @@ def test_another_objective_is_refused(sleep):
 @pytest.mark.filterwarnings("ignore::skmixed.exceptions.SingularFitWarning")
 def test_a_range_is_refused():
     model = MixedLinearRegressor("Reaction ~ Days + expo(Days | Subject)")
-    with pytest.raises(ValueError, match=r"posterior: the term expo.*profile"):
+    with pytest.raises(ValueError, match=r"posterior: the term expo.*confint.*bootstrap"):
         posterior(model.fit(load_sleepstudy().frame))
 
 
