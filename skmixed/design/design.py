@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize, looks_numeric
-from skmixed.design.formula import Terms, parse_formula, quoted_name, unknown_name
+from skmixed.design.formula import (
+    RandomSpec,
+    Terms,
+    linear_part,
+    parse_formula,
+    quoted_name,
+    unknown_name,
+)
 from skmixed.design.grouping import GroupSpec, group_codes
 from skmixed.design.missing import check_missing, drop_missing
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
@@ -25,7 +32,8 @@ from skmixed.design.residual import (
     residual_terms,
 )
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
-from skmixed.design.spec import Blocks, Design, DesignSpec, sum_of
+from skmixed.design.smooth import smooth_part, with_lines
+from skmixed.design.spec import Blocks, Design, DesignSpec, smooth_group, sum_of
 
 
 def build_design(
@@ -101,7 +109,8 @@ def build_design(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
             "of them out"
         )
-    relationships = read_relationships(relationship, plan.terms.groups)
+    factors = tuple(dict.fromkeys(spec.group for spec in plan.terms.random if spec.columns))
+    relationships = read_relationships(relationship, factors)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
@@ -111,7 +120,8 @@ def build_design(
     vectors = {"the response": given, "the prior weights": weights}
     drop_missing(table, cleaned | measures, grouping | within, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
-    codes = group_codes(plan, table, grouping, spec.groups)
+    codes = group_codes(plan, table, grouping, spec.groups) | blocks.curves
+    spec.groups.update({part.label: smooth_group(part) for part in spec.smooths})
     for group, own in relationships.items():
         columns = spec.groups[group].columns
         codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
@@ -193,9 +203,16 @@ def _expressions(
     kinds = {name: column.kind for name, column in cleaned.items()}
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
     builder = PartBuilder(make, kinds)
-    fixed, X = builder.make(plan.fixed)
     specs = plan.terms.random
-    random = [structured_part(builder.make(spec.expr), spec) for spec in specs]
+    fixed, X = builder.make(_with_constants(plan, kinds))
+    random, curves = _random_parts(builder, make, specs, kinds, counts)
+    grouping = frozenset(plan.group_columns)
+    random = [
+        (with_lines(part, fixed, X, make, z, _smoothed(specs), grouping, counts), z, None)
+        if spec.is_smooth
+        else (part, z, places)
+        for spec, (part, z, places) in zip(specs, random, strict=True)
+    ]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
     responses = [builder.make_vector(expr, "the response") for expr in plan.responses]
     y = _one_array([values for _, values in responses]) if responses else table.rows_of(given)
@@ -215,7 +232,38 @@ def _expressions(
         tuple(places for _, _, places in random),
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
-    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y)
+    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y, curves)
+
+
+def _with_constants(plan: Plan, kinds: Mapping[str, str]) -> str:
+    """The fixed part, with the constants of smooth terms that multiply a number."""
+    smooths = [spec for spec in plan.terms.random if spec.by is not None]
+    added = [term for spec in smooths for term in linear_part(spec, kinds)]
+    return " + ".join([plan.fixed, *added])
+
+
+def _random_parts(
+    builder: PartBuilder,
+    rows: Materializer,
+    specs: tuple[RandomSpec, ...],
+    kinds: Any,
+    counts: np.ndarray | None,
+) -> tuple[list[tuple[Any, np.ndarray, Any]], dict[str, np.ndarray]]:
+    """(part, z, places) of every random-effects term, and by smooth term the curve of every row."""
+    random: list[tuple[Any, np.ndarray, Any]] = []
+    curves = {}
+    for spec in specs:
+        if spec.is_smooth:
+            part, z, curves[spec.group] = smooth_part(builder, rows, spec, kinds, counts)
+            random.append((part, z, None))
+        else:
+            random.append(structured_part(builder.make(spec.expr), spec))
+    return random, curves
+
+
+def _smoothed(specs: tuple[RandomSpec, ...]) -> frozenset[str]:
+    """What smooth terms without ``by`` are functions of."""
+    return frozenset(spec.argument for spec in specs if spec.is_smooth and spec.by is None)
 
 
 def _reference(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -29,7 +29,6 @@ _ADVICE = {
     "as.character": "C(f)",
     "as.logical": "a boolean column made before the fit",
     "ns": 'cr(x, df=3, constraints="center"), a natural cubic regression spline',
-    "s": 'cr(x, df=3, constraints="center") or bs(x, df=4)',
     "te": "a product of splines, bs(x, df=4):bs(z, df=4)",
     "rcs": 'cr(x, df=3, constraints="center")',
     "cut": "a categorical column made before the fit (pandas.cut)",
@@ -57,21 +56,29 @@ _NO_STRUCTURES = (
 )
 # Smoothness of a Matern covariance for which there is a closed form
 _SMOOTHNESS = ("0.5", "1.5", "2.5")
+# B-splines of a smooth term, and their least number: two of them make a straight line.
+_K, _LEAST_K = 10, 4
 
 
 @dataclass(frozen=True)
 class RandomSpec:
     """One random-effects term ``(expr | group)``; not ``correlated`` where ``||`` split it.
 
-    ``structure`` is one of `STRUCTURES`, "mat" with its smoothness: "mat1.5".
+    ``structure`` is one of `STRUCTURES`, "mat" with its smoothness: "mat1.5"; or "smooth" for a
+    smooth term ``s(x, k=k, by=by)``, whose ``group`` is its name.
     """
 
     expr: str
     group: str
     correlated: bool = True
     structure: str = "us"
+    k: int = 0
+    by: str | None = None
 
     def __str__(self) -> str:
+        if self.is_smooth:
+            by = "" if self.by is None else f", by={self.by}"
+            return f"s({self.argument}, k={self.k}{by})"
         if self.structure == "us":
             return f"({self.expr} | {self.group})"
         if not self.is_spatial:
@@ -96,6 +103,26 @@ class RandomSpec:
     def is_field(self) -> bool:
         """Whether this is one field for all rows: its group, of one level, is its coordinates."""
         return self.is_spatial and self.group == self.coordinates
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether this is a smooth function, whose effects users think of as fixed."""
+        return self.structure == "smooth"
+
+    @property
+    def argument(self) -> str:
+        """What a smooth term is a function of."""
+        return self.expr.removeprefix("0 + ")
+
+    @property
+    def by_column(self) -> str:
+        """The column of ``by``."""
+        return str(self.by).removeprefix("C(").removesuffix(")").strip("`")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the levels of the grouping factor are read from."""
+        return () if self.is_field or self.is_smooth else split_group(self.group)
 
 
 @dataclass(frozen=True)
@@ -130,11 +157,24 @@ class Terms:
         return tuple(source(self.response, part) for part in _split(inside, ","))
 
 
-def formula_text(terms: Terms, fixed: str) -> str:
-    """The formula of ``terms`` with another part of fixed effects."""
+def formula_text(terms: Terms, fixed: str, *, smooths: bool = True) -> str:
+    """The formula of ``terms`` with another part of fixed effects, with or without its smooths."""
     left = "" if terms.response is None else f"{terms.response} ~ "
     offsets = [f"offset({text})" for text in terms.offsets]
-    return left + " + ".join([fixed, *offsets, *map(str, terms.random)])
+    random = [str(spec) for spec in terms.random if smooths or not spec.is_smooth]
+    return left + " + ".join([fixed, *offsets, *random])
+
+
+def linear_part(spec: RandomSpec, kinds: Mapping[str, str] | None = None) -> list[str]:
+    """What a smooth term adds to the fixed part: its straight line or lines.
+
+    Where ``by`` is a column of numbers (which ``kinds`` tells) the curve has a constant too.
+    """
+    if spec.by is None:
+        return [spec.argument]
+    if kinds is not None and not spec.by.startswith("C(") and kinds[spec.by_column] == "number":
+        return [spec.by, f"{spec.argument}:{spec.by}"]
+    return [f"{spec.argument}:{spec.by}"]
 
 
 @lru_cache(maxsize=256)
@@ -158,6 +198,9 @@ def parse_formula(text: str) -> Terms:
     ``expo(x + y | g)``    a field over coordinates for every level, of one field ``expo(x + y)``:
                            ``expo`` exp(-d / range), ``gau`` exp(-(d / range)^2), ``mat`` Matern's
                            with ``nu=1.5`` (or 0.5, 2.5) as in ``mat(x + y, nu=2.5)``
+    ``s(x, k=10)``         a smooth function of ``x`` (mgcv's ``bs="ps"``), whose straight line is
+                           a fixed effect; ``s(x, by=g)``: one for every level of a factor ``g``,
+                           or times a number
     =====================  ====================================================================
 
     ``offset(x)`` may stand anywhere in the sum, more than once. ``.`` is every column that is not
@@ -316,7 +359,9 @@ class _RightHandSide:
 
     def _read_piece(self, sign: str, piece: list[Token]) -> None:
         bars = [token for token in piece if token.text in ("|", "||") and not token.in_python]
-        if self._is_structured(piece):
+        if piece[0].text == "s" and len(piece) > 2 and _encloses(piece[1:]):
+            self._read_smooth(sign, piece)
+        elif self._is_structured(piece):
             self._read_structured(sign, piece)
         elif bars:
             self._read_bars(sign, piece, bars)
@@ -396,6 +441,53 @@ class _RightHandSide:
             structure = f"mat{words[2]}"
         return parts[0], structure
 
+    def _read_smooth(self, sign: str, piece: list[Token]) -> None:
+        """``s(x, k=10, by=g)``: a random-effects term whose group is its own name."""
+        if sign == "-":
+            message = "a smooth term cannot be subtracted: leave it out of the formula"
+            raise formula_error(self.text, piece[0].start, message)
+        first, *rest = _arguments(piece)
+        if not first or (len(first) > 1 and first[1].text == "="):
+            message = "s() needs the column to smooth first, as in s(x, k=20)"
+            raise formula_error(self.text, piece[0].start, message)
+        self._check_left([token.shifted(1) for token in first])
+        given: dict[str, list[Token]] = {}
+        for part in rest:
+            if len(part) < 3 or part[1].text != "=" or part[0].text not in ("k", "by"):
+                raise formula_error(self.text, (part or piece)[0].start, _no_argument(part))
+            given[part[0].text] = part[2:]
+        argument = _smoothed(self.text, first)
+        k = self._basis_size(given["k"]) if "k" in given else _K
+        by = self._by(given["by"]) if "by" in given else None
+        name = f"s({argument})" if by is None else f"s({argument}, by={by})"
+        spec = RandomSpec(f"0 + {argument}", name, structure="smooth", k=k, by=by)
+        if any(spec.group == other.group for other in self.random):
+            raise formula_error(self.text, piece[0].start, f"the smooth term {name} stands twice")
+        self.random.append(spec)
+
+    def _basis_size(self, tokens: list[Token]) -> int:
+        text = source(self.text, tokens).removesuffix("L")
+        if not text.isdecimal() or int(text) < _LEAST_K:
+            message = (
+                f"k of s() is a whole number of B-splines, {_LEAST_K} or more: a straight line and "
+                f"k - 2 deviations from it; got k={text}"
+            )
+            raise formula_error(self.text, tokens[0].start, message)
+        return int(text)
+
+    def _by(self, tokens: list[Token]) -> str:
+        """The column ``by``, or C() of it."""
+        text = _translate(self.text, tokens)
+        called = len(tokens) == 4 and text.startswith("C(")
+        column = tokens[2] if called else tokens[0]
+        if column.kind not in ("name", "quoted") or (len(tokens) > 1 and not called):
+            message = (
+                f"by of s() is a column, got {text}: a factor, with a curve for every level, or a "
+                "number, which the curve multiplies. Make the column before the fit"
+            )
+            raise formula_error(self.text, tokens[0].start, message)
+        return text
+
     def _read_offset(self, sign: str, piece: list[Token]) -> None:
         if sign == "-" or len(piece) < 4:
             why = "an offset cannot be subtracted: write offset(-x)" if sign == "-" else "offset()"
@@ -452,6 +544,39 @@ class _RightHandSide:
                 raise formula_error(self.text, token.start, message)
 
 
+def _arguments(piece: list[Token]) -> list[list[Token]]:
+    """The tokens of every argument of a call."""
+    parts: list[list[Token]] = [[]]
+    for token in piece[2:-1]:
+        if token.text == "," and len(token.context) == 1:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _smoothed(text: str, tokens: list[Token]) -> str:
+    """The argument of a smooth term as a term of a formula: a column, a call, or I() of it."""
+    argument = _translate(text, tokens)
+    single = len(tokens) == 1 and tokens[0].kind in ("name", "quoted")
+    return argument if single or is_call(argument) else f"I({argument})"
+
+
+def _no_argument(part: list[Token]) -> str:
+    """Why something is no argument of s()."""
+    named = len(part) > 1 and part[1].text == "="
+    if not named:
+        return (
+            "s() smooths one column, and after it come k= and by=, as in s(x, k=20, by=g); a "
+            "surface over two is a field, gau(x + y)"
+        )
+    return (
+        f"s() has k= and by=, and no {part[0].text}=: its basis are cubic B-splines on equally "
+        'spaced knots with a penalty on second differences, bs="ps", m=c(2, 2) of mgcv, and its '
+        "smoothness is estimated"
+    )
+
+
 def _called(tokens: Sequence[Token], name: Token) -> bool:
     """Whether ``name`` is followed by the parenthesis of a call."""
     after = list(tokens).index(name) + 1
@@ -500,6 +625,12 @@ def _python_name(text: str, token: Token, before: Token | None, after: Token | N
     called = after is not None and after.text == "("
     if called and token.text in _TRANSLATED:
         return _TRANSLATED[token.text]
+    if called and token.text == "s":
+        message = (
+            "a smooth term s(x) is added on its own; one curve for every level of a factor is "
+            "s(x, by=g)"
+        )
+        raise formula_error(text, token.start, message)
     if called and token.text in _ADVICE:
         message = f"{token.text}() is R's: write {_ADVICE[token.text]}"
         raise formula_error(text, token.start, message)
@@ -686,7 +817,10 @@ def resolve(terms: Terms, columns: tuple[str, ...], fill: tuple[str, ...]) -> Te
         terms,
         response=terms.response and quoted(terms.response),
         fixed=quoted(terms.fixed, fill),
-        random=tuple(replace(spec, expr=quoted(spec.expr)) for spec in terms.random),
+        random=tuple(
+            replace(spec, expr=quoted(spec.expr), by=spec.by and quoted(spec.by))
+            for spec in terms.random
+        ),
         offsets=tuple(quoted(text) for text in terms.offsets),
     )
 

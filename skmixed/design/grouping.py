@@ -88,7 +88,7 @@ def group_codes(
         name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
     }
     made = {}
-    fields = {spec.group for spec in plan.terms.random if spec.is_field}
+    fields = {spec.group for spec in plan.terms.random if not spec.columns}
     for group in plan.terms.groups:
         if group in fields:
             made[group] = np.zeros(table.n_rows, dtype=np.intp)

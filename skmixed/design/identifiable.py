@@ -10,7 +10,7 @@ from skmixed.design.spec import Design
 
 # Structures with one variance and correlations that decay: even with one row per effect these tell
 # it from the residual variance.
-_TOLD_BY_CORRELATION = ("ar1", *SPATIAL)
+_TOLD_BY_CORRELATION = ("ar1", "smooth", *SPATIAL)
 
 
 def check_identifiable(design: Design, *, residual: bool = True) -> None:

@@ -94,6 +94,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     structure_ : dict of str to Series
         For every structured term, such as ``"ar1(0 + C(day) | g)"``, its standard deviations,
         correlations or range.
+    smooths_ : DataFrame
+        For every smooth function ``s(x)`` its effective degrees of freedom, the standard deviation
+        of its effects, the weight of its penalty and its number of B-splines.
     theta_ : ndarray
         The lower triangles of the relative factors T by column, most levels first (lme4's order);
         after them the parameters of structured terms, standard deviations over sigma.

@@ -268,7 +268,9 @@ def _missing(small, large):
     """What the larger model lacks of the smaller one, in words; empty if it contains it."""
     fixed = [repr(name) for name in large.lacks_fixed(small)]
     random = [
-        f"{'' if small.is_unstructured(t) else small.structures[t]}"
+        small.random[t][0]
+        if small.structures[t] == "smooth"
+        else f"{'' if small.is_unstructured(t) else small.structures[t]}"
         f"({' + '.join(small.random[t][1])} | {small.random[t][0]})"
         for t in large.lacks_random(small)
     ]

@@ -71,6 +71,13 @@ class ObservedRows:
         return eta if self.offset is None else eta + self.offset
 
     @cached_property
+    def expected(self):
+        """offset + X beta and the smooth functions: what every random effect of 0 leaves."""
+        if not self.fit.smooth_terms:
+            return self.fixed_part
+        return self.fixed_part + self.fit.smooth_part(self.random)
+
+    @cached_property
     def eta(self):
         """offset + X beta + Z b."""
         return self.fixed_part + self.fit.random_part(self.random)
@@ -134,9 +141,10 @@ class ObservedRows:
 
     def _marginal(self):
         if self.family.link.name == "identity":
-            return self.y - self.fixed_part
-        variance = np.broadcast_to(self.fit.random_variance(self.random), self.y.shape)
-        return self.y - marginal_mean(self.family, self.fixed_part, variance)
+            return self.y - self.expected
+        random = self.fit.chosen(self.random, smooth=False) if self.random else ()
+        variance = np.broadcast_to(self.fit.random_variance(random), self.y.shape)
+        return self.y - marginal_mean(self.family, self.expected, variance)
 
     def _pearson(self):
         gap = self.y - self.mean

@@ -25,7 +25,7 @@ from skmixed.models.moments import RowMoments
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
 # Structures whose covariances are all nonnegative combinations of some matrices.
-_LINEAR = ("us", "diag", "homdiag", "homcs")
+_LINEAR = ("us", "diag", "homdiag", "homcs", "smooth")
 # Of the same effects: which structures another one has among its covariances.
 _INSIDE = {
     "cs": ("homdiag", "diag", "homcs"),
@@ -275,7 +275,7 @@ class Source:
 
     def is_one_variance(self, t) -> bool:
         """Whether one variance is all that the covariance of term t has."""
-        return self.n_effects(t) == 1 or self.structures[t] == "homdiag"
+        return self.n_effects(t) == 1 or self.structures[t] in ("homdiag", "smooth")
 
     def is_unstructured(self, t) -> bool:
         """Whether term t may have any covariance."""
