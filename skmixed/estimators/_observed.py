@@ -104,7 +104,7 @@ class ObservesRows(PredictsNewRows):
 
     def _residual_terms(self, table, rows):
         """The residual structure on rows of a table, empty for independent residuals."""
-        spec = self.design_spec_.residual
+        spec = getattr(self.design_spec_, "residual", None)
         return () if spec is None else spec.new(table, rows)
 
     def _observed_response(self, X, y):
