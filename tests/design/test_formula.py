@@ -1,7 +1,8 @@
 import pytest
 
 from skmixed.design import RandomSpec, parse_formula
-from skmixed.design.formula import group_label, resolve, split_group
+from skmixed.design.names import group_label, split_group
+from skmixed.design.rewriting import resolve
 from skmixed.design.tokens import tokenize
 
 

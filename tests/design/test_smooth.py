@@ -6,7 +6,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from skmixed.design import build_design, parse_formula
-from skmixed.design.formula import formula_text
+from skmixed.design.rewriting import formula_text
 
 N = 60
 
