@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from skmixed.design.expression import is_known_name
 from skmixed.design.structure_names import (
     STRUCTURES,
-    effects_usage,
     is_known_elsewhere,
     no_structure_of_effects,
+    structure_out_of_place,
 )
 from skmixed.design.tokens import Token, formula_error, is_called, split
 
@@ -126,19 +126,11 @@ def refuse_structures(text: str, tokens: Sequence[Token]) -> None:
 def _refuse_structure(text: str, tokens: Sequence[Token], i: int) -> None:
     name = tokens[i].text
     if name == "cs" and not _is_spline(tokens[i + 1 :]):
-        message = (
-            "cs() of one thing is no spline, cs(x, df=4). A covariance structure of random "
-            f"effects is written {effects_usage(name)} and added on its own"
-        )
-        raise formula_error(text, tokens[i].start, message)
+        raise formula_error(text, tokens[i].start, structure_out_of_place(name))
     if is_known_name(name):
         return
     if name in STRUCTURES:
-        message = (
-            f"{name} is a covariance structure of random effects, which is written "
-            f"{effects_usage(name)} and added on its own"
-        )
-        raise formula_error(text, tokens[i].start, message)
+        raise formula_error(text, tokens[i].start, structure_out_of_place(name))
     if is_known_elsewhere(name):
         raise formula_error(text, tokens[i].start, no_structure_of_effects(name))
 

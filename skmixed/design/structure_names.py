@@ -95,9 +95,21 @@ def no_structure_of_effects(name: str) -> str:
     if effects:
         message += f"; did you mean {effects_usage(effects)}?"
     if residual in (*BY_TIME, *BY_VISIT) or (residual and not effects):
-        message += f"{'' if effects else '.'} Of residuals it is the argument "
-        message += f'residual="{residual_usage(residual)}"'
+        message += ("" if effects else ".") + _as_argument(residual)
     return message
+
+
+def structure_out_of_place(name: str) -> str:
+    """What to say of a structure of random effects that is no summand, or has no bar."""
+    what = f"{name}() is a covariance structure of random effects, which"
+    if name == "cs":
+        what = "cs() of one thing is no spline, cs(x, df=4); a covariance structure of its name"
+    message = f"{what} is written {effects_usage(name)} and added on its own"
+    return message + (f".{_as_argument(name)}" if name in RESIDUAL_STRUCTURES else "")
+
+
+def _as_argument(name: str) -> str:
+    return f' Of residuals it is the argument residual="{residual_usage(name)}"'
 
 
 def no_structure_of_residuals(name: str) -> str:
