@@ -31,7 +31,7 @@ def residual_covariance(model, rows) -> pd.DataFrame:
     """Covariance of the residuals of rows of one group, or of its visits."""
     residual, spec = _fitted(model, "residual_covariance_"), model.design_spec_.residual
     square = model.result_.sigma**2
-    if rows is None:
+    if rows is None or np.ndim(rows) == 0:  # every level has the same
         own = residual.structure
         if not own.visits_carry_sd or own.variances:
             raise ValueError(

@@ -272,9 +272,10 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
 
         Parameters
         ----------
-        rows : DataFrame, optional
+        rows : DataFrame, or a level of the group, optional
             Rows of one group, with the columns of the residual structure. Structures over visits
-            have a covariance of all visits without.
+            have one covariance of all visits, the same for every level: for these a level, or
+            nothing, is enough.
 
         Returns
         -------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skmixed.design.formula import SPATIAL
+from skmixed.design.structure_names import SPATIAL
 from skmixed.inference.added import added_columns, curvature_columns, has_whole_factor, link_column
 from skmixed.inference.bands import normal_p_value
 from skmixed.inference.clusters import unshared

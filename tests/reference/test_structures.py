@@ -99,6 +99,7 @@ def test_residual_covariance_over_visits():
     found = model.residual_covariance_()
     assert list(found.index) == [1.0, 1.5, 2.0]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+    pd.testing.assert_frame_equal(model.residual_covariance_("68"), found)
     rows = frame[frame["id"] == "68"].iloc[::-1]
     np.testing.assert_allclose(model.residual_covariance_(rows), found.iloc[::-1, ::-1], rtol=1e-12)
     np.testing.assert_allclose(model.vcov_, ref["vcov"], rtol=1e-4)
