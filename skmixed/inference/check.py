@@ -234,9 +234,8 @@ def _response_kind(observed):
 
 def _clusters(observed, residuals):
     """Levels of the first grouping factor of the rows that have residuals."""
-    if not observed.grouped:
-        return None
-    return observed.grouped[0].codes[np.searchsorted(observed.rows, residuals.rows)]
+    factors = [term for term in observed.grouped if term.n_levels > 1]  # a field has one
+    return factors[0].codes[np.searchsorted(observed.rows, residuals.rows)] if factors else None
 
 
 def _title(model, observed, residuals):

@@ -341,7 +341,8 @@ def standardised_effects(model, observed):
 
 def _own_levels(model, term, rows):
     """Whether the effects of a term are those of independent levels of its factor."""
-    if term.is_smooth or rows.relationship is not None:
+    is_field = rows.n_levels == 1 and term.structure.startswith(SPATIAL)
+    if term.is_smooth or is_field or rows.relationship is not None:
         return False
     return rows.n_levels == len(model.labels_.levels[term.group])
 

@@ -437,6 +437,47 @@ def test_score_tests_beside_dense_matrices(kind):
     assert found["statistic"].iloc[0] ** 2 == pytest.approx(z2 * (df - 1) / (df - z2), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["related", "slopes", "smooth"])
+def test_influence_of_levels_beside_dense_matrices(kind):
+    model, data, _ = fitted(kind)
+    group = "h" if kind == "smooth" else "animal"
+    found = check_model(model, data, random_state=0).influence
+    fit, (Q, z) = model.result_, dense(model, data)
+    T, y = fit.layout.factors(fit.optimum.theta), data["y"].to_numpy()
+    ZL = [np.einsum("nsl,st->ntl", *pair).reshape(len(Q), -1) for pair in zip(z, T, strict=True)]
+    V = fit.sigma**2 * (np.eye(len(Q)) + sum(x @ x.T for x in ZL))
+
+    def solved(rows):
+        weighted = np.linalg.solve(V[np.ix_(rows, rows)], Q[rows]).T
+        return weighted @ Q[rows], np.linalg.solve(weighted @ Q[rows], weighted @ y[rows])
+
+    whole, beta = solved(np.arange(len(y)))
+    for level in found.index[:4]:
+        change = beta - solved(np.flatnonzero(data[group] != level))[1]
+        assert found[level] == pytest.approx(change @ whole @ change / len(beta), rel=1e-5)
+
+
+def test_fields_have_no_levels_to_check():
+    rng = np.random.default_rng(0)
+    at = rng.uniform(size=(80, 2))
+    gaps = np.linalg.norm(at[:, None] - at, axis=2)
+    field = np.linalg.cholesky(np.exp(-gaps / 0.3) + 1e-9 * np.eye(80)) @ rng.standard_normal(80)
+    data = pd.DataFrame({"u": at[:, 0], "v": at[:, 1], "g": rng.integers(8, size=80)})
+    data["y"] = 2 * field + rng.standard_normal(8)[data["g"]] + 0.5 * rng.standard_normal(80)
+    model = MixedLinearRegressor("y ~ 1 + expo(u + v) + (1 | g)").fit(data)
+    check = check_model(model, data, random_state=0)
+    assert set(check.shrinkage) == {"g"} and set(check.effects) == {"Intercept | g"}
+    np.testing.assert_array_equal(check.clusters, data["g"])
+    boot = bootstrap(model, data, n=3, random_state=0)
+    assert boot.n_failed == 0 and "range|u + v" in boot.draws
+    for settings, match in (({"kind": "residual"}, "has 1 for 80"), ({"kind": "cases"}, "related")):
+        with pytest.raises(ValueError, match=match):
+            bootstrap(model, data, **settings)
+    assert bootstrap(model, data, n=3, kind="cases", by="g", random_state=0).n_failed == 0
+    with pytest.raises(ValueError, match=r"has a range.*bootstrap"):
+        posterior(model)
+
+
 def test_the_line_of_a_curve_needs_no_square():
     model, data, _ = fitted("smooth")
     check = check_model(model, data, random_state=0)
