@@ -206,6 +206,8 @@ def _term_of(chart, place):
 def _raise_flat(name, fit, term, contrasts):
     n_levels = fit.layout.groups[term.term.group].n_levels
     levels = f"{n_levels} level{'s' * (n_levels != 1)}"
+    if term.term.is_smooth:
+        levels = f"a curve of {term.term.size + 2} splines"
     raise ValueError(
         f"posterior: a flat prior of {name!r} needs 2 independent contrasts of effects beside the "
         f"fixed effects (3 levels beside an intercept), and the data have {max(contrasts, 0)} "

@@ -229,7 +229,7 @@ class Posterior:
             eta += design.offset
         if any(term is not None for term in rows.terms):
             own = rows.terms
-            if rows.unseen.any():
+            if rows.unseen.any() and model.unseen_groups != "nan":
                 with warnings.catch_warnings():  # told above
                     warnings.simplefilter("ignore", UnseenGroupsWarning)
                     own = model._new_rows(X, groups, random_effects, levels="own").terms

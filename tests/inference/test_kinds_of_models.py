@@ -177,6 +177,20 @@ def test_new_levels_of_related_ones_are_refused():
     with pytest.warns(UnseenGroupsWarning), pytest.raises(ValueError, match="random_effects=False"):
         post.predict(new)
     assert post.predict(new, random_effects=False).shape == (20, 2)
+    model.set_params(unseen_groups="nan")
+    assert np.isnan(post.predict(new)).all() and np.isfinite(post.predict(data[:2])).all()
+
+
+def test_a_curve_of_few_splines_needs_a_prior():
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"v": rng.uniform(size=30), "y": rng.standard_normal(30)})
+    model = MixedLinearRegressor("y ~ s(v, k=4)").fit(data)
+    prior = Prior(sd={"s(v)": ("half_t", 3, 1.0)})
+    assert "sd|s(v)" in posterior(model, 50, random_state=0, prior=prior).draws
+    data["w"] = data["v"] ** 2
+    model = MixedLinearRegressor("y ~ w + s(v, k=4)").fit(data)
+    with pytest.raises(ValueError, match=r"'sd\|s\(v\)' needs 2 .* \(a curve of 4 splines\)"):
+        posterior(model, 50, random_state=0)
 
 
 # Bootstrap
