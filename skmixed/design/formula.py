@@ -652,6 +652,7 @@ def group_label(group: str, groups: Collection[str]) -> str:
     return columns[0] if len(columns) == 1 and columns[0] not in groups else group
 
 
+@lru_cache(maxsize=1024)
 def split_group(group: str) -> tuple[str, ...]:
     """The columns of a grouping factor: ``"a:b"`` gives ``("a", "b")``."""
     return tuple(name.strip("`") for name in re.findall(r"`[^`]*`|[^:`]+", group))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import Table, observed
+from skmixed.design.columns import Table, observed, same_index
 from skmixed.design.formula import split_group
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.plan import Plan
@@ -43,6 +43,9 @@ class GroupSpec:
 
 
 def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:
+    if same_index(own, levels):
+        return codes
+    codes, own = observed(codes, own)
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
