@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.core import diagonal_blocks
+from skmixed.linalg.core import diagonal_blocks, mirrored
 from skmixed.linalg.groups import RelatedGroup
 from skmixed.linalg.pattern import GramPlan
 
@@ -49,6 +50,11 @@ class CrossProducts:
             for blocks in self.chain
         )
         return self.core.nbytes + chain
+
+    @cached_property
+    def dense(self):
+        """The core with both of its triangles."""
+        return mirrored(self.core)
 
     def core_blocks(self, k):
         """Diagonal blocks (s, s, l) of the k-th group of the core."""

@@ -29,6 +29,7 @@ from skmixed.linalg.effects import (
     random_parts,
     to_parts,
 )
+from skmixed.linalg.exact import DenseForms
 from skmixed.linalg.groups import Group, RelatedGroup
 from skmixed.linalg.leverages import leverages, row_products
 from skmixed.linalg.marginal import MarginalInverse
@@ -240,6 +241,11 @@ class Factor:
         """
         return self._as_given(information(self._blocked, fixed, response))
 
+    def forms(self, *, fixed):
+        """Forms that exact second derivatives are had from, None where the system is not small."""
+        forms = DenseForms.of(self._blocked, fixed)
+        return None if forms is None else Forms(forms)
+
     def marginal(self):
         """V0^-1 between the columns of Z, X and y: ``fixed``, ``fixed_root``, ``coefficients``,
         ``effects_fixed``, ``times(effects)``, ``traces(directions)`` if they have room."""
@@ -298,6 +304,36 @@ class Factor:
     @property
     def _plan(self):
         return self._blocked.plan
+
+
+class Forms:
+    """Z'PZ between all random effects at a factor of a small system."""
+
+    def __init__(self, dense):
+        self._dense, self._order = dense, dense.plan.order
+
+    def information(self, response):
+        """As :meth:`Factor.information`."""
+        return in_given_order(self._dense.plan, self._dense.information(response))
+
+    def second(self, tangents, places, response):
+        """Average information and exact Hessian (t, t) less the curvature of T T'.
+
+        Parameters
+        ----------
+        tangents : list of (p, s, s)
+            Derivatives of T T' by the parameters of every group.
+        places : list of slice or (p,)
+            Where these parameters are.
+        response : float
+        """
+        found = self._dense.second([tangents[g] for g in self._order], response)
+        t = len(found[0])
+        at = np.concatenate([np.arange(t)[places[g]] for g in self._order])
+        if np.array_equal(at, np.arange(t)):
+            return found
+        back = np.argsort(at)
+        return tuple(H[np.ix_(back, back)] for H in found)
 
 
 class Selected:

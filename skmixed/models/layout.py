@@ -354,6 +354,10 @@ class CovarianceLayout:
         T = structure.factor(phi)
         return at, T @ T.T, structure.tangents(phi), partial(structure.curvature, phi)
 
+    def covariance_tangents(self, theta):
+        """Derivatives (p, s, s) of T T' of every group by its own parameters."""
+        return [structure.tangents(phi) for structure, phi in self._by_group(theta)]
+
     def tangents(self, theta, scores):
         """a_j = d(Lambda Lambda')_j c for every theta[j]: Effects with t columns, for scores c."""
         random, t = [], self.n_theta

@@ -260,6 +260,8 @@ class Evaluation:
     def information(self):
         """Derivative of the objective by T T': (s, s) for every group."""
         objective = self.objective
+        if self.forms is not None:
+            return self.forms.information(objective.dof)
         return self.factor.information(fixed=float(objective.reml), response=objective.dof)
 
     @cached_property
@@ -267,9 +269,29 @@ class Evaluation:
         return self.objective.layout.gradient(self.theta, self.information)
 
     @cached_property
+    def forms(self):
+        """Forms of a small system, None where it is not small."""
+        return self.factor.forms(fixed=self.objective.reml)
+
+    @cached_property
+    def _second(self):
+        """Average information and exact Hessian but for the curvature of T T', of small systems."""
+        layout = self.objective.layout
+        tangents = layout.covariance_tangents(self.theta)
+        return self.forms.second(tangents, layout.places, self.objective.dof)
+
+    @cached_property
+    def _curvature(self):
+        return self.objective.layout.curvature(self.theta, self.information)
+
+    @cached_property
     def hessian(self):
-        curvature = self.objective.layout.curvature(self.theta, self.information)
-        return self.average_information + curvature
+        return self.average_information + self._curvature
+
+    @property
+    def exact_hessian(self):
+        """The Hessian, None where only :attr:`hessian` is known, which has an approximate part."""
+        return None if self.forms is None else self._second[1] + self._curvature
 
     @property
     def metric(self):
@@ -287,6 +309,8 @@ class Evaluation:
     @cached_property
     def average_information(self):
         """AI = m (Q / r^2 - h h' / r^4), h_j = a_j'c: Gilmour et al. 1995, for T T'."""
+        if self.forms is not None:
+            return self._second[0]
         L, dof = self.factor, self.objective.dof
         a = self.objective.layout.tangents(self.theta, L.scores)
         Q = L.quadratic_forms(a) / L.pwrss
