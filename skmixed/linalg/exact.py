@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skmixed.linalg.core import diagonal_blocks, scale_rows, solve_lower
+from skmixed.linalg.core import diagonal_blocks, solve_lower
 from skmixed.linalg.pattern import GramPlan
 
-# Rows of the system up to which all of Z'PZ is cheap.
-_SMALL = 128
 # Largest pivot at which the difference that Z'PZ is has its digits.
 _LARGE_PIVOT = 1e3
 
@@ -45,17 +43,14 @@ class DenseForms:
         of X and of y: Z'V0^-1 Z is Z'WZ without the squares of the first, P0 takes those of X too,
         and the last one is c' / r.
         """
-        plan, d = f.plan, len(f.core)
-        if plan.n_chain or d > _SMALL or not plan.q_core or not f.pwrss > 0:
+        plan = f.plan
+        if f.half is None or not plan.q_core or not f.pwrss > 0:
             return None
         if f.core.diagonal()[: plan.q_core].max() > _LARGE_PIVOT:
             return None
-        q, columns = plan.q_core, f.products.dense[:, : plan.q_core].copy(order="F")
-        Z = columns[:q].copy()
-        for (_, rows), T in zip(plan.core_groups, f.T, strict=True):
-            scale_rows(columns, rows, T)
-        V = solve_lower(f.core, columns)
-        traced = Z - V[:q].T @ V[:q]
+        q = plan.q_core
+        V = solve_lower(f.core, f.half[:, :q])
+        traced = f.products.dense[:q, :q] - V[:q].T @ V[:q]
         C = traced - V[q:-1].T @ V[q:-1]
         return cls(plan, C, C if fixed else traced, V[-1] * f.core[-1, -1], f.pwrss)
 

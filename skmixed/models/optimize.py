@@ -11,9 +11,11 @@ from scipy.linalg import lapack
 _MIN_RADIUS = 1e-10
 _EPS = float(np.finfo(float).eps)
 _TINY = float(np.finfo(float).tiny)
-# Steps that promise less than this (in units of the objective) are short enough to learn from, or
-# to take the exact Hessian where it is known: the approximate one leads faster from further away.
+# Steps that promise less than this (in units of the objective) are short enough to learn from.
 _NEAR = 0.05
+# And so short that the exact Hessian, where it is known, leads faster than the approximate one,
+# which is the better model of what is further away.
+_CLOSE = 5e-3
 # Rate of convergence from which on it is quadratic with an exact Hessian.
 _FAST = 0.1
 # Share of the given curvature below which what was learnt replaces the Hessian that is given.
@@ -195,7 +197,7 @@ class _Walk:
         g, H, scale = self._model()
         self.model = H, scale
         change, promised, length, decrement = _model_step(g, H, self.radius)
-        exact = self._exact(scale) if promised < _NEAR else None
+        exact = self._exact(scale) if promised < _CLOSE else None
         if exact is not None:
             self.model = exact, scale
             change, promised, length, decrement = _model_step(g, exact, self.radius)
