@@ -74,13 +74,19 @@ def group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, 
     sizes = [len(own) for own in levels]
     joint, cells = combine_codes(codes, sizes)
     texts = [
-        own.astype(str).to_numpy(dtype=object)[digit]
+        _texts(own)[digit]
         for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
     ]
     label = texts[0]
     for text in texts[1:]:
         label = label + ":" + text
     return joint, GroupSpec(columns, levels, cells, pd.Index(label))
+
+
+def _texts(levels: pd.Index) -> np.ndarray:
+    if levels.inferred_type != "string":
+        levels = levels.astype(str)
+    return levels.to_numpy(dtype=object)
 
 
 def group_codes(

@@ -75,7 +75,7 @@ class BlockedFactor:
     @cached_property
     def log_det_x(self):
         """2 log |R_X|."""
-        return 2.0 * float(np.sum(np.log(self.core.diagonal()[self.plan.q_core : -1])))
+        return 2.0 * float(np.log(self.core.diagonal()[self.plan.q_core : -1]).sum())
 
     @property
     def pwrss(self):
@@ -245,7 +245,7 @@ def factor(products, T):
     elif info != 0:
         raise NotPositiveDefinite(info)
     L = L.T
-    log_det += 2.0 * float(np.sum(np.log(L.diagonal()[: plan.q_core])))
+    log_det += 2.0 * float(np.log(L.diagonal()[: plan.q_core]).sum())
     return BlockedFactor(products, tuple(T), chain, L, log_det, half)
 
 

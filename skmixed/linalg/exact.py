@@ -63,45 +63,41 @@ class DenseForms:
             found.append(blocks - (response / self.pwrss) * (c.T @ c))
         return found
 
-    def second(self, tangents, response):
-        """Average information, and the exact part of the Hessian that is linear in no curvature.
-
-        Parameters
-        ----------
-        tangents : list of (p, s, s)
-            Derivatives of the covariance of every group of the core by its parameters.
-        response : float
-
-        Returns
-        -------
-        average, exact : (t, t)
-            Parameters of all groups side by side.
-        """
-        moved, a = [], []
+    def moved(self, tangents):
+        """D_j Z'PZ (p, size, q) for derivatives D (p, s, s) of the covariances of every group."""
+        found = []
         for (group, rows), D in zip(self.plan.core_groups, tangents, strict=True):
-            own = self.traced[rows].reshape(-1, group.n_columns, len(self.c))
-            moved.append((D[:, None] @ own).reshape(len(D), -1, len(self.c)))
-            c = self.c[rows].reshape(-1, group.n_columns)
-            along = np.zeros((len(D), len(self.c)))
-            along[:, rows] = (c @ D).reshape(len(D), -1)
-            a.append(along)
-        a = np.concatenate(a)
-        h = a @ self.c / self.pwrss
-        squares = h[:, None] * h
-        average = response * ((a @ self.C @ a.T) / self.pwrss - squares)
-        exact = 2.0 * average + response * squares - self._traces(moved)
-        return average, exact
+            own = self.traced[rows]
+            if group.n_columns > 1:
+                stacked = own.reshape(-1, group.n_columns, len(self.c))
+                found.append((D[:, None] @ stacked).reshape(len(D), *own.shape))
+            else:
+                found.append(D * own)
+        return found
 
-    def _traces(self, moved):
-        """tr(D_j C D_k C) (t, t) from D_j C of every group."""
-        sizes = [len(own) for own in moved]
-        ends = np.cumsum([0, *sizes])
+    def average(self, tangents, response):
+        """Average information (t, t) of the parameters of all groups side by side, and h (t,).
+
+        h_j = c'D_j c / r^2, tangents as in :meth:`moved`.
+        """
+        parts = [(rows, D) for (_, rows), D in zip(self.plan.core_groups, tangents, strict=True)]
+        a, begin = np.zeros((sum(len(D) for D in tangents), len(self.c))), 0
+        for rows, D in parts:
+            own = self.c[rows].reshape(-1, D.shape[1]) @ D
+            a[begin : begin + len(D), rows] = own.reshape(len(D), -1)
+            begin += len(D)
+        h = a @ self.c / self.pwrss
+        return response * ((a @ self.C @ a.T) / self.pwrss - h[:, None] * h), h
+
+    def traces(self, tangents):
+        """tr(D_j Z'PZ D_k Z'PZ) (t, t), tangents as in :meth:`moved`."""
+        moved, groups = self.moved(tangents), [rows for _, rows in self.plan.core_groups]
+        ends = np.cumsum([0, *map(len, moved)]).tolist()
         found = np.empty((ends[-1],) * 2)
-        groups = [rows for _, rows in self.plan.core_groups]
         for g, own in enumerate(moved):
             for h, other in enumerate(moved[: g + 1]):
-                left = own[:, :, groups[h]].reshape(sizes[g], -1)
-                right = other[:, :, groups[g]].transpose(0, 2, 1).reshape(sizes[h], -1)
+                left = own[:, :, groups[h]].reshape(len(own), -1)
+                right = other[:, :, groups[g]].transpose(0, 2, 1).reshape(len(other), -1)
                 block = left @ right.T
                 found[ends[g] : ends[g + 1], ends[h] : ends[h + 1]] = block
                 found[ends[h] : ends[h + 1], ends[g] : ends[g + 1]] = block.T

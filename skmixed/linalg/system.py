@@ -316,24 +316,34 @@ class Forms:
         """As :meth:`Factor.information`."""
         return in_given_order(self._dense.plan, self._dense.information(response))
 
-    def second(self, tangents, places, response):
-        """Average information and exact Hessian (t, t) less the curvature of T T'.
+    def average(self, tangents, places, response):
+        """Average information (t, t), and h (t,): c'D_j c / r^2 with the scores c.
 
         Parameters
         ----------
         tangents : list of (p, s, s)
-            Derivatives of T T' by the parameters of every group.
+            Derivatives D of T T' by the parameters of every group.
         places : list of slice or (p,)
             Where these parameters are.
         response : float
         """
-        found = self._dense.second([tangents[g] for g in self._order], response)
-        t = len(found[0])
-        at = np.concatenate([np.arange(t)[places[g]] for g in self._order])
-        if np.array_equal(at, np.arange(t)):
-            return found
-        back = np.argsort(at)
-        return tuple(H[np.ix_(back, back)] for H in found)
+        found, h = self._dense.average([tangents[g] for g in self._order], response)
+        back = self._back(places, len(h))
+        return (found, h) if back is None else (found[back[:, None], back], h[back])
+
+    def traces(self, tangents, places):
+        """tr(D_j Z'PZ D_k Z'PZ) (t, t)."""
+        found = self._dense.traces([tangents[g] for g in self._order])
+        back = self._back(places, len(found))
+        return found if back is None else found[back[:, None], back]
+
+    def _back(self, places, t):
+        """Indices (t,) that take parameters by group of the core to their places, if they move."""
+        if self._order == tuple(range(len(self._order))) and all(
+            isinstance(at, slice) for at in places
+        ):
+            return None
+        return np.argsort(np.concatenate([np.arange(t)[places[g]] for g in self._order]))
 
 
 class Selected:

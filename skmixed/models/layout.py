@@ -22,6 +22,7 @@ from skmixed.models.structures import (
     Restricted,
     Structure,
     Unstructured,
+    unstructured,
     canonical_factor,
     is_singular,
     triangle,
@@ -485,7 +486,7 @@ def _structure_of(term):
 def _of_group(structures, columns):
     """The structure of all terms of a group, with covariates z (n, s) each."""
     if all(isinstance(own, Unstructured) for own in structures):
-        return Unstructured(tuple(z.shape[1] for z in columns))
+        return unstructured(tuple(z.shape[1] for z in columns))
     if len(structures) == 1:
         return structures[0]
     return SideBySide.of(structures, [z.shape[1] for z in columns])

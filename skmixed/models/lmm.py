@@ -274,11 +274,14 @@ class Evaluation:
         return self.factor.forms(fixed=self.objective.reml)
 
     @cached_property
-    def _second(self):
-        """Average information and exact Hessian but for the curvature of T T', of small systems."""
-        layout = self.objective.layout
-        tangents = layout.covariance_tangents(self.theta)
-        return self.forms.second(tangents, layout.places, self.objective.dof)
+    def _tangents(self):
+        return self.objective.layout.covariance_tangents(self.theta)
+
+    @cached_property
+    def _average(self):
+        """Average information of a small system, and h."""
+        places = self.objective.layout.places
+        return self.forms.average(self._tangents, places, self.objective.dof)
 
     @cached_property
     def _curvature(self):
@@ -290,8 +293,16 @@ class Evaluation:
 
     @property
     def exact_hessian(self):
-        """The Hessian, None where only :attr:`hessian` is known, which has an approximate part."""
-        return None if self.forms is None else self._second[1] + self._curvature
+        """The Hessian, None where only :attr:`hessian` is known, which has an approximate part.
+
+        The average information is half the sum of the observed and the expected one, whose part
+        -tr(D_j Z'PZ D_k Z'PZ) it does without.
+        """
+        if self.forms is None:
+            return None
+        average, h = self._average
+        traces = self.forms.traces(self._tangents, self.objective.layout.places)
+        return 2.0 * average + self.objective.dof * h[:, None] * h - traces + self._curvature
 
     @property
     def metric(self):
@@ -310,7 +321,7 @@ class Evaluation:
     def average_information(self):
         """AI = m (Q / r^2 - h h' / r^4), h_j = a_j'c: Gilmour et al. 1995, for T T'."""
         if self.forms is not None:
-            return self._second[0]
+            return self._average[0]
         L, dof = self.factor, self.objective.dof
         a = self.objective.layout.tangents(self.theta, L.scores)
         Q = L.quadratic_forms(a) / L.pwrss

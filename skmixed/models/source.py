@@ -360,7 +360,7 @@ def _covariances(group, rows, z, vectors, matrices=None):
     codes = group.codes[rows]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
+    sums = [_run_sums(column, vectors, order, starts) for column in z.T]
     if isinstance(group, RelatedGroup):
         loadings = group.loadings[codes[order][starts]]
         sums = [loadings.T @ own for own in sums]
@@ -368,11 +368,16 @@ def _covariances(group, rows, z, vectors, matrices=None):
         seen = np.stack(sums)
         products = np.einsum("ilv,cij,jlw->cvw", seen, matrices, seen, optimize=True)
         return np.column_stack([(p + p.T)[_PAIRS] for p in products])
-    found = []
-    for i, k in combinations_with_replacement(range(len(sums)), 2):
+    found = np.empty((_N_PAIRS, len(sums) * (len(sums) + 1) // 2))
+    for c, (i, k) in enumerate(combinations_with_replacement(range(len(sums)), 2)):
         product = sums[i].T @ sums[k]
-        found.append((product + product.T)[_PAIRS])
-    return np.column_stack(found)
+        found[:, c] = (product + product.T)[_PAIRS]
+    return found
+
+
+def _run_sums(column, vectors, order, starts):
+    values = vectors if not column.strides[0] else column[:, None] * vectors
+    return np.add.reduceat(values[order], starts)
 
 
 @np.errstate(all="ignore")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -235,6 +235,12 @@ class Unstructured(Structure):
         if self.chart is None:
             return phi
         return replace(self, chart=None).from_factor(self.factor(phi))
+
+
+@lru_cache(maxsize=256)
+def unstructured(sizes):
+    """The Unstructured of terms of these sizes: one for all models, with the indices it keeps."""
+    return Unstructured(sizes)
 
 
 @dataclass(frozen=True, eq=False)
