@@ -84,7 +84,8 @@ class DenseForms:
         a, begin = np.zeros((sum(len(D) for D in tangents), len(self.c))), 0
         for rows, D in parts:
             own = self.c[rows].reshape(-1, D.shape[1]) @ D
-            a[begin : begin + len(D), rows] = own.reshape(len(D), -1)
+            if len(D):
+                a[begin : begin + len(D), rows] = own.reshape(len(D), -1)
             begin += len(D)
         h = a @ self.c / self.pwrss
         return response * ((a @ self.C @ a.T) / self.pwrss - h[:, None] * h), h
@@ -96,9 +97,8 @@ class DenseForms:
         found = np.empty((ends[-1],) * 2)
         for g, own in enumerate(moved):
             for h, other in enumerate(moved[: g + 1]):
-                left = own[:, :, groups[h]].reshape(len(own), -1)
-                right = other[:, :, groups[g]].transpose(0, 2, 1).reshape(len(other), -1)
-                block = left @ right.T
+                left, right = own[:, :, groups[h]], other[:, :, groups[g]]
+                block = np.tensordot(left, right, axes=((1, 2), (2, 1)))
                 found[ends[g] : ends[g + 1], ends[h] : ends[h + 1]] = block
                 found[ends[h] : ends[h + 1], ends[g] : ends[g + 1]] = block.T
         return found

@@ -548,7 +548,7 @@ def standardise(term, weights=None):
         return TermScale(z * scale, scale, center, scale)
     constant = np.flatnonzero((z == z[0]).all(axis=0))
     if term.correlated and len(constant):
-        center = np.average(z, axis=0, weights=weights)
+        center = _mean(z, weights)
         center[constant] = 0.0
         z = z - center
     size = _rms(z, weights)
@@ -590,8 +590,12 @@ def _gram_root(z, weights):
     return R if np.diag(R).min() ** 2 > _INDEPENDENT else None
 
 
+def _mean(z, weights):
+    return z.mean(axis=0) if weights is None else np.average(z, axis=0, weights=weights)
+
+
 def _rms(z, weights):
     peak = np.abs(z).max(axis=0)
     peak[peak == 0] = 1.0
-    size = peak * np.sqrt(np.average((z / peak) ** 2, axis=0, weights=weights))
+    size = peak * np.sqrt(_mean((z / peak) ** 2, weights))
     return np.where(size > 0, size, 1.0)

@@ -520,7 +520,9 @@ def _root_mean_square(residual, weights):
     peak = np.abs(residual).max(initial=0.0)
     if peak == 0:
         return 0.0
-    return float(peak * np.sqrt(np.average((residual / peak) ** 2, weights=weights)))
+    squares = (residual / peak) ** 2
+    mean = squares.mean() if weights is None else np.average(squares, weights=weights)
+    return float(peak * np.sqrt(mean))
 
 
 def _sum_log(weights, frequencies):

@@ -16,8 +16,6 @@ _NEAR = 0.05
 # And so short that the exact Hessian, where it is known, leads faster than the approximate one,
 # which is the better model of what is further away.
 _CLOSE = 5e-3
-# Rate of convergence from which on it is quadratic with an exact Hessian.
-_FAST = 0.1
 # Share of the given curvature below which what was learnt replaces the Hessian that is given.
 _MISLEADING = 0.1
 # Fall of the objective that makes another optimum.
@@ -264,12 +262,12 @@ class _Walk:
     def left(self, step):
         """What is still to gain: it falls at least as fast as from the step before to this one.
 
-        With an exact Hessian the rate itself falls as fast.
+        With an exact Hessian it falls with the square of what a step promises.
         """
         rate = max(1e-4, min(1.0, step.decrement / self.before))
+        if step.is_exact:
+            rate = min(rate, step.decrement)
         self.before = step.decrement
-        if step.is_exact and rate < _FAST:
-            rate *= rate
         return rate * step.decrement if step.decrement <= 2 * step.promised else math.inf
 
     def end(self, converged, message, obstacle=""):
@@ -278,7 +276,8 @@ class _Walk:
         if len(self.theta):
             H, scale = self.model or self._model()[1:]
             slope = float(np.abs(self.state.gradient / scale).max())
-            eigenvalue = float(np.linalg.eigvalsh(H)[0]) if np.isfinite(H).all() else math.nan
+            finite = np.isfinite(H).all()
+            eigenvalue = float(lapack.dsyevd(H, 0, lower=1)[0][0]) if finite else math.nan
         return Optimum(
             self.upright(self.theta),
             self.state.value,

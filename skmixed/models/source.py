@@ -110,7 +110,7 @@ class Source:
         moments : RowMoments
         """
         rows, vectors, sums = _lens(len(Q))
-        offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
+        offset = np.zeros(sums.shape[0]) if design.offset is None else sums @ design.offset[rows]
         terms = [
             (layout.groups[term.group], term.columns, _matrices(layout, t))
             for t, term in enumerate(layout.terms)
@@ -123,7 +123,7 @@ class Source:
             response=checksum(y),
             weights=_unless_one(weights),
             frequencies=_unless_one(design.frequencies),
-            offset=sums @ offset,
+            offset=offset,
             kept=basis.kept,
             intercept=basis.intercept,
             columns=(sums @ Q[rows]) @ basis.factor,
@@ -359,7 +359,7 @@ def _covariances(group, rows, z, vectors, matrices=None):
     """
     codes = group.codes[rows]
     order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    starts = _run_starts(codes[order])
     sums = [_run_sums(column, vectors, order, starts) for column in z.T]
     if isinstance(group, RelatedGroup):
         loadings = group.loadings[codes[order][starts]]
@@ -373,6 +373,12 @@ def _covariances(group, rows, z, vectors, matrices=None):
         product = sums[i].T @ sums[k]
         found[:, c] = (product + product.T)[_PAIRS]
     return found
+
+
+def _run_starts(values):
+    first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return np.flatnonzero(first)
 
 
 def _run_sums(column, vectors, order, starts):
