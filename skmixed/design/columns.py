@@ -18,8 +18,8 @@ import pandas as pd
 from skmixed.design.parts import unknown_category
 
 
-# Levels that are compared one by one to save a look-up.
-_FEW = 1000
+# Levels that are compared one by one to save a look-up, and rows that are looked up one by one.
+_FEW, _FEW_ROWS = 1000, 16
 
 
 class Table:
@@ -329,6 +329,24 @@ def same_index(one: pd.Index, other: pd.Index) -> bool:
     return len(one) == len(other) <= _FEW and one.dtype == other.dtype and one.equals(other)
 
 
+def few_codes(raw: Any, levels: pd.Index | None) -> np.ndarray | None:
+    """Codes of a few texts or integers that are all among the levels; None for anything else."""
+    dtype = raw.dtype
+    if levels is None or len(raw) > _FEW_ROWS or isinstance(dtype, pd.CategoricalDtype):
+        return None
+    if dtype.kind in "iu":
+        same = isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "iu"
+    else:
+        same = dtype.kind in "OU" and levels.inferred_type == "string"
+    values = raw.tolist() if same else []
+    if not values or not (dtype.kind in "iu" or all(type(value) is str for value in values)):
+        return None
+    try:
+        return np.array([levels.get_loc(value) for value in values], dtype=np.intp)
+    except (KeyError, TypeError):
+        return None
+
+
 def factorize(name: str, raw: Any, whole: bool = False) -> tuple[np.ndarray, pd.Index]:
     """Codes (n,) intp (-1 missing) and sorted observed levels of a grouping column.
 
@@ -405,6 +423,14 @@ class ColumnSpec:
         if kind != "category":
             return cls(kind)
         return cls(kind, values.array.categories, bool(values.array.ordered))
+
+    def read(self, name: str, raw: Any) -> Column:
+        """The column ``raw`` of new rows with the categories of the fit, see :meth:`conform`."""
+        is_text = self.kind == "category" and not isinstance(raw, TextColumn)
+        codes = few_codes(raw, self.categories) if is_text and raw.dtype.kind in "OU" else None
+        if codes is None:
+            return self.conform(name, clean(name, raw))
+        return _category(pd.Categorical.from_codes(codes, self.categories, self.ordered))
 
     def conform(self, name: str, column: Column) -> Column:
         """``column`` with the categories of the fit; other kinds and categories are errors."""

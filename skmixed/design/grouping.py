@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import Table, observed, same_index
+from skmixed.design.columns import Table, TextColumn, factorize, few_codes, observed, same_index
 from skmixed.design.formula import split_group
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.plan import Plan
@@ -40,6 +41,12 @@ class GroupSpec:
         if self.cells is None:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
+
+
+def read_levels(name: str, raw: Any, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Codes and levels of a grouping column of new rows, those of the fit where that is cheap."""
+    codes = None if isinstance(raw, TextColumn) else few_codes(raw, levels)
+    return factorize(name, raw, whole=True) if codes is None else (codes, levels)
 
 
 def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:

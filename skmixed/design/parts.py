@@ -294,7 +294,7 @@ class PlainPart:
 
     terms: tuple[PlainTerm | None, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
         names: list[str] = []

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize
+from skmixed.design.columns import Column, ColumnSpec, Table, clean
 from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
-from skmixed.design.grouping import GroupSpec, own_codes
+from skmixed.design.grouping import GroupSpec, own_codes, read_levels
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.parts import Materializer, Part, PlainPart, PlainRows, coded_columns
 from skmixed.design.places import PositionsPart
@@ -174,15 +174,18 @@ class DesignSpec:
         groups = self.groups if random else {}
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
-        grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
+        grouped = {
+            name: own
+            for spec in groups.values()
+            for name, own in zip(spec.columns, spec.column_levels, strict=True)
+        }
         _check_present(table, (*names, *(name for name in grouped if name not in absent)))
         cleaned = {
-            name: self.columns[name].conform(name, clean(name, table.column(name)))
-            for name in names
+            name: self.columns[name].read(name, table.column(name)) for name in names
         }
         grouping = {
-            name: factorize(name, table.column(name), whole=True)
-            for name in grouped
+            name: read_levels(name, table.column(name), own)
+            for name, own in grouped.items()
             if name not in absent
         }
         drop_missing(table, cleaned, grouping, missing)
