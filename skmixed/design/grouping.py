@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import Table, TextColumn, factorize, few_codes, observed, same_index
-from skmixed.design.formula import split_group
 from skmixed.design.levels import find_levels, level_kind
+from skmixed.design.names import split_group
 from skmixed.design.plan import Plan
 from skmixed.design.random import cell_digits, combine_codes, find_cells, radix_key
 
@@ -81,8 +81,7 @@ def group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, 
     sizes = [len(own) for own in levels]
     joint, cells = combine_codes(codes, sizes)
     texts = [
-        _texts(own)[digit]
-        for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
+        _texts(own)[digit] for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
     ]
     label = texts[0]
     for text in texts[1:]:
@@ -104,7 +103,7 @@ def group_codes(
         name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
     }
     made = {}
-    fields = {spec.group for spec in plan.terms.random if spec.is_field}
+    fields = {spec.group for spec in plan.terms.random if not spec.columns}
     for group in plan.terms.groups:
         if group in fields:
             made[group] = np.zeros(table.n_rows, dtype=np.intp)

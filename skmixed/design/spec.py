@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean
-from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
+from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, own_codes, read_levels
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
+from skmixed.design.names import group_label, unknown_name
 from skmixed.design.parts import Materializer, Part, PlainPart, PlainRows, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import Relationship
+from skmixed.design.residual import ResidualSpec, ResidualTerm
+from skmixed.design.smooth import SmoothPart
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 
@@ -34,7 +37,7 @@ class Design:
         The fixed-effects columns, with their ``names`` (p,), the place of the constant column in
         ``intercept`` (None without one) and the columns of every term in ``term_slices``.
     random : tuple of RandomTerm
-        In the order of the formula.
+        In the order of the formula, smooth terms among them; None for a term that was not built.
     weights : ndarray, (n,), or None
         Prior weights w: residual variance sigma^2 / w.
     frequencies : ndarray, (n,), or None
@@ -45,6 +48,8 @@ class Design:
         The rows of the input that were kept, of ``n_input``.
     spec : DesignSpec
         Builds the design of new rows.
+    residual : tuple of ResidualTerm
+        The factors of the residual structure on the rows of a fit.
     """
 
     y: np.ndarray | None
@@ -52,13 +57,14 @@ class Design:
     names: tuple[str, ...]
     intercept: int | None
     term_slices: dict[str, slice]
-    random: tuple[RandomTerm, ...]
+    random: tuple[Any, ...]
     weights: np.ndarray | None
     frequencies: np.ndarray | None
     offset: np.ndarray | None
     rows: np.ndarray
     n_input: int
     spec: DesignSpec
+    residual: tuple[ResidualTerm, ...] = ()
 
     @property
     def fixed_terms(self) -> tuple[FixedTerm, ...]:
@@ -82,7 +88,7 @@ class DesignSpec:
     fixed : part
         The columns of X.
     random : tuple of parts
-        The columns of ``z`` of each random-effects term.
+        The columns of ``z`` of each random-effects term, smooth terms among them.
     offsets : tuple of parts
         One column each.
     groups : dict of str to GroupSpec
@@ -101,11 +107,13 @@ class DesignSpec:
         Times or positions of the effects of every random-effects term.
     relationships : dict of str to Relationship
         Known covariances of the levels of grouping factors.
+    residual : ResidualSpec or None
+        The residual structure, which new rows are given with ``residual.new``.
     """
 
     terms: Terms | None
     fixed: Part
-    random: tuple[Part | PositionsPart, ...]
+    random: tuple[Part | PositionsPart | SmoothPart, ...]
     offsets: tuple[Part, ...]
     groups: dict[str, GroupSpec]
     columns: dict[str, ColumnSpec]
@@ -117,6 +125,12 @@ class DesignSpec:
     trusted: bool = False
     places: tuple[np.ndarray | None, ...] = ()
     relationships: dict[str, Relationship] = field(default_factory=dict)
+    residual: ResidualSpec | None = None
+
+    @property
+    def smooths(self) -> tuple[SmoothPart, ...]:
+        """The smooth terms."""
+        return tuple(part for part in self.random if isinstance(part, SmoothPart))
 
     @property
     def coded(self) -> frozenset[str]:
@@ -147,7 +161,7 @@ class DesignSpec:
             The new rows. The response need not be there.
         need : {"fixed", "random"}
             Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
-            the offset. A part that is not built has no columns.
+            the offset and the smooth terms. A part that is not built has no columns.
         missing : {"raise", "drop"}
             Missing values are an error, or their rows are left out of the result, which ``rows``
             tells.
@@ -172,6 +186,7 @@ class DesignSpec:
         table = Table(table)
         fixed, random = "fixed" in need, "random" in need
         groups = self.groups if random else {}
+        built = [random or isinstance(part, SmoothPart) for part in self.random]
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
         grouped = {
@@ -180,9 +195,7 @@ class DesignSpec:
             for name, own in zip(spec.columns, spec.column_levels, strict=True)
         }
         _check_present(table, (*names, *(name for name in grouped if name not in absent)))
-        cleaned = {
-            name: self.columns[name].read(name, table.column(name)) for name in names
-        }
+        cleaned = {name: self.columns[name].read(name, table.column(name)) for name in names}
         grouping = {
             name: read_levels(name, table.column(name), own)
             for name, own in grouped.items()
@@ -192,9 +205,13 @@ class DesignSpec:
         make = self._rows(table, cleaned)
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
-            random=[part.matrix(make) for part in self.random] if random else [],
+            random=[
+                part.matrix(make) if use else None
+                for part, use in zip(self.random, built, strict=True)
+            ],
             offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
+            curves={part.label: part.codes(make) for part in self.smooths},
             positions=[_positions(part, make) for part in self.random] if random else [],
         )
         undefined = blocks.undefined(self, missing)
@@ -214,6 +231,7 @@ class DesignSpec:
                 codes[name] = spec.codes(kept, table.n_rows)
                 if levels == "own":  # fields, and levels that are related to others
                     own[name] = spec.levels
+        codes |= blocks.curves
         return self._design(table, blocks, codes, need, own)
 
     @cached_property
@@ -266,7 +284,7 @@ class DesignSpec:
     def _random_term(
         self,
         spec: RandomSpec,
-        part: Part | PositionsPart,
+        part: Part | PositionsPart | SmoothPart,
         codes: np.ndarray,
         levels: Any,
         z: np.ndarray,
@@ -302,7 +320,9 @@ class DesignSpec:
         fixed = "fixed" in need
         own = bool(levels)
         levels = levels or {name: spec.levels for name, spec in self.groups.items()}
-        specs = self.terms.random if self.terms is not None and "random" in need else ()
+        specs = self.terms.random if self.terms is not None else ()
+        if "random" not in need and not self.smooths:
+            specs = ()
         return Design(
             y=blocks.response,
             X=blocks.fixed,
@@ -310,7 +330,9 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                self._random_term(
+                None
+                if z is None
+                else self._random_term(
                     spec, part, codes[spec.group], levels[spec.group], z, places, own, positions
                 )
                 for spec, part, z, places, positions in zip(
@@ -329,6 +351,11 @@ class DesignSpec:
             n_input=table.n_input,
             spec=self,
         )
+
+
+def smooth_group(part: SmoothPart) -> GroupSpec:
+    """The curves of a smooth term as levels, which are read from no column."""
+    return GroupSpec((), (), None, pd.Index(list(part.levels) or ["all"], dtype=object))
 
 
 def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
@@ -361,18 +388,23 @@ def _codes_and_covariates(
 
 @dataclass(frozen=True)
 class Blocks:
-    """The matrices that expressions gave, before rows without a defined value are dealt with."""
+    """The matrices that expressions gave, before rows without a defined value are dealt with.
+
+    ``random`` has None for terms that are not built, ``curves`` by smooth term the curve of a row.
+    """
 
     fixed: np.ndarray
-    random: list[np.ndarray]
+    random: list[np.ndarray | None]
     offset: np.ndarray | None
     response: np.ndarray | None
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
     positions: Sequence[np.ndarray | None] = ()  # of new rows, for terms that have such
 
     def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
-        named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
+        pairs = zip(self.random, spec.random, strict=False)
+        named += [(z, part.names) for z, part in pairs if z is not None]
         named += [(self.response, ("the response",))]
         masks = [undefined_rows(block, names, missing) for block, names in named]
         found = [mask for mask in masks if mask is not None]
@@ -383,14 +415,15 @@ class Blocks:
         kept = np.flatnonzero(~rows)
         return Blocks(
             self.fixed[kept],
-            [rows_of(z, kept) for z in self.random],
+            [None if z is None else rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
+            {name: codes[kept] for name, codes in self.curves.items()},
             [None if own is None else own[kept] for own in self.positions],
         )
 
 
-def _positions(part: Part | PositionsPart, rows: Materializer | PlainRows) -> np.ndarray | None:
+def _positions(part: Any, rows: Materializer | PlainRows) -> np.ndarray | None:
     return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 

@@ -41,9 +41,7 @@ def test_coordinates_of_a_singular_covariance():
     layout, theta = recharted
     evaluation = type(objective.evaluate(theta))
     state = evaluation(objective, theta, objective.system.factor(layout.factors(theta)))
-    evaluate, state, _ = (
-        evaluation(objective, np.array([0.1, 1.0, 0.05]), state.factor).recharted()
-    )
+    evaluate, state, _ = evaluation(objective, np.array([0.1, 1.0, 0.05]), state.factor).recharted()
     differences = [
         (evaluate(theta + e).gradient - evaluate(theta - e).gradient) / 2e-5
         for e in 1e-5 * np.eye(3)
