@@ -17,7 +17,6 @@ import pandas as pd
 
 from skmixed.design.parts import unknown_category
 
-
 # Levels that are compared one by one to save a look-up, and rows that are looked up one by one.
 _FEW, _FEW_ROWS = 1000, 16
 

@@ -11,7 +11,6 @@ from skmixed.linalg.core import diagonal_blocks, mirrored
 from skmixed.linalg.groups import RelatedGroup
 from skmixed.linalg.pattern import GramPlan
 
-
 # Rows of a dense system up to which operations cost less than their calls.
 _SMALL = 128
 # Numbers in [Z X y] up to which it is written out.

@@ -109,7 +109,7 @@ class MixedFit(Questions):
         return folded if np.isfinite(size) and parts.max() <= _FOLDED * size else None
 
     def fixed_part(self, X):
-        """x'beta (n,) of rows of X (n, p), from differences to the centre: X beta itself cancels."""
+        """x'beta (n,) of rows of X (n, p), by differences to the centre: X beta itself cancels."""
         if self._folded is None:
             with one_thread():
                 return self.basis.orthonormal(X) @ self.gamma

@@ -22,10 +22,10 @@ from skmixed.models.structures import (
     Restricted,
     Structure,
     Unstructured,
-    unstructured,
     canonical_factor,
     is_singular,
     triangle,
+    unstructured,
 )
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
