@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skmixed.linalg.core import diagonal_blocks, solve_lower
-from skmixed.linalg.pattern import GramPlan
+from skmixed.linalg.effects import in_given_order
 
 # Largest pivot at which the difference that Z'PZ is has its digits.
 _LARGE_PIVOT = 1e3
@@ -15,11 +15,12 @@ _LARGE_PIVOT = 1e3
 
 @dataclass(frozen=True, eq=False)
 class DenseForms:
-    """Z'PZ between all random effects, in the order of the core.
+    """Z'PZ between all random effects, which are in the order of the core.
 
     Attributes
     ----------
-    plan : GramPlan
+    groups : list of (group, slice)
+        In the user's order, with their rows.
     C : (q, q)
         Z'P0Z, P0 = V0^-1 - V0^-1 X (X'V0^-1X)^-1 X'V0^-1.
     traced : (q, q)
@@ -29,7 +30,7 @@ class DenseForms:
     pwrss : float
     """
 
-    plan: GramPlan
+    groups: list
     C: np.ndarray
     traced: np.ndarray
     c: np.ndarray
@@ -52,12 +53,13 @@ class DenseForms:
         V = solve_lower(f.core, f.half[:, :q])
         traced = f.products.dense[:q, :q] - V[:q].T @ V[:q]
         C = traced - V[q:-1].T @ V[q:-1]
-        return cls(plan, C, C if fixed else traced, V[-1] * f.core[-1, -1], f.pwrss)
+        groups = in_given_order(plan, plan.core_groups)
+        return cls(groups, C, C if fixed else traced, V[-1] * f.core[-1, -1], f.pwrss)
 
     def information(self, response):
-        """Sum over levels of diagonal blocks of Z'PZ (s, s), by group of the core."""
+        """Sum over levels of diagonal blocks of Z'PZ (s, s), by group."""
         found = []
-        for group, rows in self.plan.core_groups:
+        for group, rows in self.groups:
             c = self.c[rows].reshape(-1, group.n_columns)
             blocks = diagonal_blocks(self.traced, rows, group.n_columns).sum(axis=0)
             found.append(blocks - (response / self.pwrss) * (c.T @ c))
@@ -66,7 +68,7 @@ class DenseForms:
     def moved(self, tangents):
         """D_j Z'PZ (p, size, q) for derivatives D (p, s, s) of the covariances of every group."""
         found = []
-        for (group, rows), D in zip(self.plan.core_groups, tangents, strict=True):
+        for (group, rows), D in zip(self.groups, tangents, strict=True):
             own = self.traced[rows]
             if group.n_columns > 1:
                 stacked = own.reshape(-1, group.n_columns, len(self.c))
@@ -80,7 +82,7 @@ class DenseForms:
 
         h_j = c'D_j c / r^2, tangents as in :meth:`moved`.
         """
-        parts = [(rows, D) for (_, rows), D in zip(self.plan.core_groups, tangents, strict=True)]
+        parts = [(rows, D) for (_, rows), D in zip(self.groups, tangents, strict=True)]
         a, begin = np.zeros((sum(len(D) for D in tangents), len(self.c))), 0
         for rows, D in parts:
             own = self.c[rows].reshape(-1, D.shape[1]) @ D
@@ -92,13 +94,13 @@ class DenseForms:
 
     def traces(self, tangents):
         """tr(D_j Z'PZ D_k Z'PZ) (t, t), tangents as in :meth:`moved`."""
-        moved, groups = self.moved(tangents), [rows for _, rows in self.plan.core_groups]
+        moved, groups = self.moved(tangents), [rows for _, rows in self.groups]
         ends = np.cumsum([0, *map(len, moved)]).tolist()
         found = np.empty((ends[-1],) * 2)
         for g, own in enumerate(moved):
             for h, other in enumerate(moved[: g + 1]):
                 left, right = own[:, :, groups[h]], other[:, :, groups[g]]
-                block = np.tensordot(left, right, axes=((1, 2), (2, 1)))
+                block = np.einsum("jab,kba->jk", left, right)
                 found[ends[g] : ends[g + 1], ends[h] : ends[h + 1]] = block
                 found[ends[h] : ends[h + 1], ends[g] : ends[g + 1]] = block.T
         return found

@@ -307,43 +307,37 @@ class Factor:
 
 
 class Forms:
-    """Z'PZ between all random effects at a factor of a small system."""
+    """Z'PZ between all random effects at a factor of a small system.
+
+    ``tangents`` are the derivatives D (p, s, s) of T T' by the p parameters of every group,
+    ``places`` where these are among all t: a list of slices, one after the other, or indices (p,).
+    """
 
     def __init__(self, dense):
-        self._dense, self._order = dense, dense.plan.order
+        self._dense = dense
 
     def information(self, response):
         """As :meth:`Factor.information`."""
-        return in_given_order(self._dense.plan, self._dense.information(response))
+        return self._dense.information(response)
 
     def average(self, tangents, places, response):
-        """Average information (t, t), and h (t,): c'D_j c / r^2 with the scores c.
-
-        Parameters
-        ----------
-        tangents : list of (p, s, s)
-            Derivatives D of T T' by the parameters of every group.
-        places : list of slice or (p,)
-            Where these parameters are.
-        response : float
-        """
-        found, h = self._dense.average([tangents[g] for g in self._order], response)
-        back = self._back(places, len(h))
-        return (found, h) if back is None else (found[back[:, None], back], h[back])
+        """Average information (t, t), and h (t,): c'D_j c / r^2 with the scores c."""
+        found, h = self._dense.average(tangents, response)
+        at = _moved(places)
+        return (found, h) if at is None else (found[at[:, None], at], h[at])
 
     def traces(self, tangents, places):
         """tr(D_j Z'PZ D_k Z'PZ) (t, t)."""
-        found = self._dense.traces([tangents[g] for g in self._order])
-        back = self._back(places, len(found))
-        return found if back is None else found[back[:, None], back]
+        found, at = self._dense.traces(tangents), _moved(places)
+        return found if at is None else found[at[:, None], at]
 
-    def _back(self, places, t):
-        """Indices (t,) that take parameters by group of the core to their places, if they move."""
-        if self._order == tuple(range(len(self._order))) and all(
-            isinstance(at, slice) for at in places
-        ):
-            return None
-        return np.argsort(np.concatenate([np.arange(t)[places[g]] for g in self._order]))
+
+def _moved(places):
+    """Indices (t,) that take parameters by group to their places, None if these are the same."""
+    if all(isinstance(at, slice) for at in places):
+        return None
+    t = sum(at.stop - at.start if isinstance(at, slice) else len(at) for at in places)
+    return np.argsort(np.concatenate([np.arange(t)[at] for at in places]))
 
 
 class Selected:
