@@ -13,9 +13,9 @@ _EPS = float(np.finfo(float).eps)
 _TINY = float(np.finfo(float).tiny)
 # Steps that promise less than this (in units of the objective) are short enough to learn from.
 _NEAR = 0.05
-# And so short that the exact Hessian, where it is known, leads faster than the approximate one,
-# which is the better model of what is further away.
-_CLOSE = 5e-3
+# And so short that the exact Hessian, where it is known, leads faster than the approximate one with
+# what was learnt, which is the better model of what is further away.
+_CLOSE = 1e-5
 # Share of the given curvature below which what was learnt replaces the Hessian that is given.
 _MISLEADING = 0.1
 # Fall of the objective that makes another optimum.
