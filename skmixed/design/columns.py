@@ -27,6 +27,9 @@ class Table:
     Of another table it is a new one with the same columns and all of their rows.
     """
 
+    names: tuple
+    n_input: int
+
     def __init__(self, data: Any) -> None:
         self._added: dict[str, Any] = {}  # columns beside, or instead of, those of the data
         self._rows: np.ndarray | None = None  # None while all rows are left

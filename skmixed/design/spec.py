@@ -239,7 +239,7 @@ class DesignSpec:
         """Whether no part needs formulaic."""
         return all(isinstance(p, PlainPart) for p in (self.fixed, *self.random, *self.offsets))
 
-    def _rows(self, table: Table, cleaned: Mapping[str, Column]) -> Materializer | PlainRows:
+    def _rows(self, table: Table, cleaned: Mapping[str, Column]) -> Any:
         """The rows that are left, as the parts take them."""
         if self._is_plain:
             return PlainRows({k: table.rows_of(c.values) for k, c in cleaned.items()}, table.n_rows)
@@ -423,7 +423,7 @@ class Blocks:
         )
 
 
-def _positions(part: Any, rows: Materializer | PlainRows) -> np.ndarray | None:
+def _positions(part: Any, rows: Any) -> np.ndarray | None:
     return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 
