@@ -16,6 +16,8 @@ _NEAR = 0.05
 # And so short that the exact Hessian, where it is known, leads faster than the approximate one with
 # what was learnt, which is the better model of what is further away.
 _CLOSE = 1e-5
+# What a Newton step with the exact Hessian leaves, at most, in squares of what it promises.
+_SQUARED = 100.0
 # Share of the given curvature below which what was learnt replaces the Hessian that is given.
 _MISLEADING = 0.1
 # Fall of the objective that makes another optimum.
@@ -266,7 +268,7 @@ class _Walk:
         """
         rate = max(1e-4, min(1.0, step.decrement / self.before))
         if step.is_exact:
-            rate = min(rate, step.decrement)
+            rate = min(rate, _SQUARED * step.decrement)
         self.before = step.decrement
         return rate * step.decrement if step.decrement <= 2 * step.promised else math.inf
 
