@@ -17,6 +17,9 @@ import pandas as pd
 
 from skmixed.design.parts import unknown_category
 
+# Levels that are compared one by one to save a look-up, and rows that are looked up one by one.
+_FEW, _FEW_ROWS = 1000, 16
+
 
 class Table:
     """Named columns of equal length: a pandas or polars DataFrame or a mapping of arrays.
@@ -24,12 +27,18 @@ class Table:
     Of another table it is a new one with the same columns and all of their rows.
     """
 
+    names: tuple
+    n_input: int
+
     def __init__(self, data: Any) -> None:
         self._added: dict[str, Any] = {}  # columns beside, or instead of, those of the data
-        if isinstance(data, Table):
-            data, self._added = data._data, data._added
-        self._data: Any = data
         self._rows: np.ndarray | None = None  # None while all rows are left
+        if isinstance(data, Table):
+            self._data: Any = data._data
+            self._added, self.names = data._added, data.names
+            self.n_rows = self.n_input = data.n_input
+            return
+        self._data = data
         if isinstance(data, pd.DataFrame):
             self.names = _unique_names(data.columns)
             self.n_rows = len(data)
@@ -44,7 +53,6 @@ class Table:
                 "a formula needs named columns: a pandas or polars DataFrame or a dict of arrays, "
                 f"got {type(data).__name__}"
             )
-        self.names = (*self.names, *(name for name in self._added if name not in self.names))
         self.n_input = self.n_rows
 
     def with_column(self, name: str, values: Any) -> Table:
@@ -72,7 +80,9 @@ class Table:
         """The column over all rows: a NumPy or pandas array, or a `TextColumn`."""
         if name in self._added:
             return as_column(self._added[name])
-        if isinstance(self._data, pd.DataFrame | Mapping):
+        if isinstance(self._data, pd.DataFrame):
+            return _from_pandas(self._data[name])
+        if isinstance(self._data, Mapping):
             return as_column(self._data[name])
         return _from_polars(self._data.get_column(name))
 
@@ -81,7 +91,10 @@ def as_column(values: Any) -> Any:
     """A column as a NumPy or pandas array, or a `TextColumn`, from a vector of any kind."""
     if hasattr(values, "to_physical"):  # of polars
         return _from_polars(values)
-    values = values if hasattr(values, "dtype") else _array(values)
+    return _from_pandas(values if hasattr(values, "dtype") else _array(values))
+
+
+def _from_pandas(values: Any) -> Any:
     values = getattr(values, "array", values)
     return values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
 
@@ -311,13 +324,42 @@ def looks_numeric(levels: Iterable[Any]) -> bool:
         return False
 
 
-def factorize(name: str, raw: Any) -> tuple[np.ndarray, pd.Index]:
-    """Codes (n,) intp (-1 missing) and sorted observed levels of a grouping column."""
+def same_index(one: pd.Index, other: pd.Index) -> bool:
+    """Whether two indices are seen at once to be the same; False where that would take long."""
+    if one is other:
+        return True
+    return len(one) == len(other) <= _FEW and one.dtype == other.dtype and one.equals(other)
+
+
+def few_codes(raw: Any, levels: pd.Index | None) -> np.ndarray | None:
+    """Codes of a few texts or integers that are all among the levels; None for anything else."""
+    dtype = raw.dtype
+    if levels is None or len(raw) > _FEW_ROWS or isinstance(dtype, pd.CategoricalDtype):
+        return None
+    if dtype.kind in "iu":
+        same = isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "iu"
+    else:
+        same = dtype.kind in "OU" and levels.inferred_type == "string"
+    values = raw.tolist() if same else []
+    if not values or not (dtype.kind in "iu" or all(type(value) is str for value in values)):
+        return None
+    try:
+        return np.array([levels.get_loc(value) for value in values], dtype=np.intp)
+    except (KeyError, TypeError):
+        return None
+
+
+def factorize(name: str, raw: Any, whole: bool = False) -> tuple[np.ndarray, pd.Index]:
+    """Codes (n,) intp (-1 missing) and sorted observed levels of a grouping column.
+
+    With ``whole`` a categorical keeps the levels that do not occur.
+    """
     values = raw.values if isinstance(raw, TextColumn) else raw
     if values.ndim != 1:
         raise ValueError(f"column {name!r} has {values.ndim} dimensions, not one")
     if isinstance(values.dtype, pd.CategoricalDtype):
-        codes, levels = observed(values.codes, values.categories)
+        codes, levels = values.codes, values.categories
+        codes, levels = (codes, levels) if whole else observed(codes, levels)
         return codes.astype(np.intp, copy=False), levels
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iu" and len(values):
         return _integer_codes(np.asarray(values))
@@ -384,6 +426,14 @@ class ColumnSpec:
             return cls(kind)
         return cls(kind, values.array.categories, bool(values.array.ordered))
 
+    def read(self, name: str, raw: Any) -> Column:
+        """The column ``raw`` of new rows with the categories of the fit, see :meth:`conform`."""
+        is_text = self.kind == "category" and not isinstance(raw, TextColumn)
+        codes = few_codes(raw, self.categories) if is_text and raw.dtype.kind in "OU" else None
+        if codes is None:
+            return self.conform(name, clean(name, raw))
+        return _category(pd.Categorical.from_codes(codes, self.categories, self.ordered))
+
     def conform(self, name: str, column: Column) -> Column:
         """``column`` with the categories of the fit; other kinds and categories are errors."""
         if self.kind == "category":
@@ -403,6 +453,8 @@ class ColumnSpec:
     def _recoded(self, name: str, column: Column) -> Column:
         if column.kind == "category":
             codes, own = column.values.codes, column.values.categories
+            if column.values.ordered == self.ordered and same_index(own, self.categories):
+                return column
         else:
             codes, own = _factorize(name, column.values)
             if column.missing is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import Table, observed
+from skmixed.design.columns import Table, TextColumn, factorize, few_codes, observed, same_index
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.names import split_group
 from skmixed.design.plan import Plan
@@ -50,7 +51,16 @@ class GroupSpec:
         return replace(self, cells=cells[place], levels=levels)
 
 
+def read_levels(name: str, raw: Any, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Codes and levels of a grouping column of new rows, those of the fit where that is cheap."""
+    codes = None if isinstance(raw, TextColumn) else few_codes(raw, levels)
+    return factorize(name, raw, whole=True) if codes is None else (codes, levels)
+
+
 def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:
+    if same_index(own, levels):
+        return codes
+    codes, own = observed(codes, own)
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
             f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
@@ -79,13 +89,18 @@ def group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, 
     sizes = [len(own) for own in levels]
     joint, cells = combine_codes(codes, sizes)
     texts = [
-        own.astype(str).to_numpy(dtype=object)[digit]
-        for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
+        _texts(own)[digit] for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
     ]
     label = texts[0]
     for text in texts[1:]:
         label = label + ":" + text
     return joint, GroupSpec(columns, levels, cells, pd.Index(label))
+
+
+def _texts(levels: pd.Index) -> np.ndarray:
+    if levels.inferred_type != "string":
+        levels = levels.astype(str)
+    return levels.to_numpy(dtype=object)
 
 
 def group_codes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -202,6 +202,14 @@ class Materializer(PandasMaterializer):
         return matrix
 
 
+@dataclass(frozen=True)
+class PlainRows:
+    """All that a `PlainPart` asks of a `Materializer`; categories may be bare categoricals."""
+
+    data: Columns
+    nrows: int
+
+
 def _with_bare_encoder(factor: Any) -> Any:
     """``factor`` with an encoder that gets plain arrays: formulaic before 1.2 fails on its own."""
     encoder = factor.metadata.encoder
@@ -272,7 +280,7 @@ class PlainTerm:
         if self.categories is None:
             columns[:, 0] = values
             return
-        codes = values.array.codes
+        codes = getattr(values, "array", values).codes
         for j in range(columns.shape[1]):
             np.equal(codes, j + self.reduced, out=columns[:, j])
 
@@ -286,7 +294,7 @@ class PlainPart:
 
     terms: tuple[PlainTerm | None, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
         names: list[str] = []
@@ -294,7 +302,7 @@ class PlainPart:
             names += ("Intercept",) if term is None else term.names
         return tuple(names)
 
-    @property
+    @cached_property
     def term_slices(self) -> dict[str, slice]:
         """The columns of every term."""
         slices, begin = {}, 0
@@ -309,7 +317,7 @@ class PlainPart:
         """The place of the constant column: the intercept is always the first term."""
         return 0 if None in self.terms else None
 
-    def matrix(self, rows: Materializer) -> np.ndarray:
+    def matrix(self, rows: Materializer | PlainRows) -> np.ndarray:
         """The (n, p) matrix; a lone intercept is a view that takes no memory."""
         if self.terms == (None,):
             return np.broadcast_to(1.0, (rows.nrows, 1))

@@ -43,6 +43,7 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def make_plan(
     terms: Terms,
     columns: tuple[str, ...],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def combine_codes(codes: list[np.ndarray], sizes: list[int]) -> tuple[np.ndarray
     A row with a -1 among its codes has the code -1.
     """
     key = radix_key(codes, sizes)
-    n_cells = int(np.prod([float(size) for size in sizes]))
+    n_cells = prod(sizes)
     if n_cells <= 4 * len(key) + 1000:  # a table over all cells is cheaper than sorting the rows
         used = np.zeros(n_cells + 1, dtype=bool)
         used[key] = True
@@ -89,7 +90,7 @@ def combine_codes(codes: list[np.ndarray], sizes: list[int]) -> tuple[np.ndarray
 
 def radix_key(codes: list[np.ndarray], sizes: list[int]) -> np.ndarray:
     """The number of every row's combination, the first factor varying slowest; -1 if one is -1."""
-    if np.prod([float(size) for size in sizes]) > np.iinfo(np.intp).max:
+    if prod(sizes) > np.iinfo(np.intp).max:
         raise ValueError(f"the interaction of factors with {sizes} levels has too many cells")
     key = codes[0].astype(np.intp)
     missing = key < 0

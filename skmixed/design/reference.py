@@ -72,7 +72,7 @@ class ReferenceValues:
                 factors[name] = levels
             else:
                 x = np.asarray(values, dtype=np.float64)
-                mean = float(np.average(x, weights=counts))
+                mean = float(x.mean() if counts is None else np.average(x, weights=counts))
                 covariates[name] = Range(mean, float(x.min()), float(x.max()))
         return cls(factors, covariates, *_cells(codes, [len(f) for f in factors.values()], counts))
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import ColumnSpec, Table, clean, factorize
+from skmixed.design.columns import Column, ColumnSpec, Table, clean
 from skmixed.design.formula_terms import RandomSpec, Terms
-from skmixed.design.grouping import GroupSpec, own_codes
+from skmixed.design.grouping import GroupSpec, own_codes, read_levels
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.names import group_label, unknown_name
-from skmixed.design.parts import Materializer, Part, coded_columns
+from skmixed.design.parts import Materializer, Part, PlainPart, PlainRows, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
@@ -188,18 +189,20 @@ class DesignSpec:
         built = [random or isinstance(part, SmoothPart) for part in self.random]
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
-        grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
-        _check_present(table, (*names, *(name for name in grouped if name not in absent)))
-        cleaned = {
-            name: self.columns[name].conform(name, clean(name, table.column(name)))
-            for name in names
+        grouped = {
+            name: own
+            for spec in groups.values()
+            for name, own in zip(spec.columns, spec.column_levels, strict=True)
         }
+        _check_present(table, (*names, *(name for name in grouped if name not in absent)))
+        cleaned = {name: self.columns[name].read(name, table.column(name)) for name in names}
         grouping = {
-            name: factorize(name, table.column(name)) for name in grouped if name not in absent
+            name: read_levels(name, table.column(name), own)
+            for name, own in grouped.items()
+            if name not in absent
         }
         drop_missing(table, cleaned, grouping, missing)
-        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
-        make = Materializer(columns, table.n_rows, trusted=self.trusted)
+        make = self._rows(table, cleaned)
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
             random=[
@@ -215,9 +218,11 @@ class DesignSpec:
         if undefined is not None:
             table.keep(np.flatnonzero(~undefined))
             blocks = blocks.without(undefined)
-        unknown = np.full(table.n_rows, -1, dtype=np.intp), pd.Index([], dtype=object)
         kept = {name: (table.rows_of(code), own) for name, (code, own) in grouping.items()}
-        kept |= dict.fromkeys(absent, unknown)
+        gone = [name for name in grouped if name in absent]
+        if gone:
+            unknown = np.full(table.n_rows, -1, dtype=np.intp), pd.Index([], dtype=object)
+            kept |= dict.fromkeys(gone, unknown)
         codes, own = {}, {}
         for name, spec in groups.items():
             if levels == "own" and spec.columns and name not in self.relationships:
@@ -228,6 +233,18 @@ class DesignSpec:
                     own[name] = spec.levels
         codes |= blocks.curves
         return self._design(table, blocks, codes, need, own)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether no part needs formulaic."""
+        return all(isinstance(p, PlainPart) for p in (self.fixed, *self.random, *self.offsets))
+
+    def _rows(self, table: Table, cleaned: Mapping[str, Column]) -> Any:
+        """The rows that are left, as the parts take them."""
+        if self._is_plain:
+            return PlainRows({k: table.rows_of(c.values) for k, c in cleaned.items()}, table.n_rows)
+        columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
+        return Materializer(columns, table.n_rows, trusted=self.trusted)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
         """X (n, p) and the offset (n,) of rows that need have no other columns."""
@@ -407,7 +424,7 @@ class Blocks:
         )
 
 
-def _positions(part: Any, rows: Materializer) -> np.ndarray | None:
+def _positions(part: Any, rows: Any) -> np.ndarray | None:
     return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -109,6 +110,12 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         "trusted": ["boolean"],
         "relationship": [dict, None],
     }
+
+    @classmethod
+    @cache
+    def _get_param_names(cls):
+        """As scikit-learn reads them off the signature, once for every class."""
+        return super()._get_param_names()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

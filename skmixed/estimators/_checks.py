@@ -167,10 +167,9 @@ def _check_not_absorbed(design, objective):
     """
     if not objective.reml or objective.exact:
         return
-    rng = np.random.default_rng(0)
-    for term in design.random:
-        if objective.rank < term.n_levels:
-            continue
+    suspects = [term for term in design.random if objective.rank >= term.n_levels]
+    rng = np.random.default_rng(0) if suspects else None
+    for term in suspects:
         rows = term.z * rng.standard_normal(term.n_levels)[term.codes, None]
         weights = np.ones(len(rows)) if design.weights is None else design.weights
         weights = weights if design.frequencies is None else weights * design.frequencies

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from skmixed.design.columns import Table
-from skmixed.estimators._table import as_text_columns, column_names, is_frame
+from skmixed.estimators._table import as_text_columns, column_names, has_text_names, is_frame
 
 # Name of the column that groups= adds.
 GROUPS = "groups"
@@ -30,7 +30,8 @@ class ReadsTables:
         return self._table_of_frame(X, reset) if is_frame(X) else self._table_of_array(X, reset)
 
     def _table_of_frame(self, X, reset):
-        column_names(X)
+        if not has_text_names(X):
+            column_names(X)
         if self.formula is not None:  # its columns are found by name; order and number are free
             X = as_text_columns(X)
             if reset:

@@ -187,8 +187,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     def _fixed_part(self, rows: NewRows) -> np.ndarray:
         """offset + X beta and smooth terms; NaN for rows of unseen levels where that is wanted."""
         fit, design = self.result_, rows.design
-        # on the orthonormal basis, which subtracts centres first: X beta itself cancels
-        eta = fit.basis.orthonormal(self._estimable(design.X)) @ fit.gamma
+        eta = fit.fixed_part(self._estimable(design.X))
         if design.offset is not None:
             eta = eta + design.offset
         if fit.smooth_terms:

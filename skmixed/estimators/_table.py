@@ -13,6 +13,14 @@ def is_frame(X) -> bool:
     return hasattr(type(X), "columns") and hasattr(type(X), "dtypes")
 
 
+def has_text_names(X) -> bool:
+    """Whether the columns of a DataFrame have different names, all of them text."""
+    if not isinstance(X, pd.DataFrame):
+        return False
+    # both are kept by the index, which frames of other rows share
+    return X.columns.is_unique and X.columns.inferred_type == "string"
+
+
 def column_names(X) -> list[str]:
     """Column names of a DataFrame as text, an error if two are equal."""
     names = [str(name) for name in X.columns]
@@ -34,7 +42,7 @@ def categorical_columns(X) -> list[str]:
 
 def as_text_columns(X):
     """A DataFrame whose column names are text."""
-    if isinstance(X, pd.DataFrame) and not all(isinstance(name, str) for name in X.columns):
+    if isinstance(X, pd.DataFrame) and not has_text_names(X):
         return X.set_axis(column_names(X), axis="columns")
     return X
 

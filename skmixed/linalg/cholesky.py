@@ -57,6 +57,8 @@ class BlockedFactor:
 
     Vectors over the random effects are *parts*: a list with one array (s, k, l) per chain group
     and last one array (d, k) for the core, whose final rows belong to X (and y).
+
+    ``half``: Lt' A (d, d) where the whole system is one small dense matrix.
     """
 
     products: CrossProducts
@@ -64,6 +66,7 @@ class BlockedFactor:
     chain: tuple[Eliminated, ...]
     core: np.ndarray
     log_det_u: float
+    half: np.ndarray | None = None
 
     @property
     def plan(self):
@@ -72,7 +75,7 @@ class BlockedFactor:
     @cached_property
     def log_det_x(self):
         """2 log |R_X|."""
-        return 2.0 * float(np.sum(np.log(self.core.diagonal()[self.plan.q_core : -1])))
+        return 2.0 * float(np.log(self.core.diagonal()[self.plan.q_core : -1]).sum())
 
     @property
     def pwrss(self):
@@ -191,7 +194,7 @@ class BlockedFactor:
     def __getstate__(self):
         """Fields with the core as its lower triangle alone."""
         state = {field.name: getattr(self, field.name) for field in fields(self)}
-        return state | {"core": self.core[np.tril_indices(len(self.core))]}
+        return state | {"core": self.core[np.tril_indices(len(self.core))], "half": None}
 
     def __setstate__(self, state):
         lower = state["core"]
@@ -208,7 +211,7 @@ class BlockedFactor:
             for group in self.chain
         )
         products = replace(small, plan=small.plan.without_pairs())
-        small = replace(self, products=products, chain=chain)
+        small = replace(self, products=products, chain=chain, half=None)
         arrays = [group.H for group in self.chain]
         for group in self.chain:
             blocks = group.blocks
@@ -226,12 +229,21 @@ def factor(products, T):
     NotPositiveDefinite
         When the core has no Cholesky factor.
     """
-    chain, core, log_det = eliminate(products, T)
-    plan = products.plan
-    for (_, rows), factor_k in zip(plan.core_groups, T[plan.n_chain :], strict=True):
-        mirror_diagonal_blocks(core, rows, len(factor_k))
-        scale_rows(core, rows, factor_k)
-        scale_rows(core[rows.start :].T, rows, factor_k)
+    plan, half = products.plan, None
+    if products.is_small:
+        chain, log_det, half = (), 0.0, products.dense.copy()
+        core_factors = list(zip(plan.core_groups, T, strict=True))
+        for (_, rows), factor_k in core_factors:
+            scale_rows(half, rows, factor_k)
+        core = half.copy()
+        for (_, rows), factor_k in core_factors:
+            scale_rows(core.T, rows, factor_k)
+    else:
+        chain, core, log_det = eliminate(products, T)
+        for (_, rows), factor_k in zip(plan.core_groups, T[plan.n_chain :], strict=True):
+            mirror_diagonal_blocks(core, rows, len(factor_k))
+            scale_rows(core, rows, factor_k)
+            scale_rows(core[rows.start :].T, rows, factor_k)
     core.ravel()[: plan.q_core * len(core) : len(core) + 1] += 1.0
     L, info = lapack.dpotrf(core.T, lower=0, clean=0, overwrite_a=1)
     if info == len(core):
@@ -239,8 +251,8 @@ def factor(products, T):
     elif info != 0:
         raise NotPositiveDefinite(info)
     L = L.T
-    log_det += 2.0 * float(np.sum(np.log(L.diagonal()[: plan.q_core])))
-    return BlockedFactor(products, tuple(T), chain, L, log_det)
+    log_det += 2.0 * float(np.log(L.diagonal()[: plan.q_core]).sum())
+    return BlockedFactor(products, tuple(T), chain, L, log_det, half)
 
 
 def eliminate(products, T):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from skmixed.linalg.core import diagonal_blocks
+from skmixed.linalg.core import diagonal_blocks, mirrored
 from skmixed.linalg.groups import RelatedGroup
 from skmixed.linalg.pattern import GramPlan
+
+# Rows of a dense system up to which operations cost less than their calls.
+_SMALL = 128
+# Numbers in [Z X y] up to which it is written out.
+_WRITTEN = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,16 @@ class CrossProducts:
         )
         return self.core.nbytes + chain
 
+    @property
+    def is_small(self):
+        """Whether the whole system is one small dense matrix."""
+        return not self.plan.n_chain and len(self.core) <= _SMALL
+
+    @cached_property
+    def dense(self):
+        """The core with both of its triangles."""
+        return mirrored(self.core)
+
     def core_blocks(self, k):
         """Diagonal blocks (s, s, l) of the k-th group of the core."""
         group, rows = self.plan.core_groups[k]
@@ -86,6 +102,8 @@ def assemble(plan, weights, X, y=None):
 
     Without a response y its row is zero beside a unit pivot, so that nothing else is different.
     """
+    if _may_be_written(plan, len(X)):
+        return CrossProducts(plan, (), _written_gram(plan, weights, X, y))
     q, tail = plan.q_core, _weighted_tail(X, y, weights)
     core = np.zeros((q + plan.n_tail,) * 2)
     core[q:-1, q:] = X.T @ tail
@@ -103,6 +121,27 @@ def assemble(plan, weights, X, y=None):
             core[rows, columns] = _table(group, other, weights)
     chain = tuple(_level_blocks(plan, i, weights, tail) for i in range(plan.n_chain))
     return CrossProducts(plan, chain, core)
+
+
+def _may_be_written(plan, n):
+    related = any(isinstance(group, RelatedGroup) for group in plan.groups)
+    return not (plan.n_chain or related) and n * (plan.q_core + plan.n_tail) <= _WRITTEN
+
+
+def _written_gram(plan, weights, X, y):
+    """The core by one product of [Z X y] (n, d), where that takes no memory to speak of."""
+    q, rows = plan.q_core, np.arange(len(X))
+    A = np.zeros((len(X), q + plan.n_tail))
+    for group, at in plan.core_groups:
+        for s in range(group.n_columns):
+            A[rows, at.start + group.codes * group.n_columns + s] = group.z[:, s]
+    A[:, q:-1] = X
+    if y is not None:
+        A[:, -1] = y
+    core = A.T @ (A if weights is None else A * weights[:, None])
+    if y is None:
+        core[-1, -1] = 1.0
+    return core
 
 
 def _weighted_tail(X, y, weights):

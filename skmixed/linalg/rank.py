@@ -92,19 +92,23 @@ class ColumnBasis:
             rows[at] += rows[at, at] * (self.center + self.offset)
         return rows
 
+    def centred(self, X) -> np.ndarray:
+        """The kept columns (n, r) less their centres."""
+        columns = X if self.rank == X.shape[1] else X[:, self.kept]
+        if sp.issparse(columns):
+            columns = columns.toarray()
+        Q = np.subtract(columns, self.center, order="F", dtype=np.float64)
+        if self.intercept is not None:
+            Q -= self.offset
+        return Q
+
     def orthonormal(self, X) -> np.ndarray:
         """Q (n, r) with ``Q'WQ = sum(w) I`` on the rows that chose the basis.
 
         Differences from the centre are taken before anything is multiplied, so a column such as
         ``t + 1e12`` keeps the digits of ``t``.
         """
-        columns = X if self.rank == X.shape[1] else X[:, self.kept]
-        if sp.issparse(columns):
-            columns = columns.toarray()
-        # One allocation in column order: it is what the triangular solve overwrites.
-        Q = np.subtract(columns, self.center, order="F", dtype=np.float64)
-        if self.intercept is not None:
-            Q -= self.offset
+        Q = self.centred(X)  # in column order, overwritten by the triangular solve
         if self.rank == 0 or Q.shape[0] == 0:
             return Q
         return blas.dtrsm(1.0, self.factor, Q, side=1, lower=0, overwrite_b=1)

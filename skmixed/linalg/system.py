@@ -29,6 +29,7 @@ from skmixed.linalg.effects import (
     random_parts,
     to_parts,
 )
+from skmixed.linalg.exact import DenseForms
 from skmixed.linalg.groups import Group, RelatedGroup
 from skmixed.linalg.leverages import leverages, row_products
 from skmixed.linalg.marginal import MarginalInverse
@@ -287,6 +288,11 @@ class Factor:
         """
         return self._as_given(information(self._blocked, fixed, response))
 
+    def forms(self, *, fixed):
+        """Forms that exact second derivatives are had from, None where the system is not small."""
+        forms = DenseForms.of(self._blocked, fixed)
+        return None if forms is None else Forms(forms)
+
     def marginal(self):
         """V0^-1 between the columns of Z, X and y: ``fixed``, ``fixed_root``, ``coefficients``,
         ``effects_fixed``, ``times(effects)``, ``traces(directions)`` if they have room."""
@@ -345,6 +351,40 @@ class Factor:
     @property
     def _plan(self):
         return self._blocked.plan
+
+
+class Forms:
+    """Z'PZ between all random effects at a factor of a small system.
+
+    ``tangents`` are the derivatives D (p, s, s) of T T' by the p parameters of every group,
+    ``places`` where these are among all t: a list of slices, one after the other, or indices (p,).
+    """
+
+    def __init__(self, dense):
+        self._dense = dense
+
+    def information(self, response):
+        """As :meth:`Factor.information`."""
+        return self._dense.information(response)
+
+    def average(self, tangents, places, response):
+        """Average information (t, t), and h (t,): c'D_j c / r^2 with the scores c."""
+        found, h = self._dense.average(tangents, response)
+        at = _moved(places)
+        return (found, h) if at is None else (found[at[:, None], at], h[at])
+
+    def traces(self, tangents, places):
+        """tr(D_j Z'PZ D_k Z'PZ) (t, t)."""
+        found, at = self._dense.traces(tangents), _moved(places)
+        return found if at is None else found[at[:, None], at]
+
+
+def _moved(places):
+    """Indices (t,) that take parameters by group to their places, None if these are the same."""
+    if all(isinstance(at, slice) for at in places):
+        return None
+    t = sum(at.stop - at.start if isinstance(at, slice) else len(at) for at in places)
+    return np.argsort(np.concatenate([np.arange(t)[at] for at in places]))
 
 
 class Selected:

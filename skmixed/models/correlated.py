@@ -141,6 +141,8 @@ class CorrelatedEvaluation(Evaluation):
 
     coefficients: Coefficients | None = None
 
+    exact_hessian = None  # rho moves more than the covariances of the effects
+
     @cached_property
     def value(self):
         return self.objective.value(self.factor) + self.coefficients.log_det

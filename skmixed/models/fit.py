@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
+from skmixed.linalg.threads import one_thread
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
@@ -17,6 +19,9 @@ from skmixed.models.source import Source
 
 # A factor larger than this stays out of pickles.
 _PICKLED_FACTOR_BYTES = 1 << 24
+# A column's share in the linear predictor, as a multiple of the whole, up to which coefficients are
+# multiplied with the columns themselves: beyond, the digits that cancel are kept by the basis.
+_FOLDED = 1e4
 # Numbers held at a time in right-hand sides.
 _NUMBERS = 1 << 23
 # Kinds of standard deviations of random effects, and where their variances are.
@@ -91,6 +96,24 @@ class MixedFit(Questions):
     def mean_variance(self):
         """Mean over the rows of their residual variances, in units of sigma^2."""
         return 1.0
+
+    @cached_property
+    def _folded(self):
+        """Coefficients (r,) of the centred columns, or None where these nearly cancel."""
+        basis = self.basis
+        if not basis.rank:
+            return np.zeros(0)
+        folded = solve_triangular(basis.factor, self.gamma, check_finite=False)
+        parts = np.abs(folded) * np.sqrt(np.einsum("jk,jk->k", basis.factor, basis.factor))
+        size = np.linalg.norm(self.gamma)
+        return folded if np.isfinite(size) and parts.max() <= _FOLDED * size else None
+
+    def fixed_part(self, X):
+        """x'beta (n,) of rows of X (n, p), by differences to the centre: X beta itself cancels."""
+        if self._folded is None:
+            with one_thread():
+                return self.basis.orthonormal(X) @ self.gamma
+        return self.basis.centred(X) @ self._folded
 
     @cached_property
     def vcov(self):
@@ -188,7 +211,8 @@ class MixedFit(Questions):
         for term, at, modes in zip(random, self.layout.terms, self.modes, strict=True):
             if term is None:
                 continue
-            b = np.vstack([modes, np.zeros(at.size)])[term.codes]
+            b = modes[term.codes]
+            b[term.codes < 0] = 0.0
             total = total + np.einsum("ns,ns->n", at.covariates(term.z), b)
         return total
 

@@ -25,6 +25,7 @@ from skmixed.models.structures import (
     canonical_factor,
     is_singular,
     triangle,
+    unstructured,
 )
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
@@ -367,6 +368,10 @@ class CovarianceLayout:
         T = structure.factor(phi)
         return at, T @ T.T, structure.tangents(phi), partial(structure.curvature, phi)
 
+    def covariance_tangents(self, theta):
+        """Derivatives (p, s, s) of T T' of every group by its own parameters."""
+        return [structure.tangents(phi) for structure, phi in self._by_group(theta)]
+
     def tangents(self, theta, scores):
         """a_j = d(Lambda Lambda')_j c for every theta[j]: Effects with t columns, for scores c."""
         random, t = [], self.n_theta
@@ -494,7 +499,7 @@ def _structure_of(term):
 def _of_group(structures, columns):
     """The structure of all terms of a group, with covariates z (n, s) each."""
     if all(isinstance(own, Unstructured) for own in structures):
-        return Unstructured(tuple(z.shape[1] for z in columns))
+        return unstructured(tuple(z.shape[1] for z in columns))
     if len(structures) == 1:
         return structures[0]
     return SideBySide.of(structures, [z.shape[1] for z in columns])
@@ -556,7 +561,7 @@ def standardise(term, weights=None):
         return TermScale(z * scale, scale, center, scale)
     constant = np.flatnonzero((z == z[0]).all(axis=0))
     if term.correlated and len(constant):
-        center = np.average(z, axis=0, weights=weights)
+        center = _mean(z, weights)
         center[constant] = 0.0
         z = z - center
     size = _rms(z, weights)
@@ -598,8 +603,12 @@ def _gram_root(z, weights):
     return R if np.diag(R).min() ** 2 > _INDEPENDENT else None
 
 
+def _mean(z, weights):
+    return z.mean(axis=0) if weights is None else np.average(z, axis=0, weights=weights)
+
+
 def _rms(z, weights):
     peak = np.abs(z).max(axis=0)
     peak[peak == 0] = 1.0
-    size = peak * np.sqrt(np.average((z / peak) ** 2, axis=0, weights=weights))
+    size = peak * np.sqrt(_mean((z / peak) ** 2, weights))
     return np.where(size > 0, size, 1.0)

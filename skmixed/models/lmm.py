@@ -322,6 +322,8 @@ class Evaluation:
     def information(self):
         """Derivative of the objective by T T': (s, s) for every group."""
         objective = self.objective
+        if self.forms is not None:
+            return self.forms.information(objective.dof)
         return self.factor.information(fixed=float(objective.reml), response=objective.dof)
 
     @cached_property
@@ -329,9 +331,40 @@ class Evaluation:
         return self.objective.layout.gradient(self.theta, self.information)
 
     @cached_property
+    def forms(self):
+        """Forms of a small system, None where it is not small."""
+        return self.factor.forms(fixed=self.objective.reml)
+
+    @cached_property
+    def _tangents(self):
+        return self.objective.layout.covariance_tangents(self.theta)
+
+    @cached_property
+    def _average(self):
+        """Average information of a small system, and h."""
+        places = self.objective.layout.places
+        return self.forms.average(self._tangents, places, self.objective.dof)
+
+    @cached_property
+    def _curvature(self):
+        return self.objective.layout.curvature(self.theta, self.information)
+
+    @cached_property
     def hessian(self):
-        curvature = self.objective.layout.curvature(self.theta, self.information)
-        return self.average_information + curvature
+        return self.average_information + self._curvature
+
+    @property
+    def exact_hessian(self):
+        """The Hessian, None where only :attr:`hessian` is known, which has an approximate part.
+
+        The average information is half the sum of the observed and the expected one, whose part
+        -tr(D_j Z'PZ D_k Z'PZ) it does without.
+        """
+        if self.forms is None:
+            return None
+        average, h = self._average
+        traces = self.forms.traces(self._tangents, self.objective.layout.places)
+        return 2.0 * average + self.objective.dof * h[:, None] * h - traces + self._curvature
 
     @property
     def metric(self):
@@ -349,6 +382,8 @@ class Evaluation:
     @cached_property
     def average_information(self):
         """AI = m (Q / r^2 - h h' / r^4), h_j = a_j'c: Gilmour et al. 1995, for T T'."""
+        if self.forms is not None:
+            return self._average[0]
         L, dof = self.factor, self.objective.dof
         a = self.objective.layout.tangents(self.theta, L.scores)
         Q = L.quadratic_forms(a) / L.pwrss
@@ -588,7 +623,9 @@ def _root_mean_square(residual, weights):
     peak = np.abs(residual).max(initial=0.0)
     if peak == 0:
         return 0.0
-    return float(peak * np.sqrt(np.average((residual / peak) ** 2, weights=weights)))
+    squares = (residual / peak) ** 2
+    mean = squares.mean() if weights is None else np.average(squares, weights=weights)
+    return float(peak * np.sqrt(mean))
 
 
 def _sum_log(weights, frequencies):

@@ -44,7 +44,7 @@ class RowMoments:
         for term in layout.terms:
             group = layout.groups[term.group]
             z, own = group.z[:, term.columns], counts * term.variances_of(group.codes)
-            random.append(np.einsum("n,na,nb->ab", own, z, z, optimize=True) / total)
+            random.append((own[:, None] * z).T @ z / total)
         return cls(counts @ Q / total, square, tuple(random))
 
     @property

@@ -13,6 +13,11 @@ _EPS = float(np.finfo(float).eps)
 _TINY = float(np.finfo(float).tiny)
 # Steps that promise less than this (in units of the objective) are short enough to learn from.
 _NEAR = 0.05
+# And so short that the exact Hessian, where it is known, leads faster than the approximate one with
+# what was learnt, which is the better model of what is further away.
+_CLOSE = 1e-5
+# What a Newton step with the exact Hessian leaves, at most, in squares of what it promises.
+_SQUARED = 100.0
 # Share of the given curvature below which what was learnt replaces the Hessian that is given.
 _MISLEADING = 0.1
 # Fall of the objective that makes another optimum.
@@ -157,7 +162,7 @@ class _Step:
     """A step of the parameters: what the model promises, and its length in the metric.
 
     ``scale`` (t,) is the root of the metric, ``decrement`` what the model promises whatever the
-    radius: infinite at a saddle.
+    radius: infinite at a saddle. ``is_exact``: the model has the exact Hessian.
     """
 
     change: np.ndarray
@@ -165,6 +170,7 @@ class _Step:
     promised: float
     length: float
     decrement: float
+    is_exact: bool = False
 
 
 class _Walk:
@@ -191,7 +197,19 @@ class _Walk:
         g, H, scale = self._model()
         self.model = H, scale
         change, promised, length, decrement = _model_step(g, H, self.radius)
-        return _Step(change / scale, scale, promised, length, decrement)
+        exact = self._exact(scale) if promised < _CLOSE else None
+        if exact is not None:
+            self.model = exact, scale
+            change, promised, length, decrement = _model_step(g, exact, self.radius)
+        return _Step(change / scale, scale, promised, length, decrement, exact is not None)
+
+    def _exact(self, scale):
+        """The exact Hessian where the state has one that is definite, else None."""
+        exact = getattr(self.state, "exact_hessian", None)
+        if exact is None or self.curvature.is_own:
+            return None
+        exact = exact / (scale[:, None] * scale)
+        return exact if _is_definite(exact) else None
 
     def _model(self):
         """Slope and curvature in coordinates in which the curvature is about one."""
@@ -206,7 +224,7 @@ class _Walk:
         self.refused = getattr(trial, "reason", self.refused)
         self.gain = gain = self.state.value - trial.value
         accepted = gain > 1e-4 * step.promised or (step.promised < tol and gain > -self.noise)
-        near = step.promised < _NEAR
+        near = step.promised < _NEAR and not step.is_exact
         if (accepted and near) or (self.curvature.is_own and math.isfinite(trial.value)):
             self.curvature = self.curvature.learnt(step.change, self.state, trial)
         if accepted:
@@ -244,8 +262,13 @@ class _Walk:
         return bool(is_convex and missed < _TOWARDS * np.linalg.norm(way * step.scale))
 
     def left(self, step):
-        """What is still to gain: it falls at least as fast as from the step before to this one."""
+        """What is still to gain: it falls at least as fast as from the step before to this one.
+
+        With an exact Hessian it falls with the square of what a step promises.
+        """
         rate = max(1e-4, min(1.0, step.decrement / self.before))
+        if step.is_exact:
+            rate = min(rate, _SQUARED * step.decrement)
         self.before = step.decrement
         return rate * step.decrement if step.decrement <= 2 * step.promised else math.inf
 
@@ -255,7 +278,8 @@ class _Walk:
         if len(self.theta):
             H, scale = self.model or self._model()[1:]
             slope = float(np.abs(self.state.gradient / scale).max())
-            eigenvalue = float(np.linalg.eigvalsh(H)[0]) if np.isfinite(H).all() else math.nan
+            finite = np.isfinite(H).all()
+            eigenvalue = float(lapack.dsyevd(H, 0, lower=1)[0][0]) if finite else math.nan
         return Optimum(
             self.upright(self.theta),
             self.state.value,

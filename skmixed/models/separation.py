@@ -225,6 +225,8 @@ class SeparatedFit(GLMMFit):
 
     known: GLMMFit | None = None
 
+    _folded = None  # its basis is not linear in the columns alone
+
     @property
     def relative_vcov(self):
         """That of the remaining rows; without bound where a separated direction takes part."""

@@ -120,7 +120,7 @@ class Source:
         moments : RowMoments
         """
         rows, vectors, sums = _lens(len(Q))
-        offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
+        offset = np.zeros(sums.shape[0]) if design.offset is None else sums @ design.offset[rows]
         terms = [
             (layout.groups[term.group], term.columns, _matrices(layout, t))
             for t, term in enumerate(layout.terms)
@@ -133,7 +133,7 @@ class Source:
             response=checksum(y),
             weights=_unless_one(weights),
             frequencies=_unless_one(design.frequencies),
-            offset=sums @ offset,
+            offset=offset,
             kept=basis.kept,
             intercept=basis.intercept,
             columns=(sums @ Q[rows]) @ basis.factor,
@@ -383,8 +383,8 @@ def _covariances(group, rows, z, vectors, matrices=None):
     """
     codes = group.codes[rows]
     order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    sums = [np.add.reduceat((column[:, None] * vectors)[order], starts) for column in z.T]
+    starts = _run_starts(codes[order])
+    sums = [_run_sums(column, vectors, order, starts) for column in z.T]
     if isinstance(group, RelatedGroup):
         loadings = group.loadings[codes[order][starts]]
         sums = [loadings.T @ own for own in sums]
@@ -392,11 +392,22 @@ def _covariances(group, rows, z, vectors, matrices=None):
         seen = np.stack(sums)
         products = np.einsum("ilv,cij,jlw->cvw", seen, matrices, seen, optimize=True)
         return np.column_stack([(p + p.T)[_PAIRS] for p in products])
-    found = []
-    for i, k in combinations_with_replacement(range(len(sums)), 2):
+    found = np.empty((_N_PAIRS, len(sums) * (len(sums) + 1) // 2))
+    for c, (i, k) in enumerate(combinations_with_replacement(range(len(sums)), 2)):
         product = sums[i].T @ sums[k]
-        found.append((product + product.T)[_PAIRS])
-    return np.column_stack(found)
+        found[:, c] = (product + product.T)[_PAIRS]
+    return found
+
+
+def _run_starts(values):
+    first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return np.flatnonzero(first)
+
+
+def _run_sums(column, vectors, order, starts):
+    values = vectors if not column.strides[0] else column[:, None] * vectors
+    return np.add.reduceat(values[order], starts)
 
 
 def _same(own, other):

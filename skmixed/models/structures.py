@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -157,8 +157,17 @@ class Unstructured(Structure):
         return np.flatnonzero((i >= effects.start) & (i < effects.stop))
 
     def tangents(self, phi):
-        eye = np.eye(sum(self.sizes))
-        return self.directions(phi, eye).transpose(1, 0, 2)
+        if len(phi) == 1:
+            return (2.0 * phi).reshape(1, 1, 1)
+        i, k = self._entries
+        T, a = self.factor(phi), self._all
+        moved = np.zeros((len(phi), len(T), len(T)))
+        if self.chart is None:
+            moved[a, i] = T.T[k]
+            moved[a, :, i] += T.T[k]
+            return moved
+        moved[:] = self.chart.T[i][:, :, None] * T.T[k][:, None, :]
+        return moved + moved.transpose(0, 2, 1)
 
     def directions(self, phi, c):
         if len(phi) == 1:  # most terms have one effect: Sigma = phi^2, here and below
@@ -228,6 +237,12 @@ class Unstructured(Structure):
         return replace(self, chart=None).from_factor(self.factor(phi))
 
 
+@lru_cache(maxsize=256)
+def unstructured(sizes):
+    """The Unstructured of terms of these sizes: one for all models, with the indices it keeps."""
+    return Unstructured(sizes)
+
+
 @dataclass(frozen=True, eq=False)
 class Restricted(Structure):
     """Effects B e of fewer effects e, B (s, k), which have a structure of their own."""
@@ -282,13 +297,17 @@ def _is_degenerate(L):
 
     There the covariance is near one of lower rank that the triangle has many coordinates for.
     """
-    diagonal = L.diagonal() ** 2
-    below = np.einsum("ik,ik->k", L, L) - diagonal
-    return bool((diagonal < _DEGENERATE**2 * below).any())
+    columns = L.T.tolist()  # of a few numbers each
+    return any(
+        column[k] ** 2 < _DEGENERATE**2 * sum(x * x for x in column[k + 1 :])
+        for k, column in enumerate(columns)
+    )
 
 
 def is_singular(T):
     """Whether T T' has lower rank than T has rows, up to rounding."""
+    if len(T) == 1:
+        return bool(T[0, 0] == 0)
     values = np.linalg.svd(T, compute_uv=False)
     return bool(values[-1] <= _ROUNDING * values[0])
 
@@ -300,6 +319,8 @@ def canonical_factor(A, negligible=SINGULAR):
     """
     if len(A) == 1:
         return np.abs(A) if A.shape[1] == 1 else np.linalg.norm(A, axis=1, keepdims=True)
+    if A.shape[0] == A.shape[1] and not np.count_nonzero(A - np.diag(A.diagonal())):
+        return np.abs(A)
     L = np.linalg.qr(A.T, mode="r").T
     L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
     size = np.sqrt(np.einsum("ij,ij->i", A, A))
