@@ -187,5 +187,5 @@ def _is_missing(value):
 def tables_of(levels: list[LevelOutcomes]):
     """(clusters, levels) of the report."""
     table = pd.DataFrame([own.summary() for own in levels])
-    counts = ["levels", "of one outcome", "all 0", "all 1"]
+    counts = ["levels", "of one row", "all 0", "all 1"]
     return table.astype(dict.fromkeys(counts, int)), {own.group: own.table for own in levels}

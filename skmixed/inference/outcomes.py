@@ -70,7 +70,7 @@ class LevelOutcomes:
                 "smallest": size.min(),
                 "median": size.median(),
                 "largest": size.max(),
-                "of one outcome": int((size == 1).sum()),
+                "of one row": int((size == 1).sum()),
                 "all 0": int((kind == "all 0").sum()),
                 "all 1": int((kind == "all 1").sum()) if self.binary else 0,
             },

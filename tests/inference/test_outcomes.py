@@ -27,7 +27,7 @@ def test_counts_by_level():
     )
     pd.testing.assert_frame_equal(found.table, expected)
     summary = found.summary()
-    assert summary[["levels", "all 0", "all 1", "of one outcome"]].tolist() == [3, 1, 1, 0]
+    assert summary[["levels", "all 0", "all 1", "of one row"]].tolist() == [3, 1, 1, 0]
     assert found.one_sided == 2 / 3
 
 
