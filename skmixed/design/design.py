@@ -30,6 +30,7 @@ def build_design(
     missing: str = "raise",
     trusted: bool = False,
     relationship: Any = None,
+    learnt: Mapping[str, dict] | None = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -54,6 +55,9 @@ def build_design(
         columns, and what is more than that is an error.
     relationship : dict, optional
         From grouping factors to matrices K: covariances of their levels are proportional to K.
+    learnt : dict, optional
+        What functions such as ``center(x)`` have learnt from other rows, by their calls: these
+        rows teach them nothing.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def build_design(
     if not table.n_rows:
         raise ValueError("the data have zero rows")
     frequencies = counts_of(sample_weight, table)
-    plan = _plan(terms, table, prior_weights, trusted)
+    plan = plan_of(terms, table, prior_weights, trusted)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
@@ -88,13 +92,13 @@ def build_design(
         )
     relationships = read_relationships(relationship, plan.terms.groups)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
-    _check_text(cleaned, plan)
+    check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
     given = response_of_rows(response, table)
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
     drop_missing(table, cleaned, grouping, missing, vectors)
-    spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
+    spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing, learnt)
     codes = group_codes(plan, table, grouping, spec.groups)
     for group, own in relationships.items():
         columns = spec.groups[group].columns
@@ -106,7 +110,8 @@ def build_design(
     )
 
 
-def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
+def plan_of(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
+    """The formula with the columns of a table known."""
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
         message = f"the column of prior weights {weights!r} is not in the data"
@@ -133,6 +138,7 @@ def _defined_expressions(
     given: np.ndarray | None,
     frequencies: np.ndarray | None,
     missing: str,
+    learnt: Mapping[str, dict] | None,
 ) -> tuple[DesignSpec, Blocks]:
     """The expressions of the formula on the rows in which all of them are defined.
 
@@ -140,7 +146,7 @@ def _defined_expressions(
     """
     while True:
         counts = table.rows_of(frequencies)
-        spec, blocks = _expressions(plan, table, cleaned, given, counts)
+        spec, blocks = _expressions(plan, table, cleaned, given, counts, learnt)
         undefined = blocks.undefined(spec, missing)
         if undefined is None:
             return spec, blocks
@@ -159,12 +165,13 @@ def _expressions(
     cleaned: Mapping[str, Column],
     given: np.ndarray | None,
     counts: np.ndarray | None,
+    learnt: Mapping[str, dict] | None,
 ) -> tuple[DesignSpec, Blocks]:
     """Evaluate the expressions of the formula on the rows that are left."""
     columns = {name: column.values_in(table) for name, column in cleaned.items()}
     kinds = {name: column.kind for name, column in cleaned.items()}
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
-    builder = PartBuilder(make, kinds)
+    builder = PartBuilder(make, kinds, learnt)
     fixed, X = builder.make(plan.fixed)
     specs = plan.terms.random
     random = [structured_part(builder.make(spec.expr), spec) for spec in specs]
@@ -201,7 +208,7 @@ def _one_array(columns: list[np.ndarray]) -> np.ndarray:
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
-def _check_text(cleaned: Mapping[str, Column], plan: Plan) -> None:
+def check_text(cleaned: Mapping[str, Column], plan: Plan) -> None:
     """Numbers stored as text would silently become categories."""
     for name, column in cleaned.items():
         if column.text and name not in plan.coded and looks_numeric(column.values.categories):

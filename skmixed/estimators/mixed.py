@@ -11,12 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.estimators._base import MixedModelBase
+from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.lmm import ProfiledDeviance, fit_lmm
 
 
-class MixedLinearRegressor(RegressorMixin, MixedModelBase):
+class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta

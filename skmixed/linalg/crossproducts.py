@@ -86,18 +86,18 @@ def assemble(plan, weights, X, y=None):
 
     Without a response y its row is zero beside a unit pivot, so that nothing else is different.
     """
-    q, tail = plan.q_core, _weighted_tail(X, y, weights)
+    q, tail = plan.q_core, weighted_tail(X, y, weights)
     core = np.zeros((q + plan.n_tail,) * 2)
     core[q:-1, q:] = X.T @ tail
     core[-1, q:] = 0.0 if y is None else y @ tail
     if y is None:
         core[-1, -1] = 1.0
     for k, (group, rows) in enumerate(plan.core_groups):
-        own, cross = _own_blocks(group, weights), _tail_sums(group, tail)
+        own, cross = own_blocks(group, weights), tail_sums(group, tail)
         if isinstance(group, RelatedGroup):
             core[rows, rows] = _related_gram(group, own)
         else:
-            _add_diagonal_blocks(core, rows, own)
+            add_diagonal_blocks(core, rows, own)
         core[q:, rows] = cross.transpose(2, 0, 1).reshape(group.size, -1).T
         for other, columns in plan.core_groups[:k]:
             core[rows, columns] = _table(group, other, weights)
@@ -105,7 +105,7 @@ def assemble(plan, weights, X, y=None):
     return CrossProducts(plan, chain, core)
 
 
-def _weighted_tail(X, y, weights):
+def weighted_tail(X, y, weights):
     """W [X y] (n, p + 1), the last column zero where there is no y; by columns, as X is."""
     tail = np.empty((X.shape[0], X.shape[1] + 1), order="F")
     np.multiply(X, 1.0 if weights is None else weights[:, None], out=tail[:, :-1])
@@ -116,11 +116,11 @@ def _weighted_tail(X, y, weights):
 def _level_blocks(plan, i, weights, tail):
     group = plan.groups[i]
     if isinstance(group, RelatedGroup):  # alone, and diagonal
-        blocks = _own_blocks(group, weights)
+        blocks = own_blocks(group, weights)
         if not np.allclose(blocks[0, 0], group.squares, rtol=1e-9, atol=0.0):
             raise ValueError("related levels were made independent for rows of other weights")
         own = blocks @ np.square(group.loadings)
-        return LevelBlocks(own, {}, _tail_sums(group, tail), None)
+        return LevelBlocks(own, {}, tail_sums(group, tail), None)
     zt = group.transposed
     own = _by_level(zt @ _weighted(group.z, weights), group)
     up = {k: _by_level(zt @ _weighted(plan.groups[k].z, weights), group) for k in plan.parents[i]}
@@ -158,13 +158,13 @@ def _by_level(blocks, group):
     return np.ascontiguousarray(stacked.transpose(1, 2, 0))
 
 
-def _own_blocks(group, weights):
+def own_blocks(group, weights):
     """Z'WZ (s, s, q) of the levels that the codes of a group count."""
     group = group.plain
     return _by_level(group.transposed @ _weighted(group.z, weights), group)
 
 
-def _tail_sums(group, tail):
+def tail_sums(group, tail):
     """Z'W[X y] (s, w, l)."""
     plain = group.plain
     sums = _by_level(plain.transposed @ tail, plain)
@@ -202,6 +202,6 @@ def _table(group, other, weights):
     return table.reshape(group.size, other.size)
 
 
-def _add_diagonal_blocks(core, rows, blocks):
+def add_diagonal_blocks(core, rows, blocks):
     view = diagonal_blocks(core, rows, blocks.shape[0])
     view += blocks.transpose(2, 0, 1)
