@@ -23,7 +23,7 @@ from skmixed.design.evaluate import Evaluator
 from skmixed.design.expression import read_expression, short, spelling
 from skmixed.design.formula import Terms, formulaic_formula, split_group, unknown_name
 from skmixed.design.functions import FUNCTIONS
-from skmixed.design.grouping import Grouping, GroupSpec, group_factor
+from skmixed.design.grouping import Grouping, GroupSpec, first_of, group_factor
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
 from skmixed.design.parts import Numbers, coded_columns, unknown_category
@@ -242,14 +242,14 @@ def _in_levels(name: str, values: pd.Series, levels: pd.Index) -> pd.Categorical
     codes, own = factorize(name, Table({name: values}).column(name))
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
-            f"column {name!r} has levels like {own[0]!r}, and levels= declares such as "
-            f"{levels[0]!r}: convert one of them"
+            f"column {name!r} has levels like {first_of(own)}, and levels= declares such as "
+            f"{first_of(levels)}: convert one of them"
         )
     place = find_levels(levels, own)
     if (place < 0).any():
         raise ValueError(
             "levels= does not declare all that a batch has: "
-            f"{unknown_category(name, list(own[place < 0]), list(levels))}"
+            f"{unknown_category(name, own[place < 0].tolist(), levels.tolist())}"
         )
     return pd.Categorical.from_codes(np.append(place, -1)[codes], categories=levels)
 
@@ -478,8 +478,8 @@ def _union(
     for a, b in zip(own, other, strict=True):
         if level_kind(a) != level_kind(b):
             raise ValueError(
-                f"the grouping factor {group!r} has levels like {a[0]!r} in one batch and like "
-                f"{b[0]!r} in another: convert the column"
+                f"the grouping factor {group!r} has levels like {first_of(a)} in one batch and like "
+                f"{first_of(b)} in another: convert the column"
             )
     if len(own) == 1:
         new = find_levels(own[0], other[0]) < 0

@@ -190,7 +190,7 @@ class _Dask:
     """A Dask DataFrame: its partitions are the batches, worked on wherever Dask does."""
 
     def __init__(self, frame):
-        if not hasattr(frame, "to_delayed") or not hasattr(frame, "columns"):
+        if not hasattr(frame, "to_delayed") or getattr(frame, "ndim", 1) != 2:
             raise TypeError(f"of Dask a DataFrame is read, not {type(frame).__name__}")
         self._frame = frame
         self.names = tuple(frame.columns)
