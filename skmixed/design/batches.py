@@ -9,7 +9,7 @@ all, is the specification from which the design of every batch is made.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -314,7 +314,7 @@ class Scan:
         kept = {name: (table.rows_of(codes), own) for name, (codes, own) in grouping.items()}
         keys |= {f"| {name}": _two_levels(*own) for name, own in kept.items()}
         first = {key: _first_rows(*own) for key, own in keys.items()}
-        used, at = np.unique(np.concatenate(list(first.values()) or [[]]), return_inverse=True)
+        used, at = np.unique(_joined(first.values()), return_inverse=True)
         ends = np.cumsum([len(own) for own in first.values()])[:-1]
         sampled = np.unique(np.linspace(0, table.n_rows - 1, _SAMPLED).astype(np.intp))
         names = [name for name in reader.names if name in frame.columns]
@@ -335,7 +335,7 @@ class Scan:
             {name: _own_categories(frame[name]) for name in kept},
             {key: pd.Index(own) for key, (_, own) in keys.items()},
             dict(zip(first, np.split(at, ends), strict=True)) if first else {},
-            frame.iloc[table.kept[used.astype(np.intp)]],
+            frame.iloc[table.kept[used]],
             frame.iloc[table.kept[sampled]],
         )
 
@@ -478,8 +478,8 @@ def _union(
     for a, b in zip(own, other, strict=True):
         if level_kind(a) != level_kind(b):
             raise ValueError(
-                f"the grouping factor {group!r} has levels like {first_of(a)} in one batch and like "
-                f"{first_of(b)} in another: convert the column"
+                f"the grouping factor {group!r} has levels like {first_of(a)} in one batch and "
+                f"like {first_of(b)} in another: convert the column"
             )
     if len(own) == 1:
         new = find_levels(own[0], other[0]) < 0
@@ -507,11 +507,15 @@ def _joined_rows(a: Scan, b: Scan) -> tuple[dict, dict, pd.DataFrame]:
         new &= not (key.startswith("| ") and len(own) > 1)
         seen[key] = own.append(b.seen[key][new]) if new.any() else own
         used.append(b.first[key][new])
-    rows, at = np.unique(np.concatenate(used or [[]]), return_inverse=True)
+    rows, at = np.unique(_joined(used), return_inverse=True)
     parts = np.split(at, np.cumsum([len(own) for own in used])[:-1]) if used else []
     for key, part in zip(a.seen, parts, strict=True):
         first[key] = np.append(a.first[key], len(a.rows) + part)
-    return seen, first, _concat(a.rows, b.rows.iloc[rows.astype(np.intp)])
+    return seen, first, _concat(a.rows, b.rows.iloc[rows])
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype=np.intp), *parts])
 
 
 def _concat(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

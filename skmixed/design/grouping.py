@@ -45,8 +45,8 @@ class GroupSpec:
 def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) -> np.ndarray:
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
-            f"grouping factor {name!r} had levels like {first_of(levels)} at the fit and has levels "
-            f"like {first_of(own)} now: convert the column"
+            f"grouping factor {name!r} had levels like {first_of(levels)} at the fit and has "
+            f"levels like {first_of(own)} now: convert the column"
         )
     return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
 
