@@ -24,6 +24,8 @@ LAYERS = {
     "skmixed.curves": (1, {"numpy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
     "skmixed.design.batches": (2, {"numpy", "pandas"}),
+    "skmixed.design.batch_reader": (2, {"numpy", "pandas"}),
+    "skmixed.design.scan": (2, {"numpy", "pandas"}),
     "skmixed.design.reference": (2, {"numpy", "pandas"}),
     "skmixed.design.curve_formula": (2, {"numpy", "scipy"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table

@@ -8,15 +8,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design import parse_formula
-from skmixed.design.batches import (
-    Reader,
-    Scan,
-    batch_design,
-    check_same_rows,
-    learnt_design,
-    with_spec,
-)
+from skmixed.design.batch_reader import Reader
+from skmixed.design.batches import batch_design, check_same_rows, learnt_design, with_spec
 from skmixed.design.grouping import GroupSpec
+from skmixed.design.scan import Scan
 from skmixed.estimators._checks import check_absorbed, check_counts, check_design
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
@@ -159,7 +154,7 @@ class FitsBatches:
         if scan is None or not sum(scan.n_rows):
             some = f" that is complete, of {scan.n_input}" if scan and scan.n_input else ""
             raise ValueError(f"{who}.fit_batches: the source has no row{some}")
-        if reader.plan.terms.random and sum(scan.n_rows) == 1:
+        if reader.terms.random and sum(scan.n_rows) == 1:
             raise ValueError(f"{who}: random effects cannot be estimated from 1 sample")
         return scan
 

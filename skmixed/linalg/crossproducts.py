@@ -67,19 +67,6 @@ class CrossProducts:
             chain.append(replace(blocks, border=border))
         return CrossProducts(self.plan, tuple(chain), core)
 
-    def __add__(self, other):
-        """Cross-products of two batches of rows that share one plan."""
-        chain = tuple(
-            LevelBlocks(
-                a.own + b.own,
-                {k: a.up[k] + b.up[k] for k in a.up},
-                a.border + b.border,
-                None if a.entries is None else a.entries + b.entries,
-            )
-            for a, b in zip(self.chain, other.chain, strict=True)
-        )
-        return CrossProducts(self.plan, chain, self.core + other.core)
-
 
 def assemble(plan, weights, X, y=None):
     """CrossProducts of the rows of a plan for weights (n,) or None, X (n, p) and y (n,) or None.

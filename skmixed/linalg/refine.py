@@ -111,9 +111,10 @@ class Provisional:
             left = C[j, j] - row @ row
             own = C[j, j] if self.unit[j] == 0 else 1.0
             least = TOLERANCE + self.rounding[j] / (self.unit[j] or 1.0)
-            if left > least**2 * own:
+            # what some rows tell apart, all of them do
+            if j in self.basis.kept or left > least**2 * own:
                 L[j, : len(row)] = row
-                L[j, len(row)] = np.sqrt(left)
+                L[j, len(row)] = np.sqrt(max(left, np.finfo(float).tiny))
                 kept.append(j)
         ordered = np.sort(np.array(kept, dtype=np.intp))
         at = [kept.index(j) for j in ordered]
