@@ -196,6 +196,7 @@ class _Found:
     """Sums of some batches (None without rows), number of rows, and what tells their identity."""
 
     sums: object
+    n_input: int
     n_rows: int
     check: float
 
@@ -211,15 +212,16 @@ def _merged(reader, a, b):
 def _sums_of(shared, number, frame):
     design, check = batch_design(frame, shared.reader, shared.spec)
     if design is None:
-        return _Found(None, 0, 0.0)
+        return _Found(None, len(frame), 0, 0.0)
     first = shared.firsts[number] if number < len(shared.firsts) else 0
-    return _Found(batch_sums(design, shared.coordinates, int(first)), len(design.y), check)
+    sums = batch_sums(design, shared.coordinates, int(first))
+    return _Found(sums, len(frame), len(design.y), check)
 
 
 def _added(shared, a, b):
     both = [own.sums for own in (a, b) if own.sums is not None]
     sums = both[0] + both[1] if len(both) == 2 else (both or [None])[0]
-    return _Found(sums, a.n_rows + b.n_rows, a.check + b.check)
+    return _Found(sums, a.n_input + b.n_input, a.n_rows + b.n_rows, a.check + b.check)
 
 
 def _with_rows(design, found):

@@ -180,7 +180,7 @@ def _sorted_categories(values):
     """Categories of a batch in the order of their values, whatever the file's."""
     own = values.array
     levels = own.categories
-    order = np.argsort(levels.to_numpy(dtype=object), kind="stable")
+    order = np.asarray(levels.argsort())
     place = np.empty(len(order) + 1, dtype=np.intp)
     place[order], place[-1] = np.arange(len(order)), -1
     return pd.Categorical.from_codes(place[own.codes], categories=levels[order])
@@ -199,7 +199,7 @@ class _Dask:
         """As of sources in order, all partitions at the same time."""
         import dask
 
-        shared = dask.delayed(shared, traverse=False)
+        shared, name = dask.delayed(shared, traverse=False), function.__name__
         function, merge = dask.delayed(function), dask.delayed(merge)
         parts = self._frame[list(columns)].to_delayed()
         results = [function(shared, number, part) for number, part in enumerate(parts)]
@@ -209,7 +209,8 @@ class _Dask:
             results = [merge(shared, a, b) for a, b in pairs] + odd
         progress.begin(f"{len(parts)} partitions")
         try:
-            return dask.compute(*results)[0] if results else None
+            with _told_by_dask(name, progress):
+                return dask.compute(*results)[0] if results else None
         except Exception as error:
             if type(error).__name__ in ("KilledWorker", "BrokenProcessPool", "CommClosedError"):
                 raise RuntimeError(
@@ -224,6 +225,17 @@ class _Dask:
         frame = self._frame if columns is None else self._frame[list(columns)]
         for k in range(frame.npartitions):
             yield frame.get_partition(k).compute()
+
+
+def _told_by_dask(name, progress):
+    """Context in which schedulers of this process tell of every partition; a cluster does not."""
+    from dask.callbacks import Callback
+
+    def done(key, value, *_):
+        if str(key).startswith(name):
+            progress.step(value.n_input)
+
+    return Callback(posttask=done)
 
 
 class Progress:

@@ -145,6 +145,8 @@ class Provisional:
         others = np.array([k for k in range(len(kept)) if kept[k] != i], dtype=np.intp)
         for j in np.setdiff1d(np.arange(len(C)), kept):
             found[j, first] = basis.combinations[j]
+            if C[j, j] + mean[j] ** 2 <= TOLERANCE**2:  # which holds in all rows
+                continue
             own, root = C[kept[others], j], R[np.ix_(others, others)]
             beta = solve_upper(root, solve_upper(root, own, trans="T"))
             unit = self.unit[j] or 1.0

@@ -116,6 +116,16 @@ def test_dask_schedulers(scheduler, table, expected):
     np.testing.assert_allclose(np.concatenate(parts), expected.predict(table), rtol=1e-9)
 
 
+def test_dask_tells_its_progress(table, capsys):
+    dd = pytest.importorskip("dask.dataframe")
+    source = dd.from_pandas(table, npartitions=3)
+    MixedLinearRegressor(FORMULA, verbose=1).fit_batches(source)
+    told = capsys.readouterr()
+    text = told.out + told.err
+    assert "cross-products" in text
+    assert "4.00k" in text or "4,000 rows" in text
+
+
 def test_dask_categories(table):
     dd = pytest.importorskip("dask.dataframe")
     coded = table.astype({"kind": pd.CategoricalDtype(["c", "a", "b"]), "user": "category"})
