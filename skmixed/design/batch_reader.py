@@ -13,11 +13,12 @@ import pandas as pd
 from skmixed.design.columns import Table, factorize
 from skmixed.design.design import plan_of
 from skmixed.design.expression import read_expression, short, spelling
-from skmixed.design.formula import Terms, formulaic_formula, unknown_name
+from skmixed.design.formula_terms import Terms
 from skmixed.design.functions import FUNCTIONS
 from skmixed.design.grouping import first_of
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.missing import check_missing
+from skmixed.design.names import formulaic_formula, unknown_name
 from skmixed.design.parts import unknown_category
 from skmixed.design.plan import Plan
 
@@ -72,7 +73,7 @@ class Reader:
             message = f"the column of sample weights {frequencies!r} is not in the data"
             raise unknown_name(frequencies, names, message)
         shown = [name for name in names if name != frequencies]
-        plan = plan_of(terms, Table({name: [] for name in shown}), prior_weights, False)
+        plan = plan_of(terms, Table({name: [] for name in shown}), prior_weights, False, None)
         if not plan.responses:
             raise ValueError("fit_batches reads the response from the data: name it in the formula")
         _check_formula(plan)
@@ -125,6 +126,11 @@ class Reader:
 
 def _check_formula(plan: Plan) -> None:
     for spec in plan.terms.random:
+        if spec.is_smooth:
+            raise ValueError(
+                f"fit_batches cannot fit {spec}: a smooth term is built of all rows at once. Use "
+                "fit, or bs(x, knots=[...])"
+            )
         if spec.is_spatial:
             raise ValueError(
                 f"fit_batches cannot fit {spec}: positions are found in all rows at once. Use fit"

@@ -16,9 +16,9 @@ from skmixed.design.batch_reader import Reader, stateful_calls
 from skmixed.design.columns import Table, observed
 from skmixed.design.design import build_design
 from skmixed.design.evaluate import Evaluator
-from skmixed.design.formula import split_group
 from skmixed.design.grouping import GroupSpec, group_factor
 from skmixed.design.missing import undefined_rows
+from skmixed.design.names import split_group
 from skmixed.design.response import read_prior_weights
 from skmixed.design.scan import Scan, concat_rows, response_sum
 from skmixed.design.spec import Design, DesignSpec

@@ -19,11 +19,11 @@ from skmixed.design.batch_reader import Reader, expressions_of, is_stateful, sta
 from skmixed.design.columns import Column, Table, clean, factorize, observed
 from skmixed.design.evaluate import Evaluator
 from skmixed.design.expression import spelling
-from skmixed.design.formula import split_group
 from skmixed.design.functions import FUNCTIONS
 from skmixed.design.grouping import Grouping, first_of
 from skmixed.design.levels import find_levels, level_kind
 from skmixed.design.missing import drop_missing
+from skmixed.design.names import split_group
 from skmixed.design.parts import Numbers, coded_columns
 from skmixed.design.plan import Plan
 from skmixed.design.reference import ReferenceValues

@@ -143,6 +143,8 @@ class FitsBatches:
                 f"{who}.fit_batches cannot know what Python code learns from the rows: fit with "
                 "trusted=False"
             )
+        if self.residual is not None:
+            raise ValueError(f"{who}.fit_batches has no residual= structure: use fit")
         if self.relationship is not None:
             raise ValueError(f"{who}.fit_batches has no relationship= between levels: use fit")
         return parse_formula(self.formula)

@@ -400,6 +400,7 @@ def test_batches_that_do_not_fit_together():
         ("y ~ scale(center(t)) + (1 | user)", "a function of another"),
         ("y ~ nothing + (1 | user)", "'nothing' is not a column"),
         ("y ~ x + (1 | nothing)", "'nothing' is not a column"),
+        ("y ~ s(t, k=6) + (1 | user)", "a smooth term is built of all rows"),
         ("y ~ x + expo(0 + x + t | user)", "positions are found in all rows"),
     ],
 )
@@ -411,6 +412,7 @@ def test_settings_that_need_all_rows():
     K = pd.DataFrame(np.eye(2), index=["a", "b"], columns=["a", "b"])
     _message(_batches(_table(300)), "no relationship=", relationship={"user": K})
     _message(_batches(_table(300)), "trusted=False", trusted=True)
+    _message(_batches(_table(300)), "no residual= structure", residual="ident(kind)")
     with pytest.raises(ValueError, match="sample weights 'n' is not in the data"):
         MixedLinearRegressor(SIMPLE).fit_batches(_batches(_table(300)), sample_weight="n")
 
