@@ -108,6 +108,7 @@ class FitsBatches:
             columns=reader.names,
             progress=Progress("cross-products", self.verbose, scan.n_input),
         )
+        found = _Found(None, 0, 0, 0.0) if found is None else found
         check_same_rows(scan, found.n_rows, found.check)
         design, found = _with_rows(design, found.sums)
         stand_in = _stand_in(design, found)

@@ -365,6 +365,13 @@ def test_sources_that_change():
     _message(fewer, "1,500 rows with .* then 900")
     calls.clear()
 
+    def nothing():
+        calls.append(1)
+        return iter([table] if len(calls) < 3 else [])
+
+    _message(nothing, "1,500 rows with .* then 0")
+    calls.clear()
+
     def other():
         calls.append(1)
         return iter([table if len(calls) < 3 else table.assign(y=2 * table["y"])])
