@@ -23,6 +23,10 @@ LAYERS = {
     "skmixed.families": (1, {"numpy", "scipy"}),
     "skmixed.curves": (1, {"numpy"}),
     "skmixed.design": (2, {"numpy", "formulaic", "interface_meta"}),
+    "skmixed.design.batches": (2, {"numpy", "pandas"}),
+    "skmixed.design.batch_reader": (2, {"numpy", "pandas"}),
+    "skmixed.design.scan": (2, {"numpy", "pandas"}),
+    "skmixed.design.reference": (2, {"numpy", "pandas"}),
     "skmixed.design.curve_formula": (2, {"numpy", "scipy"}),
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
     "skmixed.design.levels": (2, {"numpy", "pandas"}),
@@ -45,7 +49,8 @@ LAYERS = {
 CLOSED = {
     f"skmixed.linalg.{name}"
     for name in (
-        "cholesky core crossproducts effects leverages marginal pattern row_norms selected traces"
+        "cholesky core crossproducts effects leverages marginal pattern row_norms selected sums "
+        "traces"
     ).split()
 }
 # How the penalised system is eliminated and stored: names that no other package may say.
@@ -55,7 +60,7 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"arviz_base", "matplotlib", "polars"}
+OPTIONAL = {"arviz_base", "dask", "matplotlib", "polars", "pyarrow", "tqdm"}
 
 
 def _module_name(path):

@@ -42,6 +42,7 @@ def build_design(
     missing: str = "raise",
     trusted: bool = False,
     relationship: Any = None,
+    learnt: Mapping[str, dict] | None = None,
     residual: str | None = None,
 ) -> Design:
     """Return the design of a formula on a table.
@@ -67,6 +68,9 @@ def build_design(
         columns, and what is more than that is an error.
     relationship : dict, optional
         From grouping factors to matrices K: covariances of their levels are proportional to K.
+    learnt : dict, optional
+        What functions such as ``center(x)`` have learnt from other rows, by their calls: these
+        rows teach them nothing.
     residual : str, optional
         The covariance structure of the residuals, see
         :func:`skmixed.design.residual.parse_residual`.
@@ -99,7 +103,7 @@ def build_design(
     structure = None if residual is None else parse_residual(residual)
     if structure is not None:
         check_columns(structure, table.names)
-    plan = _plan(terms, table, prior_weights, trusted, structure)
+    plan = plan_of(terms, table, prior_weights, trusted, structure)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
@@ -108,14 +112,14 @@ def build_design(
     factors = tuple(dict.fromkeys(spec.group for spec in plan.terms.random if spec.columns))
     relationships = read_relationships(relationship, factors)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
-    _check_text(cleaned, plan)
+    check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
     within, measures = ({}, {}) if structure is None else read_columns(structure, table)
     given = response_of_rows(response, table)
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
     drop_missing(table, cleaned | measures, grouping | within, missing, vectors)
-    spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
+    spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing, learnt)
     codes = group_codes(plan, table, grouping, spec.groups) | blocks.curves
     spec.groups.update({part.label: smooth_group(part) for part in spec.smooths})
     for group, own in relationships.items():
@@ -133,13 +137,14 @@ def build_design(
     return replace(design, residual=made) if made else design
 
 
-def _plan(
+def plan_of(
     terms: Terms | str | None,
     table: Table,
     prior_weights: Any,
     trusted: bool,
     structure: ResidualSpec | None,
 ) -> Plan:
+    """The formula with the columns of a table known."""
     apart = () if structure is None else structure.groups_of_rows
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
@@ -167,6 +172,7 @@ def _defined_expressions(
     given: np.ndarray | None,
     frequencies: np.ndarray | None,
     missing: str,
+    learnt: Mapping[str, dict] | None,
 ) -> tuple[DesignSpec, Blocks]:
     """The expressions of the formula on the rows in which all of them are defined.
 
@@ -174,7 +180,7 @@ def _defined_expressions(
     """
     while True:
         counts = table.rows_of(frequencies)
-        spec, blocks = _expressions(plan, table, cleaned, given, counts)
+        spec, blocks = _expressions(plan, table, cleaned, given, counts, learnt)
         undefined = blocks.undefined(spec, missing)
         if undefined is None:
             return spec, blocks
@@ -193,12 +199,13 @@ def _expressions(
     cleaned: Mapping[str, Column],
     given: np.ndarray | None,
     counts: np.ndarray | None,
+    learnt: Mapping[str, dict] | None,
 ) -> tuple[DesignSpec, Blocks]:
     """Evaluate the expressions of the formula on the rows that are left."""
     columns = {name: column.values_in(table) for name, column in cleaned.items()}
     kinds = {name: column.kind for name, column in cleaned.items()}
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
-    builder = PartBuilder(make, kinds)
+    builder = PartBuilder(make, kinds, learnt)
     specs = plan.terms.random
     fixed, X = builder.make(_with_constants(plan, kinds))
     random, curves = _random_parts(builder, make, specs, kinds, counts)
@@ -273,7 +280,7 @@ def _one_array(columns: list[np.ndarray]) -> np.ndarray:
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
-def _check_text(cleaned: Mapping[str, Column], plan: Plan) -> None:
+def check_text(cleaned: Mapping[str, Column], plan: Plan) -> None:
     """Numbers stored as text would silently become categories."""
     for name, column in cleaned.items():
         if column.text and name not in plan.coded and looks_numeric(column.values.categories):

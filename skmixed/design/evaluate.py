@@ -154,6 +154,32 @@ class Evaluator:
         apply = transformed if function.kind == "transform" else aggregated
         return apply(function, column, self._counts, state, rest, named)
 
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return self._n
+
+    def value(self, node: ast.expr) -> Any:
+        """The value of a tree in which no function learns: a number, a column or several."""
+        return self._value(node)
+
+    def labels(self, node: ast.expr) -> Any:
+        """What ``C()`` of a tree makes categories of."""
+        return self._labels(node)
+
+    def argument(self, call: ast.Call) -> np.ndarray:
+        """The column (n,) that a function learns from."""
+        return self._column(self._value(call.args[0]), call)
+
+    def learnt(self, call: ast.Call, x: np.ndarray) -> State:
+        """What the function of a call learns from x (n,), whatever its column is."""
+        function, state = FUNCTIONS[str(spelling(call.func))], State()
+        rest = [self._value(value) for value in call.args[1:]]
+        named = {str(keyword.arg): self._value(keyword.value) for keyword in call.keywords}
+        apply = transformed if function.kind == "transform" else aggregated
+        apply(function, x, self._counts, state, rest, named)
+        return state
+
     def _column(self, value: Any, node: ast.Call) -> np.ndarray:
         """The argument of a function that learns: one number for each row."""
         value = np.asarray(_number(value, node), dtype=np.float64)

@@ -63,8 +63,8 @@ def _known_codes(name: str, codes: np.ndarray, own: pd.Index, levels: pd.Index) 
     codes, own = observed(codes, own)
     if len(own) and level_kind(own) != level_kind(levels):
         raise ValueError(
-            f"grouping factor {name!r} had levels like {_shown(levels)} at the fit and has levels "
-            f"like {_shown(own)} now: convert the column"
+            f"grouping factor {name!r} had levels like {first_of(levels)} at the fit and has "
+            f"levels like {first_of(own)} now: convert the column"
         )
     return np.append(find_levels(levels, own), -1).astype(np.intp)[codes]
 
@@ -78,7 +78,8 @@ def own_codes(columns: tuple[str, ...], grouping: Grouping) -> tuple[np.ndarray,
     return codes, pd.Index([*spec.levels, *(f"unknown {row}" for row in unknown)], dtype=object)
 
 
-def _shown(levels: pd.Index) -> str:
+def first_of(levels: pd.Index) -> str:
+    """The first level as messages show it."""
     return repr(levels[:1].tolist()[0])
 
 

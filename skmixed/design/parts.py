@@ -355,13 +355,18 @@ Part = PlainPart | FormulaPart
 
 
 class PartBuilder:
-    """Makes the parts of one fit; factors that parts share are evaluated once."""
+    """Makes the parts of one fit; factors that parts share are evaluated once.
 
-    def __init__(self, rows: Materializer, kinds: Mapping[str, str]) -> None:
+    ``learnt``: what functions have learnt from other rows, by their calls.
+    """
+
+    def __init__(
+        self, rows: Materializer, kinds: Mapping[str, str], learnt: Mapping[str, dict] | None = None
+    ) -> None:
         self._rows, self._kinds = rows, kinds
         self._made: dict[tuple[str, ...], tuple[Part, np.ndarray]] = {}
         # one state for all parts: formulaic writes it only where it evaluates a factor first
-        self._state: dict[str, dict] = {"encoder_state": {}, "transform_state": {}}
+        self._state: dict[str, dict] = {"encoder_state": {}, "transform_state": dict(learnt or {})}
 
     def make(self, expr: str) -> tuple[Part, np.ndarray]:
         """The part and its (n, p) matrix; equal expressions give the same objects."""

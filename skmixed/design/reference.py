@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from skmixed.design.random import cell_digits, combine_codes
 
@@ -75,6 +76,52 @@ class ReferenceValues:
                 mean = float(x.mean() if counts is None else np.average(x, weights=counts))
                 covariates[name] = Range(mean, float(x.min()), float(x.max()))
         return cls(factors, covariates, *_cells(codes, [len(f) for f in factors.values()], counts))
+
+    def merged(self, other: ReferenceValues, share: float) -> ReferenceValues:
+        """The values of two sets of rows; ``share``: of the counted rows, how many are other's."""
+        factors = {name: _union(own, other.factors[name]) for name, own in self.factors.items()}
+        covariates = {
+            name: Range(
+                own.mean + share * (other.covariates[name].mean - own.mean),
+                min(own.low, other.covariates[name].low),
+                max(own.high, other.covariates[name].high),
+            )
+            for name, own in self.covariates.items()
+        }
+        if self.observed is None or other.observed is None:
+            return ReferenceValues(factors, covariates)
+        parts = (self, other)
+        codes = np.vstack([part._codes_in(factors) for part in parts])
+        sizes = [len(levels) for levels in factors.values()]
+        counts = np.concatenate([part.counts for part in parts])
+        return ReferenceValues(factors, covariates, *_cells(list(codes.T), sizes, counts))
+
+    def in_levels(self, factors: Mapping[str, Any]) -> ReferenceValues:
+        """The same with the levels of factors in another order."""
+        factors = {name: factors.get(name, own) for name, own in self.factors.items()}
+        if self.observed is None:
+            return ReferenceValues(factors, self.covariates)
+        codes, sizes = self._codes_in(factors), [len(levels) for levels in factors.values()]
+        return ReferenceValues(factors, self.covariates, *_cells(list(codes.T), sizes, self.counts))
+
+    def _codes_in(self, factors: Mapping[str, Any]) -> np.ndarray:
+        """``observed`` in other levels."""
+        assert self.observed is not None
+        places = [
+            pd.Index(factors[name]).get_indexer(pd.Index(own)) for name, own in self.factors.items()
+        ]
+        pairs = zip(places, self.observed.T, strict=True)
+        return np.column_stack([place[code] for place, code in pairs])
+
+
+def _union(levels: Any, others: Any) -> Any:
+    """Levels of both: as they are where they are equal, else sorted."""
+    same = len(levels) == len(others) and bool((np.asarray(levels) == np.asarray(others)).all())
+    if same:
+        return levels
+    both = pd.Index(levels).union(pd.Index(others), sort=False)
+    both = both.sort_values()
+    return both if isinstance(levels, pd.Index) else both.to_numpy()
 
 
 def _cells(codes, sizes, counts):

@@ -42,7 +42,7 @@ class TellsOfFits:
 
         return show
 
-    def _tell_rank(self, basis, names):
+    def _tell_rank(self, basis, names, note=""):
         aliased = np.flatnonzero(basis.aliased)
         if not len(aliased):
             return
@@ -57,6 +57,7 @@ class TellsOfFits:
                 f". Rounding of large values hides what sets {shortlist(lost, separator=', ')} "
                 "apart: centre the variable before expanding it into powers or products"
             )
+        message += note
         if self.rank_deficient == "raise":
             raise ValueError(
                 message + ". Leave these columns out, or use rank_deficient='drop' or "
@@ -204,12 +205,12 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
 
     # Publishing a fit
 
-    def _publish(self, design: Design, fit, **more):
+    def _publish(self, design: Design, fit, *, rank_note="", **more):
         """Attributes of a fitted model, all at once and after all that might interrupt the fit.
 
         Those that cost something are computed when read.
         """
-        self._tell_rank(fit.basis, design.names)
+        self._tell_rank(fit.basis, design.names, rank_note)
         labels = Labels(
             columns=design.names,
             intercept=design.intercept,

@@ -176,10 +176,20 @@ def _check_not_absorbed(design, objective):
         Q = objective.basis.orthonormal(design.X)
         left = rows - Q @ (Q.T @ (rows * weights[:, None]) / weights.sum())
         absorbed = np.abs(left).max(axis=0) <= 1e-8 * np.abs(rows).max(axis=0)
-        if absorbed.all() if term.structure != "us" else absorbed.any():
-            names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
-            raise ValueError(
-                f"the fixed effects hold a coefficient of {names} for every level of "
-                f"{term.group!r}, so REML cannot estimate its variance: leave it out of the fixed "
-                "or out of the random effects"
-            )
+        _tell_absorbed(term, absorbed)
+
+
+def check_absorbed(design, absorbed):
+    """Raise an error for effects (s,) bool of every term that X holds for every level."""
+    for term, own in zip(design.random, absorbed, strict=True):
+        _tell_absorbed(term, own)
+
+
+def _tell_absorbed(term, absorbed):
+    if absorbed.all() if term.structure != "us" else absorbed.any():
+        names = ", ".join(repr(term.names[s]) for s in np.flatnonzero(absorbed))
+        raise ValueError(
+            f"the fixed effects hold a coefficient of {names} for every level of "
+            f"{term.group!r}, so REML cannot estimate its variance: leave it out of the fixed "
+            "or out of the random effects"
+        )

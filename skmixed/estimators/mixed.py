@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.estimators._base import MixedModelBase
+from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._residual import (
     residual_covariance,
@@ -22,7 +23,7 @@ from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
 
 
-class MixedLinearRegressor(RegressorMixin, MixedModelBase):
+class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta

@@ -83,19 +83,6 @@ class CrossProducts:
             chain.append(replace(blocks, border=border))
         return CrossProducts(self.plan, tuple(chain), core)
 
-    def __add__(self, other):
-        """Cross-products of two batches of rows that share one plan."""
-        chain = tuple(
-            LevelBlocks(
-                a.own + b.own,
-                {k: a.up[k] + b.up[k] for k in a.up},
-                a.border + b.border,
-                None if a.entries is None else a.entries + b.entries,
-            )
-            for a, b in zip(self.chain, other.chain, strict=True)
-        )
-        return CrossProducts(self.plan, chain, self.core + other.core)
-
 
 def assemble(plan, weights, X, y=None):
     """CrossProducts of the rows of a plan for weights (n,) or None, X (n, p) and y (n,) or None.
@@ -104,18 +91,18 @@ def assemble(plan, weights, X, y=None):
     """
     if _may_be_written(plan, len(X)):
         return CrossProducts(plan, (), _written_gram(plan, weights, X, y))
-    q, tail = plan.q_core, _weighted_tail(X, y, weights)
+    q, tail = plan.q_core, weighted_tail(X, y, weights)
     core = np.zeros((q + plan.n_tail,) * 2)
     core[q:-1, q:] = X.T @ tail
     core[-1, q:] = 0.0 if y is None else y @ tail
     if y is None:
         core[-1, -1] = 1.0
     for k, (group, rows) in enumerate(plan.core_groups):
-        own, cross = _own_blocks(group, weights), _tail_sums(group, tail)
+        own, cross = own_blocks(group, weights), tail_sums(group, tail)
         if isinstance(group, RelatedGroup):
             core[rows, rows] = _related_gram(group, own)
         else:
-            _add_diagonal_blocks(core, rows, own)
+            add_diagonal_blocks(core, rows, own)
         core[q:, rows] = cross.transpose(2, 0, 1).reshape(group.size, -1).T
         for other, columns in plan.core_groups[:k]:
             core[rows, columns] = _table(group, other, weights)
@@ -144,7 +131,7 @@ def _written_gram(plan, weights, X, y):
     return core
 
 
-def _weighted_tail(X, y, weights):
+def weighted_tail(X, y, weights):
     """W [X y] (n, p + 1), the last column zero where there is no y; by columns, as X is."""
     tail = np.empty((X.shape[0], X.shape[1] + 1), order="F")
     np.multiply(X, 1.0 if weights is None else weights[:, None], out=tail[:, :-1])
@@ -155,11 +142,11 @@ def _weighted_tail(X, y, weights):
 def _level_blocks(plan, i, weights, tail):
     group = plan.groups[i]
     if isinstance(group, RelatedGroup):  # alone, and diagonal
-        blocks = _own_blocks(group, weights)
+        blocks = own_blocks(group, weights)
         if not np.allclose(blocks[0, 0], group.squares, rtol=1e-9, atol=0.0):
             raise ValueError("related levels were made independent for rows of other weights")
         own = blocks @ np.square(group.loadings)
-        return LevelBlocks(own, {}, _tail_sums(group, tail), None)
+        return LevelBlocks(own, {}, tail_sums(group, tail), None)
     zt = group.transposed
     own = _by_level(zt @ _weighted(group.z, weights), group)
     up = {k: _by_level(zt @ _weighted(plan.groups[k].z, weights), group) for k in plan.parents[i]}
@@ -197,13 +184,13 @@ def _by_level(blocks, group):
     return np.ascontiguousarray(stacked.transpose(1, 2, 0))
 
 
-def _own_blocks(group, weights):
+def own_blocks(group, weights):
     """Z'WZ (s, s, q) of the levels that the codes of a group count."""
     group = group.plain
     return _by_level(group.transposed @ _weighted(group.z, weights), group)
 
 
-def _tail_sums(group, tail):
+def tail_sums(group, tail):
     """Z'W[X y] (s, w, l)."""
     plain = group.plain
     sums = _by_level(plain.transposed @ tail, plain)
@@ -241,6 +228,6 @@ def _table(group, other, weights):
     return table.reshape(group.size, other.size)
 
 
-def _add_diagonal_blocks(core, rows, blocks):
+def add_diagonal_blocks(core, rows, blocks):
     view = diagonal_blocks(core, rows, blocks.shape[0])
     view += blocks.transpose(2, 0, 1)

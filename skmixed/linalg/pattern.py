@@ -69,13 +69,15 @@ class GramPlan:
     n_tail: int
 
     @classmethod
-    def build(cls, groups, n_tail, *, chain_from=0):
+    def build(cls, groups, n_tail, *, chain_from=0, together=None):
         """Plan for groups (any order) beside n_tail = p + 1 columns of X and y.
 
         With fewer than ``chain_from`` effects in all there is no chain: few calls on one small
-        dense matrix cost less than many on its blocks.
+        dense matrix cost less than many on its blocks. ``together(i, k)``: the pairs of levels of
+        two groups that meet in a row, where the groups have no rows that tell.
         """
-        order, n_chain, above = _elimination_order(groups, chain_from)
+        together = together or _met_in_rows(groups)
+        order, n_chain, above = _elimination_order(groups, chain_from, together)
         groups = [groups[i] for i in order]
         positions, parents, starts = _sort_chain(groups[:n_chain], above)
         positions += [None] * (len(groups) - n_chain)
@@ -85,7 +87,8 @@ class GramPlan:
         ]
         offsets = tuple(np.cumsum([0] + [g.size for g in groups[n_chain:]]).tolist())
         _check_memory(offsets[-1] + n_tail)
-        entries, cells = _sparse_rows(groups, n_chain, offsets, parents, n_tail)
+        together = _moved(together, order, positions)
+        entries, cells = _sparse_rows(groups, n_chain, offsets, parents, n_tail, together)
         return cls(
             tuple(groups),
             tuple(order),
@@ -148,7 +151,21 @@ def machine_memory():
         return math.inf
 
 
-def _elimination_order(groups, chain_from):
+def _met_in_rows(groups):
+    return lambda i, k: (groups[i].codes, groups[k].codes)
+
+
+def _moved(together, order, positions):
+    """``together`` of the groups and levels in the order of elimination."""
+
+    def moved(i, k):
+        pairs = zip((i, k), together(order[i], order[k]), strict=True)
+        return [own if positions[j] is None else positions[j][own] for j, own in pairs]
+
+    return moved
+
+
+def _elimination_order(groups, chain_from, together):
     """Chain first (largest factor, then each factor that all chain members are nested in)."""
     if not groups:
         return [], 0, {}
@@ -162,7 +179,7 @@ def _elimination_order(groups, chain_from):
         if _is_mixed(groups[k]):
             rest.append(k)
             continue
-        maps = {i: _parent_levels(groups[i], groups[k]) for i in chain}
+        maps = {i: _parent_levels(groups[i], groups[k], *together(i, k)) for i in chain}
         if all(m is not None for m in maps.values()):
             above.update({(chain.index(i), len(chain)): m for i, m in maps.items()})
             chain.append(k)
@@ -176,13 +193,16 @@ def _is_mixed(group):
     return isinstance(group, RelatedGroup) and not group.diagonal
 
 
-def _parent_levels(child, parent):
-    """Level of ``parent`` for every level of ``child``, None if child is not nested in it."""
+def _parent_levels(child, parent, codes, above):
+    """Level of ``parent`` for every level of ``child``, None if child is not nested in it.
+
+    ``codes`` and ``above``: levels of both that meet.
+    """
     if child.n_levels < parent.n_levels:
         return None
     levels = np.zeros(child.n_levels, dtype=np.intp)
-    levels[child.codes] = parent.codes
-    return levels if np.array_equal(levels[child.codes], parent.codes) else None
+    levels[codes] = above
+    return levels if np.array_equal(levels[codes], above) else None
 
 
 def _sort_chain(chain, above):
@@ -207,15 +227,15 @@ def _is_range(at):
     return np.array_equal(at, np.arange(len(at)))
 
 
-def _sparse_rows(groups, n_chain, offsets, parents, n_tail):
+def _sparse_rows(groups, n_chain, offsets, parents, n_tail, together):
     """Entries of the chain groups where they beat a dense border, with the rows' cells."""
     none = (None,) * n_chain
     chain, others, q = groups[:n_chain], groups[n_chain:], offsets[-1]
     if not q or any(isinstance(o, RelatedGroup) for o in others):
         return none, {}
     unique = [
-        [_unique(g.codes * np.int64(o.n_levels) + o.codes, g.n_levels * o.n_levels) for o in others]
-        for g in chain
+        [_unique(*together(i, k), g.n_levels, o.n_levels) for k, o in enumerate(others, n_chain)]
+        for i, g in enumerate(chain)
     ]
     if _dense_border_is_cheaper(chain, others, unique, q + n_tail):
         return none, {}
@@ -229,8 +249,9 @@ def _sparse_rows(groups, n_chain, offsets, parents, n_tail):
     return tuple(entries), cells
 
 
-def _unique(keys, size):
-    """Sorted distinct keys and the index of each row's key among them."""
+def _unique(codes, others, n_levels, n_others):
+    """Sorted keys of distinct pairs of levels and the index of each row's pair among them."""
+    keys, size = codes * np.int64(n_others) + others, n_levels * n_others
     if size > 4 * len(keys):
         return np.unique(keys, return_inverse=True)
     seen = np.zeros(size, dtype=bool)

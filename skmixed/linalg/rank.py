@@ -557,7 +557,7 @@ def _basis(design, kept, R, moments, aliased=(), b=None, lost=None) -> ColumnBas
         kept=kept,
         aliased=is_aliased,
         combinations=combinations,
-        to_coef=_to_coef(factor, center + offset, kept, design),
+        to_coef=coefficients_of(factor, center + offset, kept, design.intercept, design.constant),
         center=center,
         offset=offset,
         factor=factor,
@@ -567,12 +567,12 @@ def _basis(design, kept, R, moments, aliased=(), b=None, lost=None) -> ColumnBas
     )
 
 
-def _to_coef(factor, mean, kept, design) -> np.ndarray:
+def coefficients_of(factor, mean, kept, intercept, constant=1.0) -> np.ndarray:
     """factor^-1, with the intercept's row taking up what centring took out."""
     if not kept.size:
         return np.zeros((0, 0))
     inverse = lapack.dtrtri(factor)[0]
-    if design.intercept is not None:
-        at = int(np.searchsorted(kept, design.intercept))
-        inverse[at] -= (mean / design.constant) @ inverse
+    if intercept is not None:
+        at = int(np.searchsorted(kept, intercept))
+        inverse[at] -= (mean / constant) @ inverse
     return inverse

@@ -37,6 +37,7 @@ from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
 from skmixed.linalg.stacked import draws, summaries, with_added
+from skmixed.linalg.sums import Sums, cross_products
 from skmixed.linalg.traces import Direction
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Pattern",
     "RelatedGroup",
     "Selected",
+    "Sums",
     "System",
 ]
 
@@ -95,6 +97,13 @@ class System:
     """Cross-products [Z X y]'W[Z X y]: nothing in them depends on the number of rows."""
 
     _products: CrossProducts
+
+    @classmethod
+    def of_sums(cls, sums, *, chain_from=0):
+        """System of the rows behind `Sums`, as `Pattern.build` and `Pattern.system` make it."""
+        groups, n_tail = sums.groups, len(sums.tail)
+        plan = GramPlan.build(groups, n_tail, chain_from=chain_from, together=sums.together)
+        return cls(cross_products(plan, sums))
 
     def factor(self, T):
         """Factor for relative covariance factors T, one (s, s) array for every group.

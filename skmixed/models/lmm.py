@@ -23,7 +23,7 @@ from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
 
 # A residual below this share of the response is rounding.
-_ROUNDING = 32 * np.finfo(float).eps
+ROUNDING = 32 * np.finfo(float).eps
 # Residual standard deviations below this share of the spread about X beta are mostly rounding:
 # the cross-products hold their squares.
 _NO_RESIDUAL = 3e-7
@@ -46,7 +46,7 @@ _LOST_DIGITS = (
 _UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
-_CHAIN_FROM = 100
+CHAIN_FROM = 100
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -146,7 +146,7 @@ class ProfiledDeviance:
 
     @classmethod
     def from_design(cls, design, *, reml=True):
-        weights = _row_weights(design)
+        weights = row_weights(design)
         basis = independent_columns(design.X, weights, design.intercept)
         Q = basis.orthonormal(design.X)
         y = design.y if design.offset is None else design.y - design.offset
@@ -154,13 +154,13 @@ class ProfiledDeviance:
         frequencies = design.frequencies
         n_obs = float(len(y) if frequencies is None else frequencies.sum())
         y_scale = _root_mean_square(residual, weights)
-        exact = len(y) <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
+        exact = len(y) <= basis.rank or y_scale <= ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
-        pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
+        pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
-        log_weights = _sum_log(design.weights, frequencies)
+        log_weights = sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         more = cls._of_rows(design, pattern, Q, residual / y_scale)
         return cls(
@@ -193,7 +193,7 @@ class ProfiledDeviance:
         """y (n,) -> Response for the rows of a design: what does not depend on y is made once."""
         groups = self.layout.groups_of(design.random)
         Q = self.basis.orthonormal(design.X)
-        return Responses(Q, groups, _row_weights(design), design.offset)
+        return Responses(Q, groups, row_weights(design), design.offset)
 
     def with_response(self, response):
         """The objective of another Response to the same rows: X and Z are not assembled again."""
@@ -203,7 +203,7 @@ class ProfiledDeviance:
         square = max(square - float(gamma @ cross.fixed[:, 0]), 0.0)
         y_scale = float(np.sqrt(square / self.total_weight))
         size = max(response.largest, np.sqrt(response.square / self.total_weight))
-        exact = self.n_rows <= self.rank or y_scale <= _ROUNDING * size
+        exact = self.n_rows <= self.rank or y_scale <= ROUNDING * size
         if exact:
             y_scale, square = 1.0, 0.0
         rest = (cross - explained).times(0.0 if exact else 1.0 / y_scale)
@@ -603,7 +603,7 @@ def _without_digits(fit):
     return _LOST_DIGITS.format(share, lost), "Subtract large known effects from the response"
 
 
-def _row_weights(design):
+def row_weights(design):
     if design.weights is None or design.frequencies is None:
         return design.weights if design.frequencies is None else design.frequencies
     return design.weights * design.frequencies
@@ -628,7 +628,7 @@ def _root_mean_square(residual, weights):
     return float(peak * np.sqrt(mean))
 
 
-def _sum_log(weights, frequencies):
+def sum_log(weights, frequencies):
     if weights is None:
         return 0.0
     return float(np.sum(np.log(weights) * (1.0 if frequencies is None else frequencies)))

@@ -163,8 +163,35 @@ def _outside(z, Q, weights):
     total = len(Q) if weights is None else weights.sum()
     weighted = z if weights is None else z * weights[:, None]
     size = np.einsum("ns,ns->s", z, weighted) / total
-    explained = np.square(Q.T @ weighted / total).sum(axis=0)
-    return size - explained > _OUTSIDE * size
+    return _is_outside(size, Q.T @ weighted / total)
+
+
+def outside_by_moments(layout, squares, cross):
+    """:func:`outside_effects` from mean products over the rows.
+
+    Parameters
+    ----------
+    squares : sequence of (s, s)
+        Of the engine's covariates of every term.
+    cross : sequence of (r, s)
+        Of the basis of X with them.
+    """
+    found = []
+    for term, square, C in zip(layout.terms, squares, cross, strict=True):
+        outside = np.zeros(term.size, dtype=bool)
+        if term.kind == "us":
+            outside = _is_outside(square.diagonal(), C)
+        if outside.any() and term.size > 1:
+            back = np.linalg.inv(term.M)
+            users = _is_outside((back.T @ square @ back).diagonal(), C @ back)
+            outside = users if users.any() else np.ones_like(users)
+        found.append(outside)
+    return tuple(found)
+
+
+def _is_outside(size, cross):
+    """Mask (s,) of columns of mean square size (s,), by their mean products (r, s) with Q."""
+    return size - np.square(cross).sum(axis=0) > _OUTSIDE * size
 
 
 def outside_starts(layout, outside, theta):

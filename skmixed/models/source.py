@@ -108,7 +108,7 @@ class Source:
     curve: np.ndarray | None = None
 
     @classmethod
-    def of(cls, design, basis, Q, layout, y, weights, moments):
+    def of(cls, design, basis, Q, layout, y, weights, moments, n_rows=None):
         """Fingerprints of a design.
 
         Parameters
@@ -118,8 +118,11 @@ class Source:
         layout : CovarianceLayout, with its rows
         y, weights : (n,) response and prior weights as the likelihood takes them
         moments : RowMoments
+        n_rows : int, optional
+            Number of rows where those at hand are only the :func:`sample` of so many.
         """
-        rows, vectors, sums = _lens(len(Q))
+        rows, vectors, sums = _lens(n_rows or len(Q))
+        rows = rows if n_rows is None else np.arange(len(rows))
         offset = np.zeros(sums.shape[0]) if design.offset is None else sums @ design.offset[rows]
         terms = [
             (layout.groups[term.group], term.columns, _matrices(layout, t))
@@ -299,11 +302,17 @@ def checksum(values) -> int:
     return crc32(values + 0.0 if values.dtype.kind == "f" else values)  # -0.0 is 0.0
 
 
+def unordered_checksum(values) -> int:
+    """A checksum of numbers that is a sum, so that those of parts add up (modulo 2^64)."""
+    bits = np.ascontiguousarray(values, dtype=np.float64) + 0.0
+    return int(_mixed(bits.view(np.uint64)).sum(dtype=np.uint64))
+
+
 def _unless_one(values) -> int:
     return 0 if values is None or (values == 1).all() else checksum(values)
 
 
-def _sample(n):
+def sample(n):
     """Rows whose products are kept: all, or stretches of neighbours from everywhere.
 
     What holds for all rows holds for some; neighbours are often of one level, whose covariances
@@ -318,7 +327,7 @@ def _sample(n):
 @lru_cache(maxsize=4)
 def _lens(n):
     """Rows of n that are looked at, the vectors of their products, and their bucket sums."""
-    rows = _sample(n)
+    rows = sample(n)
     vectors = _vectors(rows.astype(np.uint64))
     return rows, vectors, _bucket_sums(rows.astype(np.uint64), vectors[:, :_SEVERAL])
 

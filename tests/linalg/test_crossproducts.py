@@ -1,9 +1,8 @@
-"""Cross-products by blocks: against dense algebra, by batches of rows, and their structure."""
+"""Cross-products by blocks: against dense algebra, and their structure."""
 
 import numpy as np
 
 from skmixed.linalg.cholesky import multiply
-from skmixed.linalg.crossproducts import assemble
 from skmixed.linalg.groups import Group
 from skmixed.linalg.pattern import GramPlan
 
@@ -11,18 +10,6 @@ from skmixed.linalg.pattern import GramPlan
 def test_assemble_equals_the_dense_product(system):
     unit = system.parts(np.eye(len(system.A)))
     np.testing.assert_allclose(system.flat(multiply(system.products, unit)), system.A, atol=1e-10)
-
-
-def test_batches_of_rows_add_up(system):
-    """Rows weighted zero do not count, so two complementary masks split the data."""
-    first = (np.arange(len(system.tail)) % 3 == 0).astype(float)
-    weights = np.ones(len(first)) if system.weights is None else system.weights
-    X, y = system.tail[:, :-1], system.tail[:, -1]
-    parts = [assemble(system.plan, weights * mask, X, y) for mask in (first, 1.0 - first)]
-    unit = system.parts(np.eye(len(system.A)))
-    np.testing.assert_allclose(
-        system.flat(multiply(parts[0] + parts[1], unit)), system.A, atol=1e-10
-    )
 
 
 def test_without_rows_keeps_the_products(system):
