@@ -1,0 +1,82 @@
+"""Sums over levels of the diagonal blocks of Z'V0^-1Z from random signs, with control variates.
+
+For independent signs z (q,) and x = S^-1 z, with d = Delta^-1 z, C~_d the diagonal blocks of C~ and
+J_c = (I + C~_d T T')^-1, in the core
+
+    sum (Z'V0^-1Z)_ll = sum J_c C~_d + E sum [T^-T (d - x) - J_c (C~ - C~_d) T d]_l z_l' T^-1,
+
+where the second term has the mean zero and is what the first one is in first order. Of the levels
+that are eliminated
+
+    sum (Z'V0^-1Z)_ll = sum J (D - K J') - E sum (J B T (x - d))_l (J B T z)_l'
+
+with K_l = sum_m B_lm (T Delta^-1 T')_m B_lm', which is exact too. Where T is nearly singular no
+division by it is possible, and with z_t the signs of that group alone
+
+    sum (Z'V0^-1Z)_ll = sum C~_d - E sum [C~ T S^-1 T'C~ z_t]_l z_l'.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skmixed.linalg.batched import product
+from skmixed.linalg.iterative_core import shrinkage, times_blocks
+
+# Smallest singular value of T by which results are divided.
+_DIVIDE = 0.03
+
+
+def information_samples(core, z, x, solve, tolerance):
+    """[(k, s, s)] by group in order of elimination from signs z (q, k) and x = S^-1 z.
+
+    solve(kind, F, tolerance) finds further solutions where T is nearly singular.
+    """
+    d = core.blockwise(core.diagonal_inverse, z)
+    Td = core.scaled(d)
+    below = core.down(Td)
+    Jx = times_blocks(core.J, core.down(core.scaled(x)) - below)
+    Jz = times_blocks(core.J, core.down(core.scaled(z)))
+    J, D = core.J, core.blocks.own[0]
+    exact = _sum(product(J, D - product(core.below_spread, J.transpose(1, 0, 2))))
+    samples = [_symmetric(exact - _outer(Jx, Jz))]
+    first_order = core.reduced(Td, below) - core.blockwise(core.own, Td)
+    views = zip(core.views(z), core.views(d - x), core.views(first_order), strict=True)
+    for j, (own, change, mean_zero) in enumerate(views):
+        T, C = core.T[j + 1], core.own[j]
+        if np.linalg.svd(T, compute_uv=False)[-1] < _DIVIDE:
+            samples.append(_undivided(core, j, z, solve, tolerance))
+            continue
+        inverse = np.linalg.inv(T)
+        N, _ = shrinkage(C, T)
+        J_c = -product(C, N)
+        for i in range(len(T)):
+            J_c[i, i] += 1.0
+        s = len(T)
+        moved = (inverse.T @ change.reshape(s, -1)).reshape(change.shape)
+        moved = moved - times_blocks(J_c, mean_zero)
+        samples.append(_symmetric(_sum(product(J_c, C)) + _outer(moved, own) @ inverse))
+    return samples
+
+
+def _undivided(core, j, z, solve, tolerance):
+    """The samples of core group j where T is nearly singular."""
+    alone = np.zeros_like(z)
+    alone[core.slices[j]] = z[core.slices[j]]
+    F = core.scaled(core.reduced(alone), transposed=True)
+    x = solve(("alone", j), F, tolerance).x
+    taken = core.views(core.reduced(core.scaled(x)))[j]
+    return _symmetric(_sum(core.own[j]) - _outer(taken, core.views(z)[j]))
+
+
+def _outer(a, b):
+    """Sum over levels of a_l b_l' for every column: (s, l, k), (t, l, k) -> (k, s, t)."""
+    return np.einsum("slk,tlk->kst", a, b)
+
+
+def _sum(blocks):
+    return blocks.sum(axis=-1)
+
+
+def _symmetric(samples):
+    return (samples + samples.transpose(0, 2, 1)) / 2
