@@ -20,11 +20,13 @@ from skmixed.linalg.cholesky import NotPositiveDefinite
 from skmixed.linalg.core import solve_lower
 from skmixed.linalg.effects import Effects
 from skmixed.linalg.iterative_blocks import Blocks, check_memory
-from skmixed.linalg.iterative_cg import solve
+from skmixed.linalg.iterative_cg import MAX_ITERATIONS, solve
 from skmixed.linalg.iterative_core import Core, times_blocks
 from skmixed.linalg.iterative_logdet import log_det
 from skmixed.linalg.iterative_precondition import Coupled, preconditioner
 from skmixed.linalg.iterative_traces import information_samples
+
+__all__ = ["MAX_ITERATIONS", "IterativeFactor", "IterativeSystem"]
 
 # Tolerances of the iterations, relative, by what is solved for.
 _EXACT, _FORMS, _VARIANCES = 1e-7, 1e-3, 1e-5
@@ -244,7 +246,9 @@ class IterativeFactor:
         self._left = self.system._tails - core.up(NX)
         F = core.scaled(self._left, transposed=True)
         self._Y = self._solve("tails", F, _EXACT).x
-        M = blocks.gram - np.einsum("slr,slt->rt", X_0, NX) - F.T @ self._Y
+        inside = F.T @ self._Y  # stationary at the solution: its error enters squared
+        inside = inside + inside.T - self._Y.T @ core.times(self._Y)
+        M = blocks.gram - np.einsum("slr,slt->rt", X_0, NX) - inside
         L, info = lapack.dpotrf((M + M.T) / 2, lower=1)
         r = len(M) - 1
         if not np.isfinite(L).all() or 0 < info <= r:

@@ -75,7 +75,7 @@ class GramPlan:
         With fewer than ``chain_from`` effects in all there is no chain: few calls on one small
         dense matrix cost less than many on its blocks.
         """
-        order, n_chain, above = _elimination_order(groups, chain_from)
+        order, n_chain, above = elimination_order(groups, chain_from)
         groups = [groups[i] for i in order]
         positions, parents, starts = _sort_chain(groups[:n_chain], above)
         positions += [None] * (len(groups) - n_chain)
@@ -148,7 +148,7 @@ def machine_memory():
         return math.inf
 
 
-def _elimination_order(groups, chain_from):
+def elimination_order(groups, chain_from):
     """Chain first (largest factor, then each factor that all chain members are nested in)."""
     if not groups:
         return [], 0, {}

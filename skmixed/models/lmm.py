@@ -8,8 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from skmixed.linalg.iterative import MAX_ITERATIONS, IterativeSystem
+from skmixed.linalg.iterative_choice import prefers_iterative
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Effects, Factor, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import (
+    Effects,
+    Factor,
+    NotPositiveDefinite,
+    Pattern,
+    RelatedGroup,
+    System,
+)
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
@@ -19,6 +28,7 @@ from skmixed.models.optimize import Impossible, Optimum
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
+from skmixed.models.stochastic import MonteCarlo, find_root
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -39,6 +49,14 @@ _NOTICED = 1e-3
 _LOST_DIGITS = (
     "the residual standard deviation is {:.1g} of that of the response, so that rounding moves the "
     "criterion by some {:.1g} and with it variances and tests"
+)
+_NO_VALUES = (
+    "exact values of the criterion and its second derivatives cannot be had from a fit by the "
+    "iterative solver: fit the model with solver='direct', if its crossed factors leave room"
+)
+_NO_ITERATIONS = (
+    "solver='iterative' takes grouping factors with independent levels, and {}: use "
+    "solver='direct'"
 )
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
@@ -106,7 +124,7 @@ class ProfiledDeviance:
         For every term, which effects have a mean of their own, as X misses their covariate.
     """
 
-    system: System
+    system: System | IterativeSystem
     layout: CovarianceLayout
     basis: ColumnBasis
     gamma: np.ndarray
@@ -119,9 +137,21 @@ class ProfiledDeviance:
     source: Source
     exact: bool = False
     outside: tuple[np.ndarray, ...] = ()
+    n_probes: int | None = None
 
     @classmethod
-    def from_design(cls, design, *, reml=True):
+    def from_design(cls, design, *, reml=True, solver="direct", n_probes=None, seed=0):
+        """The objective of a design.
+
+        Parameters
+        ----------
+        design : Design
+        reml : bool
+        solver : {"auto", "direct", "iterative"}
+        n_probes : int or None
+        seed : int
+            Of the random signs of the iterative solver.
+        """
         weights = _row_weights(design)
         basis = independent_columns(design.X, weights, design.intercept)
         Q = basis.orthonormal(design.X)
@@ -134,8 +164,11 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
-        pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
-        system = pattern.system(weights, Q, residual / y_scale)
+        if _iterates(layout, Q.shape[1], solver) and not exact:
+            system = IterativeSystem.of(layout.groups, weights, Q, residual / y_scale, seed=seed)
+        else:
+            pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
+            system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         return cls(
@@ -152,6 +185,7 @@ class ProfiledDeviance:
             Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
             outside_effects(layout, Q, weights),
+            n_probes,
         )
 
     def response(self, design, y):
@@ -204,8 +238,25 @@ class ProfiledDeviance:
         """m: n - rank for REML, n for ML."""
         return self.n_obs - self.rank if self.reml else self.n_obs
 
+    @property
+    def iterates(self):
+        """Whether the system is solved by iterations, and the criterion has no exact value."""
+        return isinstance(self.system, IterativeSystem)
+
+    def at(self, theta, near=None):
+        """Evaluation of an iterative system at theta, from the solutions of a factor nearby."""
+        return Evaluation(self, theta, self.system.factor(self.layout.factors(theta), near))
+
     def evaluate(self, theta):
-        """Evaluation at theta: value, and on demand its derivatives."""
+        """Evaluation at theta: value, and on demand its derivatives.
+
+        Raises
+        ------
+        ValueError
+            Where the system is solved by iterations.
+        """
+        if self.iterates:
+            raise ValueError(_NO_VALUES)
         try:
             L = self.system.factor(self.layout.factors(theta))
         except NotPositiveDefinite:
@@ -299,12 +350,21 @@ class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
     is_linear: ClassVar[bool] = True
-    no_other_df = (
-        "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries of a "
-        "term's covariance, which are too many here"
-    )
+    @property
+    def no_other_df(self):
+        """Why there are no other degrees of freedom than :attr:`df_methods`."""
+        if self.monte_carlo is not None:
+            return (
+                "those of Satterthwaite and of Kenward and Roger need exact second derivatives, "
+                "which the iterative solver has not; solver='direct' has them"
+            )
+        return (
+            "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries "
+            "of a term's covariance, which are too many here"
+        )
 
     objective: ProfiledDeviance | None = None
+    monte_carlo: MonteCarlo | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -338,7 +398,7 @@ class LMMFit(MixedFit):
         """Kinds of degrees of freedom, the default first."""
         if not self.is_mixed:
             return super().df_methods
-        if has_many_parameters(self.layout):
+        if self.monte_carlo is not None or has_many_parameters(self.layout):
             return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
 
@@ -382,6 +442,11 @@ class LMMFit(MixedFit):
         """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""
         return self.objective.with_reml(not self.reml).value(self.factor)
 
+    @property
+    def solver(self):
+        """How the mixed-model equations were solved."""
+        return "direct" if self.monte_carlo is None else "iterative"
+
     def __getstate__(self):
         return super().__getstate__() | {"objective": None}
 
@@ -390,6 +455,8 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
+    if objective.iterates:
+        return _fit_by_iterations(objective, start, max_iter, tol, callback)
     search = Search(
         objective.evaluate,
         objective.layout,
@@ -407,6 +474,53 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     message, remedy = lost
     optimum = replace(fit.optimum, converged=False, message=message, remedy=remedy)
     return replace(fit, optimum=optimum)
+
+
+def _fit_by_iterations(objective, start, max_iter, tol, callback):
+    """LMMFit at the root of the estimated score."""
+    start = objective.layout.initial() if start is None else start
+    with objective.threads():
+        optimum, record = find_root(
+            objective,
+            start,
+            n_probes=objective.n_probes,
+            max_iter=max_iter,
+            tol=tol,
+            callback=callback,
+        )
+        factor = optimum.state.factor
+        if not factor.converged:
+            first, second = factor.strongest_coupling()
+            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+        fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
+    if fit.sigma / fit.unit > _NO_RESIDUAL:
+        return fit
+    optimum = replace(fit.optimum, converged=False, message=_NO_MINIMUM)
+    return replace(fit, optimum=optimum)
+
+
+def _not_solved(objective, first, second):
+    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+    return {
+        "message": (
+            f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "
+            f"{names[first]!r} and {names[second]!r} are nested or nearly confounded"
+        ),
+        "remedy": "Leave one of them out, merge levels, or use solver='direct'",
+    }
+
+
+def _iterates(layout, rank, solver):
+    """Whether a design goes to the iterative solver."""
+    if solver == "auto":
+        return prefers_iterative(layout.groups, rank)
+    if solver == "direct":
+        return False
+    if not layout.groups:
+        return False
+    if any(isinstance(group, RelatedGroup) for group in layout.groups):
+        raise ValueError(_NO_ITERATIONS.format("these are related"))
+    return True
 
 
 def _starts(objective):
