@@ -34,6 +34,8 @@ _EXACT, _FORMS, _VARIANCES = 1e-7, 1e-3, 1e-5
 _DRAWN = 8
 # Rows of new data solved for at a time.
 _BATCH = 32
+# Effects of the smallest groups whose conditional variances are exact, and numbers they may take.
+_FEW, _FEW_NUMBERS = 256, 1 << 23
 _DIRECT_ONLY = (
     "{} cannot be had from a fit by the iterative solver: fit the model with solver='direct', if "
     "its crossed factors leave room for that"
@@ -390,28 +392,65 @@ class IterativeFactor:
         return self.system.as_given(result)
 
     def conditional_blocks(self):
-        """Diagonal blocks of Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda', in first order.
+        """Diagonal blocks of Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda': a list of (s, s, l).
 
-        A list of (s, s, l): T Delta^-1 T' for the core, a lower bound, and what follows from it for
-        the eliminated levels.
+        Groups of few effects are exact; the others are in first order given these, T Delta^-1 T',
+        a lower bound, and for the eliminated levels what follows from it.
         """
         core = self._core
-        first = core.N + _sandwich(core.N, core.below_spread)
-        return self.system.as_given([first, *core.spread])
+        rest = list(core.spread)
+        for j in self._few:
+            rest[j] = np.zeros_like(rest[j])
+        first = core.N + _sandwich(core.N, core.levels_of(rest))
+        R = core.scaled(self._few_root)
+        for lo in range(0, R.shape[1], _BATCH):
+            part = np.ascontiguousarray(R[:, lo : lo + _BATCH])
+            first += _squares(times_blocks(core.N, core.down(part)))
+            rest = [D + _squares(v) for D, v in zip(rest, core.views(part), strict=True)]
+        return self.system.as_given([first, *rest])
+
+    @cached_property
+    def _few(self):
+        """The core groups of few effects, all of them together too."""
+        found, total = [], 0
+        for j in sorted(range(len(self._core.sizes)), key=lambda j: np.prod(self._core.sizes[j])):
+            total += int(np.prod(self._core.sizes[j]))
+            if total <= _FEW and total * self._core.q <= _FEW_NUMBERS:
+                found.append(j)
+        return found
+
+    @cached_property
+    def _few_root(self):
+        """R (q, k) with S^-1 = S_rr^-1 + R R', S_rr without the groups of few effects."""
+        core = self._core
+        parts = [np.arange(core.q)[core.slices[j]] for j in self._few]
+        rows = np.concatenate([np.zeros(0, dtype=np.intp), *parts])
+        if not len(rows):
+            return np.zeros((core.q, 0))
+        unit = np.zeros((core.q, len(rows)))
+        unit[rows, np.arange(len(rows))] = 1.0
+        x = self._solve(None, unit, _VARIANCES).x
+        inside = x[rows]
+        L = np.linalg.cholesky((inside + inside.T) / 2)
+        return np.ascontiguousarray(solve_lower(L, x.T).T)
 
     def conditional_error(self, n_probes):
         """Relative error of standard deviations from :meth:`conditional_blocks`, by group.
 
-        The mean over levels, from the probes; 0.0 for the eliminated group.
+        The mean over the levels of a group, from the probes; 0.0 for the eliminated group.
         """
-        z = self.system.signs(n_probes)
-        x = self._solve("probes", z, 1e-4).x
-        core = self._core
-        missing = (x - core.blockwise(core.diagonal_inverse, z)) * z
+        core, z = self._core, self.system.signs(n_probes)
+        known = core.blockwise(core.diagonal_inverse, z)
+        for j in self._few:
+            known[core.slices[j]] = 0.0
+        known += self._few_root @ (self._few_root.T @ z)
+        missing = (self._solve("probes", z, 1e-4).x - known) * z
         found = [0.0]
-        for at, D in zip(core.slices, core.diagonal_inverse, strict=True):
+        for j, (at, D) in enumerate(zip(core.slices, core.diagonal_inverse, strict=True)):
             total = sum(D[i, i].sum() for i in range(len(D)))
-            found.append(0.5 * float(missing[at].sum()) / n_probes / total)
+            total += np.square(self._few_root[at]).sum()
+            share = 0.5 * float(missing[at].sum()) / n_probes / total
+            found.append(0.0 if j in self._few else share)
         return self.system.as_given(found)
 
     def row_norms(self, codes, z, x, fixed_root=None):
@@ -489,6 +528,11 @@ class IterativeFactor:
     def selected(self):
         """Not of this factor."""
         raise ValueError(_DIRECT_ONLY.format("leverages"))
+
+
+def _squares(v):
+    """Sum over columns of v_l v_l' (s, s, l), v (s, l, k)."""
+    return np.einsum("alk,blk->abl", v, v)
 
 
 def _sandwich(N, K):

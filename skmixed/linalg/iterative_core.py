@@ -111,7 +111,14 @@ class Core:
     @cached_property
     def below_spread(self):
         """Sum over m of B_lm (T Delta^-1 T')_m B_lm' (s, s, l) of the eliminated levels."""
-        return sum(t.row_forms(M) for t, M in zip(self._border, self.spread, strict=True))
+        return self.levels_of(self.spread)
+
+    def levels_of(self, blocks):
+        """Sum over m of B_lm M_m B_lm' (s, s, l), blocks M of every core group."""
+        total = np.zeros_like(self.blocks.own[0])
+        for table, M in zip(self._border, blocks, strict=True):
+            total += table.row_forms(M)
+        return total
 
     def dense(self):
         """S as a matrix (q, q)."""

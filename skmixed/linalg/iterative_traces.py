@@ -14,6 +14,9 @@ with K_l = sum_m B_lm (T Delta^-1 T')_m B_lm', which is exact too. Where T is ne
 division by it is possible, and with z_t the signs of that group alone
 
     sum (Z'V0^-1Z)_ll = sum C~_d - E sum [C~ T S^-1 T'C~ z_t]_l z_l'.
+
+With unit vectors in the place of signs that is exact: a group of few effects takes no more solutions
+so than with signs, which tell least of it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from skmixed.linalg.iterative_core import shrinkage, times_blocks
 
 # Smallest singular value of T by which results are divided.
 _DIVIDE = 0.03
+# Effects of a group up to which its sum is exact, and the tolerance of its solutions, whose error
+# enters squared.
+_FEW, _UNITS = 32, 1e-4
 
 
 def information_samples(core, z, x, solve, tolerance):
@@ -44,6 +50,9 @@ def information_samples(core, z, x, solve, tolerance):
     views = zip(core.views(z), core.views(d - x), core.views(first_order), strict=True)
     for j, (own, change, mean_zero) in enumerate(views):
         T, C = core.T[j + 1], core.own[j]
+        if len(own) * own.shape[1] <= _FEW:
+            samples.append(np.repeat(_by_units(core, j, solve)[None], z.shape[1], axis=0))
+            continue
         if np.linalg.svd(T, compute_uv=False)[-1] < _DIVIDE:
             samples.append(_undivided(core, j, z, solve, tolerance))
             continue
@@ -67,6 +76,19 @@ def _undivided(core, j, z, solve, tolerance):
     x = solve(("alone", j), F, tolerance).x
     taken = core.views(core.reduced(core.scaled(x)))[j]
     return _symmetric(_sum(core.own[j]) - _outer(taken, core.views(z)[j]))
+
+
+def _by_units(core, j, solve):
+    """The sum (s, s) of core group j, exact."""
+    s, n = core.sizes[j]
+    unit = np.zeros((core.q, s * n))
+    unit[core.slices[j]] = np.eye(s * n)
+    F = core.scaled(core.reduced(unit), transposed=True)
+    x = solve(("units", j), F, _UNITS).x
+    F, x, Sx = (v.reshape(core.q, s, n) for v in (F, x, core.times(x)))
+    inside = np.einsum("qal,qbl->ab", F, x)
+    G = _sum(core.own[j]) - inside - inside.T + np.einsum("qal,qbl->ab", x, Sx)
+    return (G + G.T) / 2
 
 
 def _outer(a, b):
