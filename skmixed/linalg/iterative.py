@@ -21,9 +21,9 @@ from skmixed.linalg.core import solve_lower
 from skmixed.linalg.effects import Effects
 from skmixed.linalg.iterative_blocks import Blocks, check_memory
 from skmixed.linalg.iterative_cg import MAX_ITERATIONS, solve
-from skmixed.linalg.iterative_core import Core, times_blocks
+from skmixed.linalg.iterative_core import Core, squares, times_blocks
 from skmixed.linalg.iterative_logdet import log_det
-from skmixed.linalg.iterative_precondition import Coupled, preconditioner
+from skmixed.linalg.iterative_precondition import preconditioner
 from skmixed.linalg.iterative_traces import information_samples
 
 __all__ = ["MAX_ITERATIONS", "IterativeFactor", "IterativeSystem"]
@@ -205,7 +205,7 @@ class IterativeFactor:
 
     def __init__(self, system, T, near=None):
         self.system, self.T = system, T
-        self.n_iter, self.converged = 0, True
+        self.n_iter, self.converged = 0 if near is None else near.n_iter, True
         self._starts = {} if near is None else near._starts
         self._solutions = {}
         with np.errstate(all="ignore"):
@@ -291,11 +291,6 @@ class IterativeFactor:
         """LogDet of S."""
         return log_det(self)
 
-    @property
-    def is_coupled(self):
-        """Whether the preconditioner knows how core groups are coupled."""
-        return isinstance(self._M, Coupled)
-
     @cached_property
     def _combination(self):
         """(-beta, 1) (r + 1, 1)."""
@@ -374,7 +369,7 @@ class IterativeFactor:
         """
         z = self.system.signs(n_probes)
         x = self._solve("probes", z, tolerance).x
-        samples = information_samples(self._core, z, x, self._solve, tolerance)
+        samples = information_samples(self._core, self._M, z, x, self._solve, tolerance)
         return self.system.as_given(samples)
 
     def information_known(self, *, fixed, response):
@@ -405,8 +400,8 @@ class IterativeFactor:
         R = core.scaled(self._few_root)
         for lo in range(0, R.shape[1], _BATCH):
             part = np.ascontiguousarray(R[:, lo : lo + _BATCH])
-            first += _squares(times_blocks(core.N, core.down(part)))
-            rest = [D + _squares(v) for D, v in zip(rest, core.views(part), strict=True)]
+            first += squares(times_blocks(core.N, core.down(part)))
+            rest = [D + squares(v) for D, v in zip(rest, core.views(part), strict=True)]
         return self.system.as_given([first, *rest])
 
     @cached_property
@@ -528,11 +523,6 @@ class IterativeFactor:
     def selected(self):
         """Not of this factor."""
         raise ValueError(_DIRECT_ONLY.format("leverages"))
-
-
-def _squares(v):
-    """Sum over columns of v_l v_l' (s, s, l), v (s, l, k)."""
-    return np.einsum("alk,blk->abl", v, v)
 
 
 def _sandwich(N, K):

@@ -167,5 +167,10 @@ def times_blocks(A, v):
     return out
 
 
+def squares(v):
+    """Sum over columns of v_l v_l' (s, s, l), v (s, l, k)."""
+    return np.einsum("alk,blk->abl", v, v)
+
+
 def _symmetric(A):
     return A if len(A) == 1 else (A + A.transpose(1, 0, 2)) / 2

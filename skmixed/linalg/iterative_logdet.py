@@ -44,7 +44,7 @@ def log_det(factor):
     on_rest = _quadrature(factor, z)
     samples = on_rest[0]
     total = M.log_det + on_Q[0].sum()
-    if M.has_unit_diagonal:
+    if not M.is_coupled:
         samples = samples - on_rest[1]
         total -= on_Q[1].sum()
     k = len(samples)

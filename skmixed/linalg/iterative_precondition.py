@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from scipy.linalg import lapack
 
 from skmixed.linalg.batched import cholesky, diagonal_add, product, sandwich
 from skmixed.linalg.core import solve_lower
-from skmixed.linalg.iterative_core import inverse_blocks, invert_lower, log_det
+from skmixed.linalg.iterative_core import inverse_blocks, invert_lower, log_det, squares, times_blocks
 
-# Rows of the dense rest of the coupled preconditioner, and pairs of entries in its making.
-_DENSE, _PAIRS = 2000, 2e8
+# Rows of the dense rest of the coupled preconditioner, and products of entries in its making.
+_DENSE, _PRODUCTS = 2000, 5e8
+_WIDTH = 32
 
 
 def preconditioner(core):
     """The preconditioner of a Core that takes fewest iterations for what it costs."""
     rest = core.q - (core.slices[0].stop if core.slices else 0)
-    if len(core.sizes) < 2 or rest > _DENSE or _pairs(core) > _PAIRS:
+    if len(core.sizes) < 2 or rest > _DENSE or _products(core, rest) > _PRODUCTS:
         return Diagonal(core)
     return Coupled(core)
 
 
-def _pairs(core):
-    counts = [np.diff(core.blocks.tables[1, j].indptr) for j in range(2, len(core.sizes) + 1)]
-    return float(np.sum(np.square(sum(counts), dtype=float))) * core.sizes[0][0] ** 2
+def _products(core, rest):
+    """Products of entries that it takes to eliminate the largest core group."""
+    return rest * sum(core.blocks.tables[1, j].values.size for j in range(2, len(core.sizes) + 1))
 
 
 class Diagonal:
     """M = Delta, the diagonal blocks of S."""
 
-    has_unit_diagonal = True
+    is_coupled = False
 
     def __init__(self, core):
         self._core = core
@@ -56,7 +59,7 @@ class Coupled:
     dense.
     """
 
-    has_unit_diagonal = False
+    is_coupled = True
 
     def __init__(self, core):
         self._core, self._at = core, core.slices[0]
@@ -65,12 +68,30 @@ class Coupled:
         roots = [cholesky(D) for D in core.diagonal]
         self._D = [product(L, invert_lower(P)) for L, P in zip(roots, plain, strict=True)]
         self._D_inverse = [product(P, invert_lower(L)) for L, P in zip(roots, plain, strict=True)]
+        self._D_inverse_transposed = [D.transpose(1, 0, 2) for D in self._D_inverse]
         self._root, self._root_inverse = plain[0], invert_lower(plain[0])
         self._inverse = inverse_blocks(plain[0])
         self._rest = _cholesky(self._schur())
         scale = sum(log_det(L) - log_det(P) for L, P in zip(roots, plain, strict=True))
         dense = 2.0 * float(np.sum(np.log(self._rest.diagonal())))
         self.log_det = scale + log_det(plain[0]) + dense
+
+    @cached_property
+    def excess(self):
+        """Diagonal blocks (s, s, l) of M^-1 - Delta^-1 for every core group."""
+        core = self._core
+        found = [np.zeros_like(D) for D in core.diagonal_inverse]
+        for begin in range(0, len(self._rest), _WIDTH):
+            unit = np.zeros((len(self._rest), min(_WIDTH, len(self._rest) - begin)))
+            unit[begin + np.arange(unit.shape[1]), np.arange(unit.shape[1])] = 1.0
+            below = solve_lower(self._rest, unit, transposed=True)
+            top = -_flat(_first(self._inverse, self._back(below), core))
+            V = core.blockwise(self._D_inverse_transposed, np.concatenate([top, below]))
+            for total, v in zip(found, core.views(V), strict=True):
+                total += squares(v)
+        for total, D in zip(found[1:], core.diagonal_inverse[1:], strict=True):
+            total -= D
+        return found
 
     def _schur(self):
         """A of the other groups less what the elimination of the first one takes."""
@@ -127,7 +148,7 @@ class Coupled:
         below = solve_lower(self._rest, below, transposed=True)
         top = r[self._at] - self._back(below)
         out = np.concatenate([_flat(_first(self._inverse, top, core)), below])
-        return core.blockwise([D.transpose(1, 0, 2) for D in self._D_inverse], out)
+        return core.blockwise(self._D_inverse_transposed, out)
 
     def lower(self, z):
         """L z."""
@@ -147,10 +168,8 @@ class Coupled:
 
 
 def _first(blocks, x, core):
-    from_blocks = x.reshape(*core.sizes[0], -1)
-    return np.einsum("abl,blk->alk", blocks, from_blocks) if len(blocks) > 1 else (
-        blocks[0, 0][:, None] * from_blocks
-    )
+    """Blocks times rows x of the first core group, as (s, l, k)."""
+    return times_blocks(blocks, x.reshape(*core.sizes[0], -1))
 
 
 def _flat(x):

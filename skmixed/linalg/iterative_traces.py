@@ -5,7 +5,12 @@ J_c = (I + C~_d T T')^-1, in the core
 
     sum (Z'V0^-1Z)_ll = sum J_c C~_d + E sum [T^-T (d - x) - J_c (C~ - C~_d) T d]_l z_l' T^-1,
 
-where the second term has the mean zero and is what the first one is in first order. Of the levels
+where the second term has the mean zero and is what the first one is in first order. With a coupled
+preconditioner M, which is far nearer to S, and e = M^-1 z it is
+
+    sum (Z'V0^-1Z)_ll = sum J_c C~_d - sum T^-T (M^-1 - Delta^-1)_ll T^-1 + E sum [T^-T (e - x)]_l z_l' T^-1.
+
+Of the levels
 that are eliminated
 
     sum (Z'V0^-1Z)_ll = sum J (D - K J') - E sum (J B T (x - d))_l (J B T z)_l'
@@ -23,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.linalg.batched import product
+from skmixed.linalg.batched import diagonal_add, product
 from skmixed.linalg.iterative_core import shrinkage, times_blocks
 
 # Smallest singular value of T by which results are divided.
@@ -33,39 +38,55 @@ _DIVIDE = 0.03
 _FEW, _UNITS = 32, 1e-4
 
 
-def information_samples(core, z, x, solve, tolerance):
+def information_samples(core, M, z, x, solve, tolerance):
     """[(k, s, s)] by group in order of elimination from signs z (q, k) and x = S^-1 z.
 
-    solve(kind, F, tolerance) finds further solutions where T is nearly singular.
+    M: the preconditioner. solve(kind, F, tolerance) finds further solutions where T is nearly
+    singular.
     """
     d = core.blockwise(core.diagonal_inverse, z)
     Td = core.scaled(d)
     below = core.down(Td)
-    Jx = times_blocks(core.J, core.down(core.scaled(x)) - below)
-    Jz = times_blocks(core.J, core.down(core.scaled(z)))
-    J, D = core.J, core.blocks.own[0]
-    exact = _sum(product(J, D - product(core.below_spread, J.transpose(1, 0, 2))))
-    samples = [_symmetric(exact - _outer(Jx, Jz))]
-    first_order = core.reduced(Td, below) - core.blockwise(core.own, Td)
-    views = zip(core.views(z), core.views(d - x), core.views(first_order), strict=True)
-    for j, (own, change, mean_zero) in enumerate(views):
-        T, C = core.T[j + 1], core.own[j]
-        if len(own) * own.shape[1] <= _FEW:
+    samples = [_eliminated(core, z, x, below)]
+    if M.is_coupled:
+        change, first_order = core.views(M.solve(z) - x), None
+    else:
+        change = core.views(d - x)
+        first_order = core.views(core.reduced(Td, below) - core.blockwise(core.own, Td))
+    for j, own in enumerate(core.views(z)):
+        T = core.T[j + 1]
+        if own[..., 0].size <= _FEW:
             samples.append(np.repeat(_by_units(core, j, solve)[None], z.shape[1], axis=0))
-            continue
-        if np.linalg.svd(T, compute_uv=False)[-1] < _DIVIDE:
+        elif np.linalg.svd(T, compute_uv=False)[-1] < _DIVIDE:
             samples.append(_undivided(core, j, z, solve, tolerance))
-            continue
-        inverse = np.linalg.inv(T)
-        N, _ = shrinkage(C, T)
-        J_c = -product(C, N)
-        for i in range(len(T)):
-            J_c[i, i] += 1.0
-        s = len(T)
-        moved = (inverse.T @ change.reshape(s, -1)).reshape(change.shape)
-        moved = moved - times_blocks(J_c, mean_zero)
-        samples.append(_symmetric(_sum(product(J_c, C)) + _outer(moved, own) @ inverse))
+        elif M.is_coupled:
+            samples.append(_divided(core, j, own, change[j], excess=M.excess[j]))
+        else:
+            samples.append(_divided(core, j, own, change[j], first_order=first_order[j]))
     return samples
+
+
+def _eliminated(core, z, x, below):
+    """The samples of the eliminated levels; below: B T Delta^-1 z."""
+    J, D = core.J, core.blocks.own[0]
+    Jx = times_blocks(J, core.down(core.scaled(x)) - below)
+    Jz = times_blocks(J, core.down(core.scaled(z)))
+    exact = _sum(product(J, D - product(core.below_spread, J.transpose(1, 0, 2))))
+    return _symmetric(exact - _outer(Jx, Jz))
+
+
+def _divided(core, j, z, change, *, first_order=None, excess=None):
+    """The samples of core group j with one of the two control variates."""
+    T, C = core.T[j + 1], core.own[j]
+    s, inverse = len(T), np.linalg.inv(T)
+    J_c = diagonal_add(-product(C, shrinkage(C, T)[0]), 1.0)
+    moved = (inverse.T @ change.reshape(s, -1)).reshape(change.shape)
+    exact = _sum(product(J_c, C))
+    if excess is None:
+        moved -= times_blocks(J_c, first_order)
+    else:
+        exact = exact - inverse.T @ _sum(excess) @ inverse
+    return _symmetric(exact + _outer(moved, z) @ inverse)
 
 
 def _undivided(core, j, z, solve, tolerance):
