@@ -389,45 +389,17 @@ class IterativeFactor:
     def conditional_blocks(self):
         """Diagonal blocks of Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda': a list of (s, s, l).
 
-        Groups of few effects are exact; the others are in first order given these, T Delta^-1 T',
-        a lower bound, and for the eliminated levels what follows from it.
+        S^-1 is Delta^-1 of some groups, and of what these leave of the others R R', see
+        :meth:`_roots`; for the eliminated levels what follows from it.
         """
         core = self._core
-        rest = list(core.spread)
-        for j in self._few:
-            rest[j] = np.zeros_like(rest[j])
+        rest = [np.zeros_like(D) if j in self._others else D for j, D in enumerate(core.spread)]
         first = core.N + _sandwich(core.N, core.levels_of(rest))
-        R = core.scaled(self._few_root)
-        for lo in range(0, R.shape[1], _BATCH):
-            part = np.ascontiguousarray(R[:, lo : lo + _BATCH])
-            first += squares(times_blocks(core.N, core.down(part)))
-            rest = [D + squares(v) for D, v in zip(rest, core.views(part), strict=True)]
+        for R in self._roots():
+            R = core.scaled(np.ascontiguousarray(R))
+            first += squares(times_blocks(core.N, core.down(R)))
+            rest = [D + squares(v) for D, v in zip(rest, core.views(R), strict=True)]
         return self.system.as_given([first, *rest])
-
-    @cached_property
-    def _few(self):
-        """The core groups of few effects, all of them together too."""
-        found, total = [], 0
-        for j in sorted(range(len(self._core.sizes)), key=lambda j: np.prod(self._core.sizes[j])):
-            total += int(np.prod(self._core.sizes[j]))
-            if total <= _FEW and total * self._core.q <= _FEW_NUMBERS:
-                found.append(j)
-        return found
-
-    @cached_property
-    def _few_root(self):
-        """R (q, k) with S^-1 = S_rr^-1 + R R', S_rr without the groups of few effects."""
-        core = self._core
-        parts = [np.arange(core.q)[core.slices[j]] for j in self._few]
-        rows = np.concatenate([np.zeros(0, dtype=np.intp), *parts])
-        if not len(rows):
-            return np.zeros((core.q, 0))
-        unit = np.zeros((core.q, len(rows)))
-        unit[rows, np.arange(len(rows))] = 1.0
-        x = self._solve(None, unit, _VARIANCES).x
-        inside = x[rows]
-        L = np.linalg.cholesky((inside + inside.T) / 2)
-        return np.ascontiguousarray(solve_lower(L, x.T).T)
 
     def conditional_error(self, n_probes):
         """Relative error of standard deviations from :meth:`conditional_blocks`, by group.
@@ -435,18 +407,49 @@ class IterativeFactor:
         The mean over the levels of a group, from the probes; 0.0 for the eliminated group.
         """
         core, z = self._core, self.system.signs(n_probes)
-        known = core.blockwise(core.diagonal_inverse, z)
-        for j in self._few:
-            known[core.slices[j]] = 0.0
-        known += self._few_root @ (self._few_root.T @ z)
+        own = [np.zeros_like(D) if j in self._others else D
+               for j, D in enumerate(core.diagonal_inverse)]  # fmt: skip
+        known, total = core.blockwise(own, z), [np.einsum("iil->", D) for D in own]
+        for R in self._roots():
+            known += R @ (R.T @ z)
+            total = [t + np.square(R[at]).sum() for t, at in zip(total, core.slices, strict=True)]
         missing = (self._solve("probes", z, 1e-4).x - known) * z
         found = [0.0]
-        for j, (at, D) in enumerate(zip(core.slices, core.diagonal_inverse, strict=True)):
-            total = sum(D[i, i].sum() for i in range(len(D)))
-            total += np.square(self._few_root[at]).sum()
-            share = 0.5 * float(missing[at].sum()) / n_probes / total
-            found.append(0.0 if j in self._few else share)
+        for at, size in zip(core.slices, total, strict=True):
+            found.append(0.5 * float(missing[at].sum()) / n_probes / float(size))
         return self.system.as_given(found)
+
+    @cached_property
+    def _others(self):
+        """The core groups that :meth:`_roots` hold: those of few effects, or all but the largest.
+        """
+        sizes = [s * n for s, n in self._core.sizes]
+        few = [j for j in np.argsort(sizes, kind="stable") if sizes[j] <= _FEW]
+        exact = bool(few) and sum(sizes[j] for j in few) <= _FEW
+        if not exact or (self._M.is_coupled and len(few) < len(sizes) - 1):
+            return range(1, len(sizes)) if self._M.is_coupled else ()
+        return few if sum(sizes[j] for j in few) * self._core.q <= _FEW_NUMBERS else ()
+
+    def _roots(self):
+        """R (q, k) by slices, so that S^-1 is about Delta^-1 of the other groups plus R R'.
+
+        From exact solutions for groups of few effects, else from the preconditioner.
+        """
+        if isinstance(self._others, range):
+            yield from self._M.roots()
+        elif len(self._others):
+            yield from np.array_split(self._few_root, -(-self._few_root.shape[1] // _BATCH), axis=1)
+
+    @cached_property
+    def _few_root(self):
+        core = self._core
+        rows = np.concatenate([np.arange(core.q)[core.slices[j]] for j in self._others])
+        unit = np.zeros((core.q, len(rows)))
+        unit[rows, np.arange(len(rows))] = 1.0
+        x = self._solve(None, unit, _VARIANCES).x
+        inside = x[rows]
+        L = np.linalg.cholesky((inside + inside.T) / 2)
+        return solve_lower(L, x.T).T
 
     def row_norms(self, codes, z, x, fixed_root=None):
         """Variance (n,), in units of sigma^2, of x'(beta-hat - beta) + z'(b-hat - b).

@@ -76,17 +76,21 @@ class Coupled:
         dense = 2.0 * float(np.sum(np.log(self._rest.diagonal())))
         self.log_det = scale + log_det(plain[0]) + dense
 
+    def roots(self):
+        """V (q, k) by slices: M^-1 is Delta^-1 of the largest group alone, and V V'."""
+        for begin in range(0, len(self._rest), _WIDTH):
+            unit = np.zeros((len(self._rest), min(_WIDTH, len(self._rest) - begin)))
+            unit[begin + np.arange(unit.shape[1]), np.arange(unit.shape[1])] = 1.0
+            below = solve_lower(self._rest, unit, transposed=True)
+            top = -_flat(_first(self._inverse, self._back(below), self._core))
+            yield self._core.blockwise(self._D_inverse_transposed, np.concatenate([top, below]))
+
     @cached_property
     def excess(self):
         """Diagonal blocks (s, s, l) of M^-1 - Delta^-1 for every core group."""
         core = self._core
         found = [np.zeros_like(D) for D in core.diagonal_inverse]
-        for begin in range(0, len(self._rest), _WIDTH):
-            unit = np.zeros((len(self._rest), min(_WIDTH, len(self._rest) - begin)))
-            unit[begin + np.arange(unit.shape[1]), np.arange(unit.shape[1])] = 1.0
-            below = solve_lower(self._rest, unit, transposed=True)
-            top = -_flat(_first(self._inverse, self._back(below), core))
-            V = core.blockwise(self._D_inverse_transposed, np.concatenate([top, below]))
+        for V in self.roots():
             for total, v in zip(found, core.views(V), strict=True):
                 total += squares(v)
         for total, D in zip(found[1:], core.diagonal_inverse[1:], strict=True):
