@@ -32,6 +32,8 @@ __all__ = ["MAX_ITERATIONS", "IterativeFactor", "IterativeSystem"]
 _EXACT, _FORMS, _VARIANCES = 1e-7, 1e-3, 1e-5
 # Probes that are drawn at a time: more of them leave the earlier ones as they are.
 _DRAWN = 8
+# Signs whose vectors have to have room.
+_PROBES = 32
 # Rows of new data solved for at a time.
 _BATCH = 32
 # Effects of the smallest groups whose conditional variances are exact, and numbers they may take.
@@ -52,16 +54,19 @@ class IterativeSystem:
         The groups as given in order of elimination.
     seed : int
         Of the random signs.
+    n_probes : int or None
+        Signs for log |S|, 32 at least.
     """
 
     is_iterative = True
 
-    def __init__(self, blocks, order, seed=0):
+    def __init__(self, blocks, order, seed=0, n_probes=None):
         self.blocks, self.order, self.seed = blocks, tuple(order), seed
+        self.n_probes = n_probes
         self._drawn = {}
 
     @classmethod
-    def of(cls, groups, weights, X, y, *, seed=0, n_probes=8):
+    def of(cls, groups, weights, X, y, *, seed=0, n_probes=None):
         """System of the rows of groups (in the user's order), X (n, r) and y (n,).
 
         Raises
@@ -69,9 +74,9 @@ class IterativeSystem:
         MemoryError
             Saying how much is needed, before it is asked for.
         """
-        check_memory(groups, X.shape[1], n_probes)
+        check_memory(groups, X.shape[1], n_probes or _PROBES)
         order = sorted(range(len(groups)), key=lambda g: -groups[g].size)
-        return cls(Blocks.of([groups[g] for g in order], weights, X, y), order, seed)
+        return cls(Blocks.of([groups[g] for g in order], weights, X, y), order, seed, n_probes)
 
     def factor(self, T, near=None):
         """IterativeFactor at T; iterations start from what the factor ``near`` has found.
@@ -124,7 +129,10 @@ class IterativeSystem:
             np.concatenate([x[..., :-1], cross.random[g][:, 0, :, None]], axis=-1)
             for g, x in zip(self.order, b.tails, strict=True)
         ]
-        return IterativeSystem(Blocks(b.own, b.tables, tuple(tails), gram), self.order, self.seed)
+        return self._with(Blocks(b.own, b.tables, tuple(tails), gram))
+
+    def _with(self, blocks):
+        return IterativeSystem(blocks, self.order, self.seed, self.n_probes)
 
     def without_rows(self):
         """The same system: nothing in it has the length of the data."""
@@ -513,7 +521,7 @@ class IterativeFactor:
         """This factor without what only more iterations need, None if it takes over limit bytes."""
         if self.system.blocks.nbytes > limit:
             return None
-        small = IterativeSystem(self.system.blocks, self.system.order, self.system.seed)
+        small = self.system._with(self.system.blocks)
         state = dict(self.__dict__)
         copy = object.__new__(IterativeFactor)
         copy.__dict__.update(state, system=small, _starts={}, _solutions={})

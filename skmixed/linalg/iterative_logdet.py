@@ -18,7 +18,7 @@ from scipy.stats import t as student
 
 # Rows of S up to which its determinant is exact.
 DENSE = 2500
-# Signs, directions taken out, tolerances.
+# Signs at least, directions taken out, tolerances.
 _PROBES, _DIRECTIONS = 32, 16
 _TOLERANCE, _ROUGH = 1e-4, 1e-2
 
@@ -39,7 +39,7 @@ def log_det(factor):
         return LogDet(_dense(core))
     Q = _directions(factor)
     on_Q = _quadrature(factor, Q)
-    z = factor.system.signs(_PROBES, stream=1)
+    z = factor.system.signs(max(_PROBES, factor.system.n_probes or 0), stream=1)
     z = z - Q @ (Q.T @ z)
     on_rest = _quadrature(factor, z)
     samples = on_rest[0]

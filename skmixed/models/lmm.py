@@ -165,7 +165,9 @@ class ProfiledDeviance:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
         if _iterates(layout, Q.shape[1], solver) and not exact:
-            system = IterativeSystem.of(layout.groups, weights, Q, residual / y_scale, seed=seed)
+            system = IterativeSystem.of(
+                layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
+            )
         else:
             pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
             system = pattern.system(weights, Q, residual / y_scale)
@@ -424,6 +426,8 @@ class LMMFit(MixedFit):
         ValueError
             For a copy without cross-products, and a fit without a residual variance.
         """
+        if self.monte_carlo is not None:
+            raise ValueError(_NO_VALUES)
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():

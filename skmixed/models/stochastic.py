@@ -22,8 +22,8 @@ _FEWEST, _MOST, _SHARE = 8, 64, 0.01
 TOLD_SHARE = 0.05
 # Tolerance of the traces' iterations where a Newton step promises less than so much.
 _TOLERANCES = (np.inf, 1e-2), (1e3, 1e-3), (10.0, 1e-4)
-# What the search may leave undone, a thousandth of it at the end: 1e-4 is 0.01 standard errors.
-_UNDONE = 0.1
+# What the search may leave undone, a thousandth of it at the end: 3e-5 is 0.005 standard errors.
+_UNDONE = 0.03
 # Standard deviations relative to that of a row that are tried at zero, and the rise that is allowed.
 _NEGLIGIBLE, _UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
 # Smallest eigenvalue of the scaled Hessian, as a share of the largest.
@@ -145,11 +145,14 @@ class EstimatedScore:
         )
 
     def errors(self):
-        """Covariance (t, t) of theta by the probes, and the largest share of a standard error."""
+        """Covariance (t, t) of theta's error, and the largest share of a standard error.
+
+        By the probes; and what the search has left undone counts as an error too.
+        """
         g = self.gradients
         inverse = positive_solve(self.hessian, np.eye(len(self.theta)))
-        spread = g - g.mean(axis=0)
-        covariance = inverse @ (spread.T @ spread) @ inverse / (len(g) * max(1, len(g) - 1))
+        spread, left = inverse @ (g - g.mean(axis=0)).T, inverse @ self.gradient
+        covariance = spread @ spread.T / (len(g) * max(1, len(g) - 1)) + np.outer(left, left)
         standard = 2.0 * inverse.diagonal()
         share = np.sqrt(covariance.diagonal() / np.where(standard > 0, standard, np.inf))
         return covariance, float(share.max(initial=0.0))
@@ -274,7 +277,7 @@ def _finished(objective, optimum, share):
     layout = state.objective.layout
     slopes = _slopes(lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta)
     std = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, covariance, slopes), 0.0))
-    error = tuple(factor.conditional_error(state.n_probes))
+    error = tuple(abs(e) for e in factor.conditional_error(state.n_probes))
     value = objective.value(factor)
     estimated = factor.log_det_core.samples
     record = MonteCarlo(
