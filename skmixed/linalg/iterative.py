@@ -29,7 +29,7 @@ from skmixed.linalg.iterative_traces import information_samples
 __all__ = ["MAX_ITERATIONS", "IterativeFactor", "IterativeSystem"]
 
 # Tolerances of the iterations, relative, by what is solved for.
-_EXACT, _FORMS, _VARIANCES = 1e-7, 1e-3, 1e-5
+_EXACT, _FORMS, _VARIANCES, _ROUNDING = 1e-7, 1e-3, 1e-5, 1e-11
 # Probes that are drawn at a time: more of them leave the earlier ones as they are.
 _DRAWN = 8
 # Signs whose vectors have to have room.
@@ -222,7 +222,13 @@ class IterativeFactor:
                 self._M = preconditioner(self._core)
             except (ArithmeticError, np.linalg.LinAlgError) as error:
                 raise NotPositiveDefinite(str(error)) from error
-            self._solve_tails()
+            self._solve_tails(_EXACT)
+
+    def refine(self):
+        """Solve for X and y as exactly as rounding allows: sums of residuals then vanish."""
+        for name in ("mode", "scores", "_combination", "_marginal"):
+            self.__dict__.pop(name, None)
+        self._solve_tails(_ROUNDING)
 
     def _solve(self, kind, F, tolerance, *, lanczos=False):
         """S^-1 F, from where an earlier solve of this kind ended."""
@@ -249,13 +255,13 @@ class IterativeFactor:
         new = np.ascontiguousarray(F[:, start.shape[1] :])
         return np.concatenate([start, self._core.blockwise(self._core.diagonal_inverse, new)], axis=1)
 
-    def _solve_tails(self):
+    def _solve_tails(self, tolerance):
         blocks, core = self.system.blocks, self._core
         X_0 = blocks.tails[0]
         NX = times_blocks(core.N, X_0)
         self._left = self.system._tails - core.up(NX)
         F = core.scaled(self._left, transposed=True)
-        self._Y = self._solve("tails", F, _EXACT).x
+        self._Y = self._solve("tails", F, tolerance).x
         inside = F.T @ self._Y  # stationary at the solution: its error enters squared
         inside = inside + inside.T - self._Y.T @ core.times(self._Y)
         M = blocks.gram - np.einsum("slr,slt->rt", X_0, NX) - inside

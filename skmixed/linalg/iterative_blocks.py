@@ -43,6 +43,8 @@ class Table:
 
         ``products`` may return None for ones.
         """
+        if max(shape) < 2**31:
+            rows, columns = rows.astype(np.int32), columns.astype(np.int32)
         order = _sorted_by(columns, shape[1])
         order = order[_sorted_by(rows[order], shape[0])]
         rows, columns = rows[order], columns[order]
@@ -217,7 +219,7 @@ def _sorted_by(codes, n_levels):
 
 def _sums(values, order, starts):
     if values is None:
-        return np.diff(np.append(starts, len(order)))
+        return 1.0 if len(starts) == len(order) else np.diff(np.append(starts, len(order)))
     values = values[order]
     return values if len(starts) == len(order) else np.add.reduceat(values, starts)
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from skmixed.linalg.system import NotPositiveDefinite
 from skmixed.models.optimize import Impossible, minimize_theta
@@ -152,7 +153,9 @@ class EstimatedScore:
         g = self.gradients
         inverse = positive_solve(self.hessian, np.eye(len(self.theta)))
         spread, left = inverse @ (g - g.mean(axis=0)).T, inverse @ self.gradient
-        covariance = spread @ spread.T / (len(g) * max(1, len(g) - 1)) + np.outer(left, left)
+        k = len(g)
+        widened = student.ppf(0.975, k - 1) / 1.959964
+        covariance = widened**2 * spread @ spread.T / (k * (k - 1)) + np.outer(left, left)
         standard = 2.0 * inverse.diagonal()
         share = np.sqrt(covariance.diagonal() / np.where(standard > 0, standard, np.inf))
         return covariance, float(share.max(initial=0.0))
@@ -273,6 +276,7 @@ def _finished(objective, optimum, share):
     """The Optimum with its criterion, and how exact all is."""
     state = optimum.state
     factor = state.factor
+    factor.refine()
     covariance, _ = state.errors()
     layout = state.objective.layout
     slopes = _slopes(lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta)
