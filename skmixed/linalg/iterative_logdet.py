@@ -20,7 +20,7 @@ from scipy.stats import t as student
 DENSE = 2500
 # Signs at least, directions taken out, tolerances.
 _PROBES, _DIRECTIONS = 32, 16
-_TOLERANCE, _ROUGH = 1e-4, 1e-2
+_TOLERANCE, _ROUGH = 1e-3, 1e-2
 
 
 @dataclass(frozen=True)

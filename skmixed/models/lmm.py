@@ -24,11 +24,11 @@ from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
-from skmixed.models.optimize import Impossible, Optimum
+from skmixed.models.optimize import Impossible, NoStart, Optimum, minimize_theta
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
-from skmixed.models.stochastic import MonteCarlo, find_root
+from skmixed.models.stochastic import MonteCarlo, find_root, thinned
 
 # A residual below this share of the response is rounding.
 _ROUNDING = 32 * np.finfo(float).eps
@@ -63,6 +63,8 @@ _UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 _CHAIN_FROM = 100
+# Rows from which a search by iterations starts at the optimum of some of them, found to this.
+_THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -122,6 +124,10 @@ class ProfiledDeviance:
         Whether X explains the response up to rounding, so that there is no variance to divide.
     outside : tuple of (s,) bool
         For every term, which effects have a mean of their own, as X misses their covariate.
+    n_probes : int or None
+        Of the iterative solver.
+    thinned : ProfiledDeviance or None
+        That of some of the rows, from which a search by iterations starts.
     """
 
     system: System | IterativeSystem
@@ -138,6 +144,7 @@ class ProfiledDeviance:
     exact: bool = False
     outside: tuple[np.ndarray, ...] = ()
     n_probes: int | None = None
+    thinned: ProfiledDeviance | None = None
 
     @classmethod
     def from_design(cls, design, *, reml=True, solver="direct", n_probes=None, seed=0):
@@ -173,7 +180,7 @@ class ProfiledDeviance:
             system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
-        return cls(
+        objective = cls(
             system.without_rows(),
             layout.without_rows(),
             basis,
@@ -188,6 +195,23 @@ class ProfiledDeviance:
             bool(exact),
             outside_effects(layout, Q, weights),
             n_probes,
+        )
+        if not objective.iterates or len(y) < _THINNED_FROM:
+            return objective
+        rows, groups = thinned(layout.groups, np.random.default_rng(seed))
+        return replace(objective, thinned=objective.of_rows(
+            groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
+            residual[rows] / y_scale,
+        ))  # fmt: skip
+
+    def of_rows(self, groups, weights, frequencies, Q, y):
+        """The objective of some of the rows for the direct solver, in the same units."""
+        pattern = Pattern.build(groups, Q.shape[1])
+        return replace(
+            self,
+            system=pattern.system(weights, Q, y).without_rows(),
+            n_obs=float(len(y) if frequencies is None else frequencies.sum()),
+            n_rows=len(y),
         )
 
     def response(self, design, y):
@@ -480,9 +504,23 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     return replace(fit, optimum=optimum)
 
 
+def _thinned_start(objective):
+    """theta of the rows that a search by iterations starts from."""
+    start, some = objective.layout.initial(), objective.thinned
+    if some is None:
+        return start
+    try:
+        with some.threads():
+            return minimize_theta(
+                some.evaluate, start, rechart=Evaluation.recharted, tol=_ROUGHLY
+            ).theta
+    except NoStart:
+        return start
+
+
 def _fit_by_iterations(objective, start, max_iter, tol, callback):
     """LMMFit at the root of the estimated score."""
-    start = objective.layout.initial() if start is None else start
+    start = _thinned_start(objective) if start is None else start
     with objective.threads():
         optimum, record = find_root(
             objective,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from skmixed.linalg.system import NotPositiveDefinite
+from skmixed.linalg.system import Group, NotPositiveDefinite
 from skmixed.models.optimize import Impossible, minimize_theta
 
 # Signs to begin with, at most, and the share of a standard error that is aimed at.
@@ -27,6 +27,8 @@ _TOLERANCES = (np.inf, 1e-2), (1e3, 1e-3), (10.0, 1e-4)
 _UNDONE = 0.03
 # Standard deviations relative to that of a row that are tried at zero, and the rise that is allowed.
 _NEGLIGIBLE, _UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
+# Levels of a group in a thinned design.
+_THINNED = 1500
 # Smallest eigenvalue of the scaled Hessian, as a share of the largest.
 _FLAT = 1e-6
 
@@ -226,6 +228,23 @@ def find_root(objective, start, *, n_probes=None, max_iter=100, tol=1e-8, callba
         optimum = _again(objective, optimum, k, settings)
         share = optimum.state.errors()[1]
     return _finished(objective, optimum, share)
+
+
+def thinned(groups, rng):
+    """(rows, groups) of the rows whose levels are among some of every group but the largest."""
+    keep = np.ones(len(groups[0].codes), dtype=bool)
+    largest = max(range(len(groups)), key=lambda g: groups[g].size)
+    for g, group in enumerate(groups):
+        if g != largest and group.n_levels > _THINNED:
+            chosen = np.zeros(group.n_levels, dtype=bool)
+            chosen[rng.choice(group.n_levels, _THINNED, replace=False)] = True
+            keep &= chosen[group.codes]
+    rows, fewer = np.flatnonzero(keep), []
+    for group in groups:
+        levels, codes = np.unique(group.codes[rows], return_inverse=True)
+        z = group.z[: len(rows)] if group.is_intercept else group.z[rows]
+        fewer.append(Group(codes, z, len(levels)))
+    return rows, fewer
 
 
 def _descend(scores, start, settings):

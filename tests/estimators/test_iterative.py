@@ -207,7 +207,6 @@ def test_tests_of_fixed_effects_have_normal_quantiles(data):
         lambda m, d: m.confint(method="profile"),
         lambda m, d: m.variance_components(),
         lambda m, d: m.result_.second_order,
-        lambda m, d: m.residuals(d.drop(columns="y"), d["y"], kind="studentized"),
     ],
 )
 def test_what_the_solver_has_not_is_an_error_that_names_the_other(data, ask):
@@ -286,3 +285,23 @@ def test_other_models_are_not_touched(data):
     with pytest.warns(SingularFitWarning):
         exact = MixedLinearRegressor(FORMULA, solver="iterative").fit(line)
     assert exact.fixed_effects_["Intercept"] == pytest.approx(2.0)
+
+
+def test_a_search_may_start_from_some_of_the_rows(data, monkeypatch):
+    monkeypatch.setattr("skmixed.models.lmm._THINNED_FROM", 1000)
+    monkeypatch.setattr("skmixed.models.stochastic._THINNED", 40)
+    formula = "y ~ x + (x | user) + (1 | item)"
+    started = MixedLinearRegressor(formula, solver="iterative").fit(data, sample_weight=data["k"])
+    monkeypatch.undo()
+    plain = MixedLinearRegressor(formula, solver="iterative").fit(data, sample_weight=data["k"])
+    np.testing.assert_allclose(started.theta_, plain.theta_, atol=1e-3)
+    assert np.abs(started.trace_.iloc[0, 1:] - plain.theta_).max() < 0.3
+
+
+def test_residuals_and_influence_are_those_of_the_direct_solver(data):
+    found, exact = both(FORMULA, data)
+    X, y = data.drop(columns="y"), data["y"]
+    for kind in ("response", "scaled", "studentized"):
+        np.testing.assert_allclose(
+            found.residuals(X, y, kind=kind), exact.residuals(X, y, kind=kind), atol=3e-3
+        )
