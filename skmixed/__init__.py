@@ -15,6 +15,7 @@ from skmixed.exceptions import (
     RankDeficiencyWarning,
     SeparationWarning,
     SingularFitWarning,
+    SlowPredictionWarning,
     UndefinedMeanWarning,
     UnseenGroupsWarning,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "SlowPredictionWarning",
     "UndefinedMeanWarning",
     "UnseenGroupsWarning",
     "datasets",

@@ -29,6 +29,10 @@ class ComparisonWarning(UserWarning):
     """Models that are compared are not nested, or one of them was not fitted to the end."""
 
 
+class SlowPredictionWarning(UserWarning):
+    """Standard errors of so many predictions by the iterative solver that they take long."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
@@ -40,6 +44,7 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "SlowPredictionWarning",
     "UndefinedMeanWarning",
     "UnseenGroupsWarning",
 ]

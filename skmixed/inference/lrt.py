@@ -82,9 +82,9 @@ def likelihood_ratio_test(*models):
     ComparisonWarning
         For two models of which neither contains the other, that have as many parameters, or of
         which the larger one fits worse (it contains the smaller one, so its fit has missed the
-        optimum); for a fit that has not converged; and for a statistic whose Monte-Carlo error could
-        change its p-value by more than a tenth. The p-values are NaN but for a fit that has not
-        converged.
+        optimum); for a fit that has not converged; and for a statistic whose Monte-Carlo error
+        could change its p-value by more than a tenth. The p-values are NaN but for a fit that has
+        not converged.
 
     References
     ----------

@@ -13,8 +13,8 @@ from skmixed._warn import warn
 from skmixed.design.full import constant_of
 from skmixed.design.terms import fixed_terms
 from skmixed.exceptions import ComparisonWarning
-from skmixed.inference.monte_carlo import difference_error, sure_p_value
 from skmixed.inference.lrt import UNDONE, boundary_mixture
+from skmixed.inference.monte_carlo import difference_error, sure_p_value
 from skmixed.inference.noted import NotedTable
 from skmixed.models.lmm import LMMFit, fit_lmm
 

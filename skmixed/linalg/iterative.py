@@ -16,6 +16,8 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import lapack
 
+from skmixed._warn import warn
+from skmixed.exceptions import SlowPredictionWarning
 from skmixed.linalg.cholesky import NotPositiveDefinite
 from skmixed.linalg.core import solve_lower
 from skmixed.linalg.effects import Effects
@@ -34,8 +36,8 @@ _EXACT, _FORMS, _VARIANCES, _ROUNDING = 1e-7, 1e-3, 1e-5, 1e-11
 _DRAWN = 8
 # Signs whose vectors have to have room.
 _PROBES = 32
-# Rows of new data solved for at a time.
-_BATCH = 32
+# Rows of new data solved for at a time, and how many of them are told to take long.
+_BATCH, _MANY = 32, 10_000
 # Effects of the smallest groups whose conditional variances are exact, and numbers they may take.
 _FEW, _FEW_NUMBERS = 256, 1 << 23
 _DIRECT_ONLY = (
@@ -181,7 +183,11 @@ class IterativeSystem:
         parts = [effects.random[g].transpose(0, 2, 1) for g in self.order]
         k = effects.fixed.shape[1]
         core = [x.reshape(-1, k) for x in parts[1:]]
-        return np.ascontiguousarray(parts[0]), np.concatenate([np.zeros((0, k)), *core]), effects.fixed
+        return (
+            np.ascontiguousarray(parts[0]),
+            np.concatenate([np.zeros((0, k)), *core]),
+            effects.fixed,
+        )
 
     def _joined(self, first, core, fixed):
         """Effects from the parts of :meth:`_split`."""
@@ -239,9 +245,7 @@ class IterativeFactor:
             more = start.shape[0] == F.shape[0] and start.shape[1] < F.shape[1]
             start = self._extended(start, F) if more else None
         try:
-            found = solve(
-                self._core.times, self._M.solve, F, tolerance, start, lanczos=lanczos
-            )
+            found = solve(self._core.times, self._M.solve, F, tolerance, start, lanczos=lanczos)
         except FloatingPointError as error:
             raise NotPositiveDefinite(str(error)) from error
         self.n_iter = max(self.n_iter, found.n_iter)
@@ -253,7 +257,9 @@ class IterativeFactor:
 
     def _extended(self, start, F):
         new = np.ascontiguousarray(F[:, start.shape[1] :])
-        return np.concatenate([start, self._core.blockwise(self._core.diagonal_inverse, new)], axis=1)
+        return np.concatenate(
+            [start, self._core.blockwise(self._core.diagonal_inverse, new)], axis=1
+        )
 
     def _solve_tails(self, tolerance):
         blocks, core = self.system.blocks, self._core
@@ -435,8 +441,7 @@ class IterativeFactor:
 
     @cached_property
     def _others(self):
-        """The core groups that :meth:`_roots` hold: those of few effects, or all but the largest.
-        """
+        """Core groups in :meth:`_roots`: those of few effects, or all but the largest."""
         sizes = [s * n for s, n in self._core.sizes]
         few = [j for j in np.argsort(sizes, kind="stable") if sizes[j] <= _FEW]
         exact = bool(few) and sum(sizes[j] for j in few) <= _FEW
@@ -474,6 +479,12 @@ class IterativeFactor:
         keys = np.hstack([np.stack([codes[g] for g in order], axis=1), *(z[g] for g in order)])
         _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         inverse = inverse.reshape(-1)
+        if len(first) > _MANY:
+            warn(
+                f"standard errors at {len(first):,} distinct combinations of levels take as many "
+                "solutions of the mixed-model equations by the iterative solver: ask for fewer",
+                SlowPredictionWarning,
+            )
         r = len(self._L) - 1
         random, cross = np.empty(len(first)), np.empty((len(first), r))
         for lo in range(0, len(first), _BATCH):
@@ -485,7 +496,7 @@ class IterativeFactor:
         return random[inverse] + np.einsum("rn,rn->n", half, half)
 
     def _cell_norms(self, codes, z):
-        """(random part (k,), X'V0^-1Z Lambda^2 z (k, r)) of cells, groups in elimination's order."""
+        """(random part (k,), X'V0^-1Z Lambda^2 z (k, r)) of cells, groups in their order."""
         core, blocks, k = self._core, self.system.blocks, len(codes[0])
         v = [np.zeros((s, n, k)) for s, n in blocks.sizes]
         for out, code, own in zip(v, codes, z, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -51,15 +52,15 @@ class Table:
         first = np.ones(len(order), dtype=bool)
         np.not_equal(columns[1:], columns[:-1], out=first[1:])
         first[1:] |= rows[1:] != rows[:-1]
-        starts = np.flatnonzero(first)
-        values = np.empty((*sizes, len(starts)))
+        starts = slice(None) if first.all() else np.flatnonzero(first)  # mostly all are distinct
+        indices, counts = columns[starts], np.bincount(rows[starts], minlength=shape[0])
+        values = np.empty((*sizes, len(indices)))
         for a in range(sizes[0]):
             for b in range(sizes[1]):
                 values[a, b] = _sums(products(a, b), order, starts)
-        counts = np.bincount(rows[starts], minlength=shape[0])
-        dtype = np.int32 if len(starts) < 2**31 else np.int64
+        dtype = np.int32 if len(indices) < 2**31 else np.int64
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(dtype)
-        return cls(indptr, columns[starts].astype(dtype), values, shape[1])
+        return cls(indptr, indices.astype(dtype, copy=False), values, shape[1])
 
     @property
     def shape(self):
@@ -112,7 +113,7 @@ class Table:
         n, nnz = len(self.indptr) - 1, len(self.indices)
         cuts = np.searchsorted(self.indptr, np.arange(0, nnz, _CHUNK))
         cuts = np.unique(np.r_[0, cuts, n])
-        for lo, hi in zip(cuts[:-1], cuts[1:], strict=True):
+        for lo, hi in pairwise(cuts):
             at = slice(self.indptr[lo], self.indptr[hi])
             parts = self.indices[at], self.indptr[lo : hi + 1] - self.indptr[lo]
             shape = hi - lo, self.n_columns
@@ -158,7 +159,7 @@ class Blocks:
 
     @classmethod
     def of(cls, groups, weights, X, y):
-        """Blocks of rows: groups in order of elimination, weights (n,) or None, X (n, p), y (n,)."""
+        """Blocks of rows: groups as they are eliminated, weights (n,) or None, X (n, p), y (n,)."""
         columns = [*X.T, y]
         weighted = columns if weights is None else [x * weights for x in columns]
         gram = np.array([[x @ v for v in weighted] for x in columns])
@@ -218,10 +219,12 @@ def _sorted_by(codes, n_levels):
 
 
 def _sums(values, order, starts):
+    """Sums (nnz,) of values (n,), None for ones, over the runs of an order."""
+    distinct = isinstance(starts, slice)
     if values is None:
-        return 1.0 if len(starts) == len(order) else np.diff(np.append(starts, len(order)))
+        return 1.0 if distinct else np.diff(np.append(starts, len(order)))
     values = values[order]
-    return values if len(starts) == len(order) else np.add.reduceat(values, starts)
+    return values if distinct else np.add.reduceat(values, starts)
 
 
 def _table(group, other, weights):

@@ -9,8 +9,8 @@ from skmixed.linalg.pattern import elimination_order, machine_memory
 
 # Rows of the core below which nothing needs to be estimated.
 _SMALL = 2000
-# Evaluations of a fit; seconds of one per cube of the core's rows, per pair of entries of a level and
-# per multiply-add of a dense border.
+# Evaluations of a fit; seconds of one per cube of the core's rows, per pair of entries of a level
+# and per multiply-add of a dense border.
 _EVALUATIONS, _PER_CUBE, _PER_PAIR, _PER_DENSE = 7, 1 / 4e10, 2e-8, 8e-11
 # Seconds of a direct fit that are worth an exact solution, and the share of memory it may take.
 _PATIENCE, _SHARE = 20.0, 0.5

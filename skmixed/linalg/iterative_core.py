@@ -1,7 +1,7 @@
 """The Schur complement of the core at T, as an operator: nothing of it is formed.
 
-With N = T (T'DT + I)^-1 T' and J = I - D N of the levels that are eliminated, and the cross-products
-B between them and the core and C within the core,
+With N = T (T'DT + I)^-1 T' and J = I - D N of the levels that are eliminated, and the
+cross-products B between them and the core and C within the core,
 
     C~ = C - B'N B,    S = I + T'C~T.
 
@@ -11,11 +11,18 @@ Vectors over the core are (q, k) arrays: by group, then by effect, then by level
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
-from skmixed.linalg.batched import cholesky, crossproduct, diagonal_add, lower_solve, product
-from skmixed.linalg.batched import sandwich
+from skmixed.linalg.batched import (
+    cholesky,
+    crossproduct,
+    diagonal_add,
+    lower_solve,
+    product,
+    sandwich,
+)
 
 
 class Core:
@@ -25,7 +32,7 @@ class Core:
         self.blocks, self.T = blocks, T
         self.sizes = blocks.sizes[1:]
         ends = np.cumsum([0] + [s * n for s, n in self.sizes])
-        self.slices = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.slices = [slice(a, b) for a, b in pairwise(ends)]
         self.q = int(ends[-1])
         D = blocks.own[0]
         self.N, self.log_det_eliminated = shrinkage(D, T[0])
@@ -43,7 +50,9 @@ class Core:
         for at, T in zip(self.slices, self.T[1:], strict=True):
             T = T.T if transposed else T
             s = len(T)
-            out[at] = T[0, 0] * v[at] if s == 1 else (T @ v[at].reshape(s, -1)).reshape(-1, v.shape[1])
+            out[at] = (
+                T[0, 0] * v[at] if s == 1 else (T @ v[at].reshape(s, -1)).reshape(-1, v.shape[1])
+            )
         return out
 
     def blockwise(self, blocks, v):
@@ -97,7 +106,10 @@ class Core:
     @cached_property
     def diagonal(self):
         """Diagonal blocks Delta (s, s, l) of S."""
-        return [_symmetric(diagonal_add(sandwich(T, D), 1.0)) for T, D in zip(self.T[1:], self.own, strict=True)]
+        return [
+            _symmetric(diagonal_add(sandwich(T, D), 1.0))
+            for T, D in zip(self.T[1:], self.own, strict=True)
+        ]
 
     @cached_property
     def diagonal_inverse(self):

@@ -9,7 +9,13 @@ from scipy.linalg import lapack
 
 from skmixed.linalg.batched import cholesky, diagonal_add, product, sandwich
 from skmixed.linalg.core import solve_lower
-from skmixed.linalg.iterative_core import inverse_blocks, invert_lower, log_det, squares, times_blocks
+from skmixed.linalg.iterative_core import (
+    inverse_blocks,
+    invert_lower,
+    log_det,
+    squares,
+    times_blocks,
+)
 
 # Rows of the dense rest of the coupled preconditioner, and products of entries in its making.
 _DENSE, _PRODUCTS = 2000, 5e8

@@ -55,8 +55,7 @@ _NO_VALUES = (
     "iterative solver: fit the model with solver='direct', if its crossed factors leave room"
 )
 _NO_ITERATIONS = (
-    "solver='iterative' takes grouping factors with independent levels, and {}: use "
-    "solver='direct'"
+    "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
 )
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
@@ -376,6 +375,7 @@ class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
 
     is_linear: ClassVar[bool] = True
+
     @property
     def no_other_df(self):
         """Why there are no other degrees of freedom than :attr:`df_methods`."""

@@ -25,7 +25,7 @@ TOLD_SHARE = 0.05
 _TOLERANCES = (np.inf, 1e-2), (1e3, 1e-3), (10.0, 1e-4)
 # What the search may leave undone, a thousandth of it at the end: 3e-5 is 0.005 standard errors.
 _UNDONE = 0.03
-# Standard deviations relative to that of a row that are tried at zero, and the rise that is allowed.
+# Standard deviations relative to that of a row that are tried at zero, and the rise allowed.
 _NEGLIGIBLE, _UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
 # Levels of a group in a thinned design.
 _THINNED = 1500

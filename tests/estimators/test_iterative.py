@@ -1,4 +1,4 @@
-"""MixedLinearRegressor(solver="iterative") against the direct solver, and what it says of itself."""
+"""MixedLinearRegressor(solver="iterative") against the direct solver, and what it tells."""
 
 import pickle
 import warnings
@@ -157,7 +157,7 @@ def test_a_variance_of_zero_is_exactly_zero():
 
 def test_large_variances_and_separate_parts():
     data = ratings(seed=2, sd=(16.0, 16.0, 0.0, 0.0))  # theta of 20
-    check_agreement(*both(FORMULA, data))
+    check_agreement(*both(FORMULA, data), theta=7.0)
     halves = ratings(seed=3, n=3000)
     apart = pd.concat([halves, halves.assign(user=halves.user + 1000, item=halves.item + 1000,
                                              y=halves.y[::-1].to_numpy())])  # fmt: skip
@@ -195,7 +195,7 @@ def test_tests_of_fixed_effects_have_normal_quantiles(data):
     found, exact = both(FORMULA, data)
     table = found.coefficients()
     wanted = exact.coefficients(ddf="asymptotic")
-    np.testing.assert_allclose(table["p_value"], wanted["p_value"], rtol=0.05)
+    np.testing.assert_allclose(table["p_value"], wanted["p_value"], rtol=0.05, atol=1e-20)
     assert np.isinf(table["df"]).all()
     with pytest.raises(ValueError, match="solver='direct'"):
         found.coefficients(ddf="satterthwaite")
@@ -218,7 +218,9 @@ def test_what_the_solver_has_not_is_an_error_that_names_the_other(data, ask):
 def test_likelihood_ratio_tests_are_those_of_exact_fits(data):
     small, exact_small = both("y ~ x + (1 | user) + (1 | item)", data)
     large, exact_large = both("y ~ x + (x | user) + (1 | item)", data)
-    table, wanted = (likelihood_ratio_test(*m) for m in ((small, large), (exact_small, exact_large)))
+    table, wanted = (
+        likelihood_ratio_test(*m) for m in ((small, large), (exact_small, exact_large))
+    )
     assert table["Chisq"].iloc[1] == pytest.approx(wanted["Chisq"].iloc[1], abs=0.02)
     assert "Chisq error" not in table
     tested = random_effects_test(small)
