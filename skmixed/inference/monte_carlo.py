@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.stats import t as student
 
@@ -16,14 +18,13 @@ def difference_error(first, other) -> float:
     The iterative solver takes the same random vectors for all models of the same data, so that what
     their criteria have in common cancels.
     """
-    records = [getattr(fit, "monte_carlo", None) for fit in (first, other)]
-    errors = [0.0 if record is None else record.deviance_std for record in records]
-    samples = [None if record is None else record.samples for record in records]
-    if any(s is None for s in samples) or len(samples[0]) != len(samples[1]):
-        return float(np.hypot(*errors))
-    k = len(samples[0])
+    one, two = (getattr(fit, "monte_carlo", None) for fit in (first, other))
+    mine, theirs = (None if record is None else record.samples for record in (one, two))
+    if mine is None or theirs is None or len(mine) != len(theirs):
+        return math.hypot(*(0.0 if r is None else r.deviance_std for r in (one, two)))
+    k = len(mine)
     widened = student.ppf(0.975, k - 1) / 1.959964
-    return widened * float(np.std(samples[0] - samples[1], ddof=1)) / np.sqrt(k)
+    return float(widened * np.std(mine - theirs, ddof=1) / np.sqrt(k))
 
 
 def sure_p_value(p_value, statistic, error):
