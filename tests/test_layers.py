@@ -27,6 +27,7 @@ LAYERS = {
     "skmixed.design.columns": (2, {"numpy", "pandas", "narwhals"}),  # reads the user's table
     "skmixed.design.levels": (2, {"numpy", "pandas"}),
     "skmixed.design.relationship": (2, {"numpy", "pandas"}),
+    "skmixed.design.residual": (2, {"numpy", "pandas"}),
     "skmixed.design.spec": (2, {"numpy", "pandas"}),
     "skmixed.design.grouping": (2, {"numpy", "pandas"}),
     "skmixed.models": (3, {"numpy", "scipy", "threadpoolctl"}),

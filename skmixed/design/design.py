@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize, looks_numeric
-from skmixed.design.formula import Terms, parse_formula, quoted_name, unknown_name
+from skmixed.design.formula import parse_formula
+from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, group_codes
 from skmixed.design.missing import check_missing, drop_missing
+from skmixed.design.names import quoted_name, unknown_name
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
 from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import known_codes, read_relationships
+from skmixed.design.residual import (
+    ResidualSpec,
+    check_columns,
+    parse_residual,
+    read_columns,
+    residual_terms,
+)
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
-from skmixed.design.spec import Blocks, Design, DesignSpec, sum_of
+from skmixed.design.rewriting import linear_part
+from skmixed.design.smooth import smooth_part, with_lines
+from skmixed.design.spec import Blocks, Design, DesignSpec, smooth_group, sum_of
 
 
 def build_design(
@@ -30,6 +42,7 @@ def build_design(
     missing: str = "raise",
     trusted: bool = False,
     relationship: Any = None,
+    residual: str | None = None,
 ) -> Design:
     """Return the design of a formula on a table.
 
@@ -54,6 +67,9 @@ def build_design(
         columns, and what is more than that is an error.
     relationship : dict, optional
         From grouping factors to matrices K: covariances of their levels are proportional to K.
+    residual : str, optional
+        The covariance structure of the residuals, see
+        :func:`skmixed.design.residual.parse_residual`.
 
     Returns
     -------
@@ -80,47 +96,65 @@ def build_design(
     if not table.n_rows:
         raise ValueError("the data have zero rows")
     frequencies = counts_of(sample_weight, table)
-    plan = _plan(terms, table, prior_weights, trusted)
+    structure = None if residual is None else parse_residual(residual)
+    if structure is not None:
+        check_columns(structure, table.names)
+    plan = _plan(terms, table, prior_weights, trusted, structure)
     if response is not None and plan.responses:
         raise ValueError(
             f"the formula has the response {plan.terms.response!r} and y was given too: leave one "
             "of them out"
         )
-    relationships = read_relationships(relationship, plan.terms.groups)
+    factors = tuple(dict.fromkeys(spec.group for spec in plan.terms.random if spec.columns))
+    relationships = read_relationships(relationship, factors)
     cleaned = {name: clean(name, table.column(name)) for name in plan.covariates}
     _check_text(cleaned, plan)
     grouping = {name: factorize(name, table.column(name)) for name in plan.group_columns}
+    within, measures = ({}, {}) if structure is None else read_columns(structure, table)
     given = response_of_rows(response, table)
     weights = read_prior_weights(prior_weights, table)
     vectors = {"the response": given, "the prior weights": weights}
-    drop_missing(table, cleaned, grouping, missing, vectors)
+    drop_missing(table, cleaned | measures, grouping | within, missing, vectors)
     spec, blocks = _defined_expressions(plan, table, cleaned, given, frequencies, missing)
-    codes = group_codes(plan, table, grouping, spec.groups)
+    codes = group_codes(plan, table, grouping, spec.groups) | blocks.curves
+    spec.groups.update({part.label: smooth_group(part) for part in spec.smooths})
     for group, own in relationships.items():
         columns = spec.groups[group].columns
         codes[group] = known_codes(group, own, codes[group], spec.groups[group].levels)
         spec.groups[group] = GroupSpec(columns, (own.levels,), None, own.levels)
     spec.relationships.update(relationships)
-    return spec._design(
+    made: tuple = ()
+    if structure is not None:
+        structure, made = residual_terms(structure, table, within, measures)
+        spec = replace(spec, residual=structure)
+    design = spec._design(
         table, blocks, codes, weights=table.rows_of(weights), frequencies=table.rows_of(frequencies)
     )
+    return replace(design, residual=made) if made else design
 
 
-def _plan(terms: Terms | str | None, table: Table, prior_weights: Any, trusted: bool) -> Plan:
+def _plan(
+    terms: Terms | str | None,
+    table: Table,
+    prior_weights: Any,
+    trusted: bool,
+    structure: ResidualSpec | None,
+) -> Plan:
+    apart = () if structure is None else structure.groups_of_rows
     weights = prior_weights if isinstance(prior_weights, str) else None
     if weights is not None and weights not in table.names:
         message = f"the column of prior weights {weights!r} is not in the data"
         raise unknown_name(weights, table.names, message)
     if terms is None:
-        terms = _all_columns(table, weights)
+        terms = _all_columns(table, (weights, *apart))
     elif isinstance(terms, str):
         terms = parse_formula(terms)
     names = tuple(name for name in table.names if isinstance(name, str))
-    return make_plan(terms, names, weights, trusted)
+    return make_plan(terms, names, weights, trusted, apart)
 
 
-def _all_columns(table: Table, weights: str | None) -> Terms:
-    names = [name for name in table.names if name != weights]
+def _all_columns(table: Table, apart: tuple[str | None, ...]) -> Terms:
+    names = [name for name in table.names if name not in apart]
     if not all(isinstance(name, str) for name in names):
         raise TypeError("the names of the columns must be strings")
     return Terms(None, " + ".join(["1", *map(quoted_name, names)]))
@@ -165,9 +199,16 @@ def _expressions(
     kinds = {name: column.kind for name, column in cleaned.items()}
     make = Materializer(columns, table.n_rows, counts=counts, trusted=plan.trusted)
     builder = PartBuilder(make, kinds)
-    fixed, X = builder.make(plan.fixed)
     specs = plan.terms.random
-    random = [structured_part(builder.make(spec.expr), spec) for spec in specs]
+    fixed, X = builder.make(_with_constants(plan, kinds))
+    random, curves = _random_parts(builder, make, specs, kinds, counts)
+    grouping = frozenset(plan.group_columns)
+    random = [
+        (with_lines(part, fixed, X, make, z, _smoothed(specs), grouping, counts), z, None)
+        if spec.is_smooth
+        else (part, z, places)
+        for spec, (part, z, places) in zip(specs, random, strict=True)
+    ]
     offsets = [builder.make_vector(expr, "the offset") for expr in plan.offsets]
     responses = [builder.make_vector(expr, "the response") for expr in plan.responses]
     y = _one_array([values for _, values in responses]) if responses else table.rows_of(given)
@@ -187,7 +228,38 @@ def _expressions(
         tuple(places for _, _, places in random),
     )
     X = X if X.strides[0] or not X.size else np.ones(X.shape)
-    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y)
+    return spec, Blocks(X, [z for _, z, _ in random], sum_of(z for _, z in offsets), y, curves)
+
+
+def _with_constants(plan: Plan, kinds: Mapping[str, str]) -> str:
+    """The fixed part, with the constants of smooth terms that multiply a number."""
+    smooths = [spec for spec in plan.terms.random if spec.by is not None]
+    added = [term for spec in smooths for term in linear_part(spec, kinds)]
+    return " + ".join([plan.fixed, *added])
+
+
+def _random_parts(
+    builder: PartBuilder,
+    rows: Materializer,
+    specs: tuple[RandomSpec, ...],
+    kinds: Any,
+    counts: np.ndarray | None,
+) -> tuple[list[tuple[Any, np.ndarray, Any]], dict[str, np.ndarray]]:
+    """(part, z, places) of every random-effects term, and by smooth term the curve of every row."""
+    random: list[tuple[Any, np.ndarray, Any]] = []
+    curves = {}
+    for spec in specs:
+        if spec.is_smooth:
+            part, z, curves[spec.group] = smooth_part(builder, rows, spec, kinds, counts)
+            random.append((part, z, None))
+        else:
+            random.append(structured_part(builder.make(spec.expr), spec))
+    return random, curves
+
+
+def _smoothed(specs: tuple[RandomSpec, ...]) -> frozenset[str]:
+    """What smooth terms without ``by`` are functions of."""
+    return frozenset(spec.argument for spec in specs if spec.is_smooth and spec.by is None)
 
 
 def _reference(

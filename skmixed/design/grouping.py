@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import Table, observed
-from skmixed.design.formula import split_group
 from skmixed.design.levels import find_levels, level_kind
+from skmixed.design.names import split_group
 from skmixed.design.plan import Plan
 from skmixed.design.random import cell_digits, combine_codes, find_cells, radix_key
 
@@ -88,7 +88,7 @@ def group_codes(
         name: observed(table.rows_of(codes), levels) for name, (codes, levels) in grouping.items()
     }
     made = {}
-    fields = {spec.group for spec in plan.terms.random if spec.is_field}
+    fields = {spec.group for spec in plan.terms.random if not spec.columns}
     for group in plan.terms.groups:
         if group in fields:
             made[group] = np.zeros(table.n_rows, dtype=np.intp)

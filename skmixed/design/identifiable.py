@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.design.formula import SPATIAL
 from skmixed.design.random import RandomTerm
 from skmixed.design.spec import Design
+from skmixed.design.structure_names import SPATIAL
 
 # Structures with one variance and correlations that decay: even with one row per effect these tell
 # it from the residual variance.
-_TOLD_BY_CORRELATION = ("ar1", *SPATIAL)
+_TOLD_BY_CORRELATION = ("ar1", "smooth", *SPATIAL)
 
 
 def check_identifiable(design: Design, *, residual: bool = True) -> None:

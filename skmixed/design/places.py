@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from skmixed.design.formula import RandomSpec
+from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.parts import FormulaPart, Materializer, Part, PlainPart
+from skmixed.design.terms import is_numeric
 
 # Positions from which one dense covariance is too much.
 _MOST = 3000
@@ -85,11 +86,7 @@ def structured_part(
 
 
 def _field(part: Part, coordinates: np.ndarray, spec: RandomSpec):
-    if isinstance(part, PlainPart):
-        numeric = all(t is not None and t.categories is None for t in part.terms)
-    else:
-        numeric = set(part.widths) == set(part.model_spec.encoder_state)
-    if not numeric:
+    if not is_numeric(part):
         raise ValueError(f"the coordinates of {spec} must be numeric columns")
     known = coordinates[np.isfinite(coordinates).all(axis=1)]
     positions = np.unique(known, axis=0)

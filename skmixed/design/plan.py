@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from skmixed.design.expression import is_known_name
-from skmixed.design.formula import Terms, has_dot, resolve, split_group, unknown_name
+from skmixed.design.formula_terms import Terms
+from skmixed.design.names import unknown_name
 from skmixed.design.parts import Usage, usage
+from skmixed.design.rewriting import has_dot, linear_part, resolve
 
 
 @dataclass(frozen=True)
 class Plan:
     """A formula with its columns known.
 
-    ``fixed``, ``random``, ``offsets`` and ``responses`` are formula parts for formulaic,
+    ``fixed``, ``random``, ``offsets`` and ``responses`` are formula parts for formulaic, the first
+    with the straight lines of smooth terms,
     ``..._columns`` the columns that each of them needs, ``coded`` the covariates that stand only
     inside ``C()``. ``trusted`` plans hold Python code that is more than formulas hold.
     """
@@ -41,23 +44,31 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def make_plan(
-    terms: Terms, columns: tuple[str, ...], weights: str | None = None, trusted: bool = False
+    terms: Terms,
+    columns: tuple[str, ...],
+    weights: str | None = None,
+    trusted: bool = False,
+    apart: tuple[str, ...] = (),
 ) -> Plan:
-    """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights."""
-    terms = resolve(terms, columns, _fill(terms, columns, weights))
+    """The plan of ``terms`` on ``columns``; ``weights`` names that of the prior weights.
+
+    ``apart``: columns that ``.`` does not stand for.
+    """
+    terms = resolve(terms, columns, _fill(terms, columns, (weights, *apart)))
     offsets = tuple(map(_one_column, terms.offsets))
     responses = tuple(map(_one_column, terms.responses))
     random = tuple(spec.expr for spec in terms.random)
-    factors = (spec.group for spec in terms.random if not spec.is_field)
-    groups = tuple(dict.fromkeys(name for group in factors for name in split_group(group)))
-    fixed_use = _uses((terms.fixed, *offsets))
+    groups = tuple(dict.fromkeys(name for spec in terms.random for name in spec.columns))
+    smooths = [part for spec in terms.random if spec.is_smooth for part in linear_part(spec)]
+    fixed = " + ".join([terms.fixed, *smooths])
+    fixed_use = _uses((fixed, *offsets))
     random_use, response_use = _uses(random), _uses(responses)
     uses = (*fixed_use, *random_use, *response_use)
     _check_names(uses, columns, trusted)
     _check_groups(groups, columns)
     plan = Plan(
         terms,
-        terms.fixed,
+        fixed,
         random,
         offsets,
         responses,
@@ -94,16 +105,15 @@ def _one_column(text: str) -> str:
     return f"0 + {inner}" if single else f"0 + I({inner})"
 
 
-def _fill(terms: Terms, columns: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
+def _fill(terms: Terms, columns: tuple[str, ...], apart: tuple[str | None, ...]) -> tuple[str, ...]:
     """The columns that ``.`` stands for."""
     if "." not in terms.fixed or not has_dot(terms):
         return ()
     terms = resolve(terms, columns, columns[:1])  # dotted names must be quoted before they are read
     exprs = [_one_column(text) for text in (*terms.responses, *terms.offsets)]
     exprs += [spec.expr for spec in terms.random]
-    used = {weights, *_names(_uses(exprs), columns)}
-    factors = (spec.group for spec in terms.random if not spec.is_field)
-    used |= {name for group in factors for name in split_group(group)}
+    used = {*apart, *_names(_uses(exprs), columns)}
+    used |= {name for spec in terms.random for name in spec.columns}
     fill = tuple(name for name in columns if name not in used)
     if not fill:
         raise ValueError("'.' stands for no column: the formula uses all columns elsewhere")

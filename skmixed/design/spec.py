@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import ColumnSpec, Table, clean, factorize
-from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
+from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
+from skmixed.design.names import group_label, unknown_name
 from skmixed.design.parts import Materializer, Part, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of
 from skmixed.design.reference import ReferenceValues
 from skmixed.design.relationship import Relationship
+from skmixed.design.residual import ResidualSpec, ResidualTerm
+from skmixed.design.smooth import SmoothPart
 from skmixed.design.terms import FixedTerm, fixed_terms
 
 
@@ -33,7 +36,7 @@ class Design:
         The fixed-effects columns, with their ``names`` (p,), the place of the constant column in
         ``intercept`` (None without one) and the columns of every term in ``term_slices``.
     random : tuple of RandomTerm
-        In the order of the formula.
+        In the order of the formula, smooth terms among them; None for a term that was not built.
     weights : ndarray, (n,), or None
         Prior weights w: residual variance sigma^2 / w.
     frequencies : ndarray, (n,), or None
@@ -44,6 +47,8 @@ class Design:
         The rows of the input that were kept, of ``n_input``.
     spec : DesignSpec
         Builds the design of new rows.
+    residual : tuple of ResidualTerm
+        The factors of the residual structure on the rows of a fit.
     """
 
     y: np.ndarray | None
@@ -51,13 +56,14 @@ class Design:
     names: tuple[str, ...]
     intercept: int | None
     term_slices: dict[str, slice]
-    random: tuple[RandomTerm, ...]
+    random: tuple[Any, ...]
     weights: np.ndarray | None
     frequencies: np.ndarray | None
     offset: np.ndarray | None
     rows: np.ndarray
     n_input: int
     spec: DesignSpec
+    residual: tuple[ResidualTerm, ...] = ()
 
     @property
     def fixed_terms(self) -> tuple[FixedTerm, ...]:
@@ -81,7 +87,7 @@ class DesignSpec:
     fixed : part
         The columns of X.
     random : tuple of parts
-        The columns of ``z`` of each random-effects term.
+        The columns of ``z`` of each random-effects term, smooth terms among them.
     offsets : tuple of parts
         One column each.
     groups : dict of str to GroupSpec
@@ -100,11 +106,13 @@ class DesignSpec:
         Times or positions of the effects of every random-effects term.
     relationships : dict of str to Relationship
         Known covariances of the levels of grouping factors.
+    residual : ResidualSpec or None
+        The residual structure, which new rows are given with ``residual.new``.
     """
 
     terms: Terms | None
     fixed: Part
-    random: tuple[Part | PositionsPart, ...]
+    random: tuple[Part | PositionsPart | SmoothPart, ...]
     offsets: tuple[Part, ...]
     groups: dict[str, GroupSpec]
     columns: dict[str, ColumnSpec]
@@ -116,6 +124,12 @@ class DesignSpec:
     trusted: bool = False
     places: tuple[np.ndarray | None, ...] = ()
     relationships: dict[str, Relationship] = field(default_factory=dict)
+    residual: ResidualSpec | None = None
+
+    @property
+    def smooths(self) -> tuple[SmoothPart, ...]:
+        """The smooth terms."""
+        return tuple(part for part in self.random if isinstance(part, SmoothPart))
 
     @property
     def coded(self) -> frozenset[str]:
@@ -146,7 +160,7 @@ class DesignSpec:
             The new rows. The response need not be there.
         need : {"fixed", "random"}
             Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
-            the offset. A part that is not built has no columns.
+            the offset and the smooth terms. A part that is not built has no columns.
         missing : {"raise", "drop"}
             Missing values are an error, or their rows are left out of the result, which ``rows``
             tells.
@@ -171,6 +185,7 @@ class DesignSpec:
         table = Table(table)
         fixed, random = "fixed" in need, "random" in need
         groups = self.groups if random else {}
+        built = [random or isinstance(part, SmoothPart) for part in self.random]
         names = (*self.fixed_columns * fixed, *self.random_columns * random)
         names = tuple(dict.fromkeys(names))
         grouped = dict.fromkeys(name for spec in groups.values() for name in spec.columns)
@@ -187,9 +202,13 @@ class DesignSpec:
         make = Materializer(columns, table.n_rows, trusted=self.trusted)
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
-            random=[part.matrix(make) for part in self.random] if random else [],
+            random=[
+                part.matrix(make) if use else None
+                for part, use in zip(self.random, built, strict=True)
+            ],
             offset=sum_of(part.matrix(make)[:, 0] for part in self.offsets) if fixed else None,
             response=None,
+            curves={part.label: part.codes(make) for part in self.smooths},
             positions=[_positions(part, make) for part in self.random] if random else [],
         )
         undefined = blocks.undefined(self, missing)
@@ -207,6 +226,7 @@ class DesignSpec:
                 codes[name] = spec.codes(kept, table.n_rows)
                 if levels == "own":  # fields, and levels that are related to others
                     own[name] = spec.levels
+        codes |= blocks.curves
         return self._design(table, blocks, codes, need, own)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +267,7 @@ class DesignSpec:
     def _random_term(
         self,
         spec: RandomSpec,
-        part: Part | PositionsPart,
+        part: Part | PositionsPart | SmoothPart,
         codes: np.ndarray,
         levels: Any,
         z: np.ndarray,
@@ -283,7 +303,9 @@ class DesignSpec:
         fixed = "fixed" in need
         own = bool(levels)
         levels = levels or {name: spec.levels for name, spec in self.groups.items()}
-        specs = self.terms.random if self.terms is not None and "random" in need else ()
+        specs = self.terms.random if self.terms is not None else ()
+        if "random" not in need and not self.smooths:
+            specs = ()
         return Design(
             y=blocks.response,
             X=blocks.fixed,
@@ -291,7 +313,9 @@ class DesignSpec:
             intercept=self.fixed.intercept if fixed else None,
             term_slices=self.fixed.term_slices if fixed else {},
             random=tuple(
-                self._random_term(
+                None
+                if z is None
+                else self._random_term(
                     spec, part, codes[spec.group], levels[spec.group], z, places, own, positions
                 )
                 for spec, part, z, places, positions in zip(
@@ -310,6 +334,11 @@ class DesignSpec:
             n_input=table.n_input,
             spec=self,
         )
+
+
+def smooth_group(part: SmoothPart) -> GroupSpec:
+    """The curves of a smooth term as levels, which are read from no column."""
+    return GroupSpec((), (), None, pd.Index(list(part.levels) or ["all"], dtype=object))
 
 
 def _check_related(spec: RandomSpec, codes: np.ndarray, own: bool) -> None:
@@ -342,18 +371,23 @@ def _codes_and_covariates(
 
 @dataclass(frozen=True)
 class Blocks:
-    """The matrices that expressions gave, before rows without a defined value are dealt with."""
+    """The matrices that expressions gave, before rows without a defined value are dealt with.
+
+    ``random`` has None for terms that are not built, ``curves`` by smooth term the curve of a row.
+    """
 
     fixed: np.ndarray
-    random: list[np.ndarray]
+    random: list[np.ndarray | None]
     offset: np.ndarray | None
     response: np.ndarray | None
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
     positions: Sequence[np.ndarray | None] = ()  # of new rows, for terms that have such
 
     def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
-        named += [(z, part.names) for z, part in zip(self.random, spec.random, strict=False)]
+        pairs = zip(self.random, spec.random, strict=False)
+        named += [(z, part.names) for z, part in pairs if z is not None]
         named += [(self.response, ("the response",))]
         masks = [undefined_rows(block, names, missing) for block, names in named]
         found = [mask for mask in masks if mask is not None]
@@ -364,14 +398,15 @@ class Blocks:
         kept = np.flatnonzero(~rows)
         return Blocks(
             self.fixed[kept],
-            [rows_of(z, kept) for z in self.random],
+            [None if z is None else rows_of(z, kept) for z in self.random],
             None if self.offset is None else self.offset[kept],
             None if self.response is None else self.response[kept],
+            {name: codes[kept] for name, codes in self.curves.items()},
             [None if own is None else own[kept] for own in self.positions],
         )
 
 
-def _positions(part: Part | PositionsPart, rows: Materializer) -> np.ndarray | None:
+def _positions(part: Any, rows: Materializer) -> np.ndarray | None:
     return part.inner.matrix(rows) if isinstance(part, PositionsPart) else None
 
 

@@ -44,6 +44,11 @@ def fixed_terms(part: Part) -> tuple[FixedTerm, ...]:
     return tuple(_formula_terms(part))
 
 
+def is_numeric(part: Part) -> bool:
+    """Whether no factor is among the terms of a part."""
+    return not any(term.factors for term in fixed_terms(part))
+
+
 def _plain_terms(part: PlainPart):
     for term in part.terms:
         if term is not None:

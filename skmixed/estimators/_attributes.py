@@ -40,6 +40,11 @@ class TermLabels:
     structure: str = "us"
     text: str = ""
 
+    @property
+    def is_smooth(self):
+        """Whether the term is a smooth function, which has no levels that users know."""
+        return self.structure == "smooth"
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -59,6 +64,7 @@ class FittedMixedModel:
     """Attributes of an estimator that keeps its fit in ``result_`` and its names in ``labels_``."""
 
     rank_deficient: str
+    design_spec_: Any
     result_: Any
     labels_: Labels
 
@@ -173,12 +179,14 @@ class FittedMixedModel:
     @property
     def random_terms_(self) -> tuple[TermLabels, ...]:
         """Grouping factor and effects of every random-effects term."""
-        return self.labels_.terms
+        return tuple(term for term in self.labels_.terms if not term.is_smooth)
 
     def _by_group(self, tables):
         """{group: DataFrame} of per-term arrays (l, s), terms of one group side by side."""
         joined: dict[str, pd.DataFrame] = {}
         for term, values in zip(self.labels_.terms, tables, strict=True):
+            if term.is_smooth:
+                continue
             table = pd.DataFrame(
                 values, index=self.labels_.levels[term.group], columns=list(term.names)
             )
@@ -204,6 +212,8 @@ class FittedMixedModel:
         """Covariance of the effects of each group: sigma^2 T T'; 0 between separate terms."""
         parts: dict[str, list] = {}
         for term, covariance in zip(self.labels_.terms, self.result_.covariances, strict=True):
+            if term.is_smooth:
+                continue
             covariance = covariance[: len(term.names), : len(term.names)]  # per unit of a known K
             parts.setdefault(term.group, []).append((list(term.names), covariance))
         result = {}
@@ -226,7 +236,7 @@ class FittedMixedModel:
             if related and term.names == ("Intercept",):
                 sd = fit.sigma * float(fit.term_factors[t][0, 0])
                 found[term.text] = pd.Series({"sd": sd}, name=term.text)
-            if term.structure == "us":
+            if term.structure == "us" or term.is_smooth:
                 continue
             values = {
                 fit.layout.natural_name(t, p): p.value
@@ -236,6 +246,27 @@ class FittedMixedModel:
             }
             found[term.text] = pd.Series(values, name=term.text)
         return found
+
+    @property
+    def smooths_(self) -> pd.DataFrame:
+        """One row for every smooth function: edf, sd, lambda and k.
+
+        edf: effective degrees of freedom, 1 for a straight line. sd: standard deviation of the
+        coefficients of the penalised splines, which levels of a factor ``by`` share. lambda: the
+        weight of the penalty (mgcv's ``sp``), sigma^2 / sd^2 (1 / sd^2 of generalised models); inf
+        for a straight line. k: number of B-splines.
+        """
+        fit, rows = self.result_, {}
+        pairs = zip(fit.smooth_terms, self.design_spec_.smooths, fit.smooth_freedom, strict=True)
+        for t, part, freedom in pairs:
+            [ratio] = fit.layout.natural_values(fit.optimum.theta, t).values()
+            penalty = 1.0 / ratio**2 if ratio > 0 else np.inf
+            lines = part.lines.n_columns(fit.basis.kept)
+            for curve, own, line in zip(part.curves, freedom, lines, strict=True):
+                name = part.label if curve is None else f"{part.label}[{curve}]"
+                rows[name] = [line + own, fit.sigma * ratio, penalty, part.k]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["edf", "sd", "lambda", "k"])
+        return table.astype({"k": int}).rename_axis("term")
 
     @property
     def theta_(self) -> np.ndarray:
@@ -248,7 +279,7 @@ class FittedMixedModel:
     @property
     def sigma_(self) -> float:
         """Residual standard deviation."""
-        return self.result_.sigma
+        return self.result_.residual_sigma
 
     # The fit as a whole
 
@@ -285,8 +316,12 @@ class FittedMixedModel:
 
     @property
     def is_singular_(self) -> bool:
-        """Whether a covariance of random effects is singular."""
-        return self.result_.is_singular
+        """Whether a covariance of random effects is singular.
+
+        A smooth function without a variance is a straight line, and counts not.
+        """
+        pairs = zip(self.labels_.terms, self.result_.singular_terms, strict=True)
+        return any(singular for term, singular in pairs if not term.is_smooth)
 
     @property
     def converged_(self) -> bool:
@@ -314,6 +349,8 @@ class FittedMixedModel:
     def expand(self) -> Expansion:
         """sigma, T, S and P with Lambda = T S (the 2008 slides' ``expand``)."""
         check_is_fitted(self)
+        if self.result_.smooth_terms:
+            raise ValueError("the factors of expand() are for models without smooth terms")
         if any(term.loadings is not None for term in self.result_.layout.terms):
             raise ValueError(
                 "the factors of expand() are for levels without a known relationship: "

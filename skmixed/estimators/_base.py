@@ -76,7 +76,7 @@ class TellsOfFits:
                 f"{who} has not converged: {why}. {fit.optimum.remedy}",
                 ConvergenceWarning,
             )
-        if fit.is_singular:
+        if self._has_singular_term(fit, labels):
             warn(
                 f"{who}: the fit is singular: {_why_singular(fit, labels)}. Estimates and "
                 "predictions are valid; consider a simpler model",
@@ -86,6 +86,12 @@ class TellsOfFits:
             found = None if fit.singular_terms[t] else limit_of(fit, t)
             if found is not None:
                 warn(f"{who}: {found.format(term=term.text, group=term.group)}", SingularFitWarning)
+
+    @staticmethod
+    def _has_singular_term(fit, labels):
+        """Whether a term other than a smooth one, which is a line then, is singular."""
+        pairs = zip(labels.terms, fit.singular_terms, strict=True)
+        return any(singular for term, singular in pairs if not term.is_smooth)
 
 
 class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
@@ -138,6 +144,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             missing=self.missing,
             trusted=self.trusted,
             relationship=self.relationship,
+            residual=getattr(self, "residual", None),
         )
         self._check_use(design, table, y, values, groups)
         check_counts(design, type(self).__name__)
@@ -200,18 +207,31 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
             columns=design.names,
             intercept=design.intercept,
             terms=_term_labels(design),
-            levels={t.group: t.levels for t in design.random},
+            levels={t.group: t.levels for t in design.random if t.structure != "smooth"},
             formula=self._shown_formula(design),
         )
         self._tell_convergence(fit, labels)
+        if fit.smooth_terms:
+            more["_fixed_variance_"] = _fixed_variance(design, fit)
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 
     def _shown_formula(self, design):
+        structure = design.spec.residual
+        residual = "" if structure is None else f", residual {structure}"
         if self.formula is not None:
-            return self.formula
+            return self.formula + residual
         random = "".join(f" + (1 | {t.group})" for t in design.random)
-        return f"every column{random}"
+        return f"every column{random}{residual}"
+
+
+def _fixed_variance(design, fit):
+    """Variance over the rows of X beta and the smooth functions, which the rows are needed for."""
+    eta = fit.basis.orthonormal(design.X) @ fit.gamma + fit.smooth_part(design.random)
+    counts = np.ones(len(eta)) if design.frequencies is None else design.frequencies
+    total = counts.sum()
+    mean = counts @ eta / total
+    return float(counts @ np.square(eta - mean) / (total - 1.0))
 
 
 def _term_labels(design):
@@ -228,7 +248,7 @@ def _why_singular(fit, labels):
     terms = dict.fromkeys(
         f"({' + '.join(term.names)} | {term.group})" if term.structure == "us" else term.text
         for term, singular in zip(labels.terms, fit.singular_terms, strict=True)
-        if singular
+        if singular and not term.is_smooth
     )
     if not fit.sigma > 0:
         return f"{fit.optimum.message}, so there is no variance for {', '.join(terms)}"

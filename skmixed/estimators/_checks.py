@@ -21,6 +21,7 @@ def check_design(design):
     _check_sizes(design)
     check_identifiable(design)
     _check_effects(design)
+    _check_residual(design)
 
 
 def check_objective(design, objective):
@@ -97,6 +98,45 @@ def _check_effects(design):
                 f"{shortlist(dependent)}, so their variances cannot be told apart: leave the "
                 "dependent ones out of the term"
             )
+
+
+def _check_residual(design):
+    """Raise an error for random effects whose covariances the residuals have already."""
+    variances = {t.factor.group for t in design.residual if not t.factor.is_correlation}
+    for own in design.residual:
+        kind, factor = own.factor.kind, own.factor
+        if factor.column in variances and own.visits is not None:
+            raise ValueError(
+                f"{factor} has a variance for every {factor.column!r}, and so has "
+                f"ident({factor.column}): leave the latter out, or write ar1, or homcs"
+                if kind != "homcs"
+                else f"write cs({factor.column} | {factor.group}) for {factor} with a variance for "
+                f"every {factor.column!r}"
+            )
+        if kind not in ("us", "cs", "homcs", "toep"):
+            continue
+        for term in design.random:
+            by = own.visits if kind == "us" else np.zeros_like(own.visits)
+            inside = _functions_of(term.z, by)
+            if inside.any() and _same_partition(term.codes, own.codes):
+                names = " + ".join(term.names[j] for j in np.flatnonzero(inside))
+                raise ValueError(
+                    f"the residual covariance {factor} has that of the random effects "
+                    f"({names} | {term.group}) in it, so that the two cannot be told apart: leave "
+                    "these random effects out"
+                )
+
+
+def _same_partition(a, b):
+    pairs = len(np.unique(np.column_stack([a, b]), axis=0))
+    return pairs == len(np.unique(a)) == len(np.unique(b))
+
+
+def _functions_of(z, codes):
+    """(s,) bool: columns of z that are equal in rows of one code."""
+    first = np.zeros((codes.max() + 1, z.shape[1]))
+    first[codes] = z
+    return (first[codes] == z).all(axis=0)
 
 
 def _clearly_independent(z):

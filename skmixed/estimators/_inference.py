@@ -338,5 +338,5 @@ class AnswersQuestions(FittedMixedModel):
                 "without fixed effects, for which the model is fitted again: give the data of the "
                 "fit, as in r2(X, y)"
             )
-        null = with_fixed(self, "1").fit(X, y, groups=groups)
+        null = with_fixed(self, "1", smooths=False).fit(X, y, groups=groups)
         return float(np.exp(null.intercept_))

@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.design.columns import TextColumn
-from skmixed.design.formula import unknown_name
+from skmixed.design.names import unknown_name
 from skmixed.estimators._input import response_vector
 from skmixed.estimators._prediction import PredictsNewRows
-from skmixed.models.observed import RESIDUALS, ObservedRows
+from skmixed.models.observed import KINDS, ObservedRows
 
 
 class ObservesRows(PredictsNewRows):
@@ -26,6 +26,8 @@ class ObservesRows(PredictsNewRows):
         studentized   scaled over sqrt(1 - h), h the leverage; only for the rows of the fit
         marginal      y - E(y), the mean averaged over the random effects: X beta in linear models
         deviance      signed square roots of the rows' deviances; pearson in linear models
+        normalized    scaled, and free of the correlation that a residual structure gives the rows
+                      of a group: these have variance 1 and are independent
         ============= ============================================================================
 
         Parameters
@@ -35,7 +37,8 @@ class ObservesRows(PredictsNewRows):
         y : (n,), optional
             The response; two-sided formulas find it in X. Labels count as 0 and 1, binomial
             responses as proportions of successes.
-        kind : {"response", "pearson", "scaled", "studentized", "marginal", "deviance"}
+        kind : {"response", "pearson", "scaled", "studentized", "marginal", "deviance", \
+                "normalized"}
         groups : (n,), optional
             Levels of ``groups``, for a model fitted with them.
 
@@ -58,8 +61,8 @@ class ObservesRows(PredictsNewRows):
         search for the mode solves, with its working weights.
         """
         check_is_fitted(self)
-        if kind not in RESIDUALS:
-            known = ", ".join(map(repr, RESIDUALS))
+        if kind not in KINDS:
+            known = ", ".join(map(repr, KINDS))
             raise ValueError(f"kind must be one of {known}, got {kind!r}")
         observed = self._observe(X, y, groups)
         if kind == "studentized":
@@ -96,7 +99,13 @@ class ObservesRows(PredictsNewRows):
             frequencies=None if counts is None else counts[rows],
             rows=rows,
             n_input=design.n_input,
+            residual=self._residual_terms(new.table, rows),
         )
+
+    def _residual_terms(self, table, rows):
+        """The residual structure on rows of a table, empty for independent residuals."""
+        spec = getattr(self.design_spec_, "residual", None)
+        return () if spec is None else spec.new(table, rows)
 
     def _observed_response(self, X, y):
         """The response as numbers and the prior weights, of all rows of the input."""

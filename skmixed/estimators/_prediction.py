@@ -27,8 +27,8 @@ from skmixed.models.observed import over_input
 class NewRows:
     """New rows as a prediction takes them.
 
-    terms: the random-effects terms that enter, None for the others; unseen (n,): rows with a
-    level of theirs that the fit did not have.
+    terms: the random-effects terms that enter and smooth terms, None for the others; unseen (n,):
+    rows with a level of theirs that the fit did not have.
     """
 
     table: Table
@@ -71,7 +71,10 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         if levels == "own" and entering:
             design = self._read_rows(table, need, absent, levels="own")
         self._tell_outside(design)
-        terms = tuple(term if term.group in entering else None for term in design.random)
+        terms = tuple(
+            term if term is None or term.structure == "smooth" or term.group in entering else None
+            for term in design.random
+        )
         return NewRows(table, design, terms, unseen)
 
     def _new_design(self, X) -> Design:
@@ -123,7 +126,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         have another type.
         """
         unseen = np.zeros(len(design.rows), dtype=bool)
-        codes = {term.group: term.codes for term in design.random if term.group in entering}
+        codes = {t.group: t.codes for t in design.random if t is not None and t.group in entering}
         for group, own in codes.items():
             new = own < 0
             unseen |= new
@@ -182,26 +185,33 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         return X @ self._minimum_norm if self._shortest else X
 
     def _fixed_part(self, rows: NewRows) -> np.ndarray:
-        """offset + X beta; NaN for rows of unseen levels where that is wanted."""
+        """offset + X beta and smooth terms; NaN for rows of unseen levels where that is wanted."""
         fit, design = self.result_, rows.design
         # on the orthonormal basis, which subtracts centres first: X beta itself cancels
         eta = fit.basis.orthonormal(self._estimable(design.X)) @ fit.gamma
         if design.offset is not None:
             eta = eta + design.offset
+        if fit.smooth_terms:
+            eta = eta + fit.smooth_part(rows.terms)
         return np.where(rows.unseen, np.nan, eta) if self.unseen_groups == "nan" else eta
 
     def _predict_eta(self, X, groups, random_effects, return_std):
         """(eta, standard error or None) over all rows; NaN where covariates are missing."""
         rows = self._new_rows(X, groups, random_effects)
         eta = self._fixed_part(rows)
-        if any(term is not None for term in rows.terms):
-            eta = eta + self.result_.random_part(rows.terms)
+        random = self._random_terms(rows)
+        if any(term is not None for term in random):
+            eta = eta + self.result_.random_part(random)
         if not return_std:
             return rows.over_input(eta), None
         std = self.result_.mean_std(
             self._estimable(rows.design.X), rows.terms if rows.terms else None
         )
         return rows.over_input(eta), rows.over_input(np.where(np.isnan(eta), np.nan, std))
+
+    def _random_terms(self, rows: NewRows) -> tuple:
+        """The terms of rows with None for smooth terms, which are in the fixed part."""
+        return self.result_.chosen(rows.terms, smooth=False) if rows.terms else ()
 
     def _eta_limits(self, X, groups, random_effects, level, residual=0.0):
         """(eta, lower, upper): normal limits of the linear predictor plus a residual of that sd."""
@@ -229,11 +239,11 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         rows = self._new_rows(X, groups, random_effects, levels="own")
         eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
         fit = self.result_
-        terms = zip(rows.terms, fit.layout.terms, fit.term_factors, strict=False)
+        terms = zip(self._random_terms(rows), fit.layout.terms, fit.term_factors, strict=False)
         for term, at, T in terms:
             if term is not None:
                 u = at.drawn(term, rng, n_samples)
-                b = np.einsum("ij,ljk->lik", self.sigma_ * T, u)
+                b = np.einsum("ij,ljk->lik", fit.sigma * T, u)
                 eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
         return rows, eta
 

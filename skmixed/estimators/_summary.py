@@ -28,6 +28,8 @@ class MixedSummary:
         AIC, BIC, logLik, the criterion minimised, residual degrees of freedom.
     variances : DataFrame
         Group, effect, variance, standard deviation and correlations.
+    smooths : DataFrame or None
+        ``smooths_`` of a model with smooth terms.
     counts : str
         Numbers of observations and of levels.
     fixed : DataFrame
@@ -45,6 +47,7 @@ class MixedSummary:
     fixed: pd.DataFrame
     correlation: pd.DataFrame | None
     notes: tuple[str, ...]
+    smooths: pd.DataFrame | None = None
 
     def __str__(self):
         parts = [f"{self.title}\nFormula: {self.formula}", _text(_criteria_table(self.criteria))]
@@ -55,6 +58,8 @@ class MixedSummary:
             parts.append(self.counts)
         if len(self.fixed):
             parts.append("Fixed effects:\n" + _text(_fixed_table(self.fixed), n_left=1))
+        if self.smooths is not None:
+            parts.append("Smooth terms:\n" + _text(_smooth_table(self.smooths), n_left=1))
         if self._shows_correlation:
             triangle = _text(_triangle_table(self.correlation), n_left=1)
             parts.append("Correlation of fixed effects:\n" + triangle)
@@ -77,6 +82,8 @@ class MixedSummary:
         parts.append(f"<p>{escape(self.counts)}</p>")
         if len(self.fixed):
             parts.append("<h5>Fixed effects</h5>" + _html(_fixed_table(self.fixed), n_left=1))
+        if self.smooths is not None:
+            parts.append("<h5>Smooth terms</h5>" + _html(_smooth_table(self.smooths), n_left=1))
         if self._shows_correlation:
             parts.append("<h5>Correlation of fixed effects</h5>")
             parts.append(_html(_triangle_table(self.correlation), n_left=1))
@@ -86,12 +93,11 @@ class MixedSummary:
 
 def linear_summary(model) -> MixedSummary:
     """Summary of a fitted linear mixed model."""
-    mixed = bool(model.random_terms_)
     how = "REML" if model.result_.reml else "maximum likelihood"
     name = "REML criterion" if model.result_.reml else "deviance"
     fixed, more = _linear_fixed(model)
     return MixedSummary(
-        title=f"Linear {'mixed ' if mixed else ''}model fit by {how}",
+        title=f"{model_kind(model)} fit by {how}",
         formula=model.labels_.formula,
         criteria=_criteria(model, name),
         variances=_variances(model, residual=True),
@@ -99,7 +105,20 @@ def linear_summary(model) -> MixedSummary:
         fixed=fixed,
         correlation=_correlation(model),
         notes=(*_solver_notes(model), *_notes(model), *more),
+        smooths=_smooths(model),
     )
+
+
+def model_kind(model, generalised=""):
+    """What kind of model it is: linear or additive, with random effects or without."""
+    additive = bool(model.result_.smooth_terms)
+    kind = "additive" if additive else "linear"
+    text = f"{generalised}{kind} {'mixed ' if model.random_terms_ else ''}model"
+    return text[0].upper() + text[1:]
+
+
+def _smooths(model):
+    return model.smooths_ if model.result_.smooth_terms else None
 
 
 def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
@@ -115,6 +134,7 @@ def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
         fixed=fixed,
         correlation=_correlation(model),
         notes=_notes(model),
+        smooths=_smooths(model),
     )
 
 
@@ -147,7 +167,9 @@ def _criteria(model, name):
 
 def _variances(model, *, residual):
     rows = []
-    for term, T in zip(model.random_terms_, model.result_.term_factors, strict=True):
+    for term, T in zip(model.labels_.terms, model.result_.term_factors, strict=True):
+        if term.is_smooth:
+            continue
         if term.structure != "us":
             rows += _structured_rows(term, model.structure_[term.text])
             continue
@@ -159,6 +181,8 @@ def _variances(model, *, residual):
             group = term.group if s == 0 else ""
             rows.append([group, name, sd[s] ** 2, sd[s], *correlation[s, :s]])
     if rows and residual:
+        rows.append(["Residual", "", model.sigma_**2, model.sigma_])
+    elif model.result_.smooth_terms and residual:
         rows.append(["Residual", "", model.sigma_**2, model.sigma_])
     width = max((len(row) for row in rows), default=4)
     columns = ["Groups", "Name", "Variance", "Std.Dev.", *(f"Corr{j}" for j in range(1, width - 3))]
@@ -178,6 +202,10 @@ def _structured_rows(term, parameters):
 
 
 def _structure_notes(model):
+    if getattr(model.result_, "residual", None) is not None:
+        parameters = model.residual_parameters_
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in parameters.items())
+        yield f"Residuals {parameters.name}: {shown}."
     for text, parameters in model.structure_.items():
         rest = parameters[[not name.startswith("sd") for name in parameters.index]]
         shown = ", ".join(f"{name} = {value:.4g}" for name, value in rest.items())
@@ -186,7 +214,10 @@ def _structure_notes(model):
 
 
 def _counts(model):
-    groups = "; ".join(f"{group}, {len(levels)}" for group, levels in model.labels_.levels.items())
+    counts = {group: len(levels) for group, levels in model.labels_.levels.items()}
+    if getattr(model.result_, "residual", None) is not None:
+        counts = model.result_.residual.structure.groups | counts
+    groups = "; ".join(f"{group}, {n}" for group, n in counts.items())
     return f"Number of obs: {count(model.n_obs_)}" + (f", groups: {groups}" if groups else "")
 
 
@@ -222,6 +253,8 @@ def _correlation(model):
 
 def _notes(model):
     notes = list(_structure_notes(model))
+    if model.result_.smooth_terms:
+        notes.append("Smooth terms include their straight lines, which are fixed effects above.")
     if model.is_singular_:
         notes.append("The fit is singular: a variance is zero or a correlation is 1 or -1.")
     if not model.converged_:
@@ -277,6 +310,17 @@ def _fixed_table(table):
             columns.append(column(values, decimals=2))
     rows = zip(map(str, table.index), *columns, strict=True)
     return ["", *table.columns], [list(row) for row in rows]
+
+
+def _smooth_table(table):
+    columns = [
+        column(table["edf"], decimals=2),
+        column(table["sd"], 5, common_decimals(table["sd"], 5)),
+        [f"{value:.4g}" for value in table["lambda"]],
+        [str(k) for k in table["k"]],
+    ]
+    rows = zip(map(str, table.index), *columns, strict=True)
+    return ["", "edf", "Std.Dev.", "lambda", "k"], [list(row) for row in rows]
 
 
 def _triangle_table(correlation):

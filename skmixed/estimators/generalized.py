@@ -16,7 +16,7 @@ from skmixed.design import build_design, check_identifiable, parse_formula
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._input import check_one_response, response_column, response_vector
 from skmixed.estimators._outcome import Outcome, codes_of, is_numeric
-from skmixed.estimators._summary import MixedSummary, generalised_summary
+from skmixed.estimators._summary import MixedSummary, generalised_summary, model_kind
 from skmixed.exceptions import SeparationWarning, UndefinedMeanWarning
 from skmixed.linalg.threads import one_thread
 from skmixed.models.glmm import approximation, fit_glmm
@@ -282,7 +282,8 @@ class GeneralizedMixedModel(MixedModelBase):
             X, groups, True if fixed else random_effects, levels="none" if fixed else "fit"
         )
         eta = self._fixed_part(rows)
-        variance = self.result_.random_variance(rows.terms) if rows.terms else 0.0
+        random = self._random_terms(rows)
+        variance = self.result_.random_variance(random) if random else 0.0
         mean = marginal_mean(self.family_, eta, np.broadcast_to(variance, eta.shape))
         undefined = int(np.sum(np.isnan(mean) & ~np.isnan(eta)))
         if undefined:
@@ -366,11 +367,11 @@ class GeneralizedMixedModel(MixedModelBase):
         """Estimates with z values and p-values; the object has an HTML form for notebooks."""
         check_is_fitted(self)
         family = self.family_
-        mixed = bool(self.labels_.terms)
+        mixed = bool(self.result_.is_mixed)
         how = "maximum likelihood"
         if mixed:
             how += " (" + _approximation_name(self.result_.n_agq) + ")"
-        title = f"Generalised linear {'mixed ' if mixed else ''}model fit by {how}\n"
+        title = f"{model_kind(self, 'Generalised ')} fit by {how}\n"
         title += f"Family: {family.name} (link {family.link.name})"
         if family.dispersion is not None:
             title += f", {family.dispersion} {self.dispersion_:.6g}"

@@ -64,7 +64,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     ----------
     coef_, intercept_, fixed_effects_, standard_errors_, vcov_
         Fixed effects; standard errors from the Hessian over all parameters.
-    random_effects_, random_effects_std_, covariances_, theta_
+    random_effects_, random_effects_std_, covariances_, smooths_, theta_
         Conditional modes, and the covariance of the effects on the scale of the linear predictor.
     dispersion_ : float
         Dispersion, or theta of the negative binomial.

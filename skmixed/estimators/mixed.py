@@ -16,8 +16,14 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from skmixed._warn import warn
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._checks import check_design, check_objective
+from skmixed.estimators._residual import (
+    residual_covariance,
+    residual_parameters,
+    tell_of_residual,
+)
 from skmixed.estimators._summary import MixedSummary, linear_summary
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.correlated import deviance_of
+from skmixed.models.lmm import fit_lmm
 from skmixed.models.stochastic import TOLD_SHARE
 
 
@@ -66,6 +72,13 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         K, a DataFrame whose index and columns are the levels (or a pair (array, levels), or a
         function that returns one of these). Levels of K without rows have effects too. See
         :func:`skmixed.pedigree_relationship` and :func:`skmixed.marker_relationship`.
+    residual : str, optional
+        Covariance structure of the residuals, several joined by ``*``: ``"ident(g)"`` a variance
+        for every level; ``"ar1(t | g)"`` and ``"car1(t | g)"`` correlation rho^steps, or
+        exp(-gap / range), of the rows of a level; ``"us(v | g)"``, ``"cs(v | g)"``,
+        ``"homcs(v | g)"``, ``"toep(v | g)"``, ``"hetar1(v | g)"`` a covariance over visits;
+        ``"power(x)"``, ``"exponential(x)"`` standard deviations x^delta, exp(delta x). By default
+        residuals are independent with one variance. A random-effects term is not needed then.
     solver : {"auto", "direct", "iterative"}, default "auto"
         Exact factors of the mixed-model equations, or conjugate gradients with stochastic traces
         for crossed grouping factors of very many levels. "auto" is direct while that takes some
@@ -95,11 +108,17 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     structure_ : dict of str to Series
         For every structured term, such as ``"ar1(0 + C(day) | g)"``, its standard deviations,
         correlations or range.
+    smooths_ : DataFrame
+        For every smooth function ``s(x)`` its effective degrees of freedom, the standard deviation
+        of its effects, the weight of its penalty and its number of B-splines.
     theta_ : ndarray
         The lower triangles of the relative factors T by column, most levels first (lme4's order);
         after them the parameters of structured terms, standard deviations over sigma.
     sigma_ : float
-        Residual standard deviation; NaN without residual degrees of freedom.
+        Residual standard deviation; NaN without residual degrees of freedom. With ``residual``
+        that of the first level or visit, and at x = 1 (``power``) or 0 (``exponential``).
+    residual_parameters_ : Series
+        Parameters of the residual structure: standard deviations, correlations, rho, range, delta.
     deviance_ : float
         The criterion that was minimised: REML criterion, or -2 log-likelihood.
     log_likelihood_, aic_, bic_ : float
@@ -164,6 +183,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     _parameter_constraints: ClassVar[dict] = {
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
+        "residual": [str, None],
         "solver": [StrOptions({"auto", "direct", "iterative"})],
         "n_probes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
         "random_state": [Interval(Integral, 0, None, closed="left")],
@@ -183,6 +203,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         verbose=0,
         trusted=False,
         relationship=None,
+        residual=None,
         solver="auto",
         n_probes="auto",
         random_state=0,
@@ -198,6 +219,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         self.verbose = verbose
         self.trusted = trusted
         self.relationship = relationship
+        self.residual = residual
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
@@ -241,7 +263,7 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         self._begin()
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
-        objective = ProfiledDeviance.from_design(
+        objective = deviance_of(
             design,
             reml=self.reml,
             solver=self.solver,
@@ -256,7 +278,9 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
             callback=self._print_step(objective) if self.verbose else None,
         )
         self._tell_monte_carlo(fit.monte_carlo)
-        return self._publish(design, fit)
+        self._publish(design, fit)
+        tell_of_residual(self)
+        return self
 
     def _tell_monte_carlo(self, record):
         if record is None or record.share <= TOLD_SHARE:
@@ -310,6 +334,47 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
 
         return show
 
+    def _residual_sd(self, X):
+        """Residual standard deviation of a new observation in every row."""
+        sd = self.result_.sigma / np.sqrt(self._new_weights(X))
+        if self.result_.residual is None:
+            return sd
+        table = self._table(X, reset=False)
+        rows = np.arange(len(sd))
+        if self.missing == "drop":
+            rows = np.flatnonzero(self.design_spec_.residual.known(table))
+        found = np.full(len(sd), np.nan)
+        found[rows] = self.result_.residual.sd(self._residual_terms(table, rows))
+        return sd * found
+
+    @property
+    def residual_parameters_(self):
+        """Parameters of the residual structure."""
+        return residual_parameters(self)
+
+    def residual_covariance_(self, rows=None):
+        """Covariance of the residuals of rows of one group, or of its visits.
+
+        Parameters
+        ----------
+        rows : DataFrame, or a level of the group, optional
+            Rows of one group, with the columns of the residual structure. Structures over visits
+            have one covariance of all visits, the same for every level: for these a level, or
+            nothing, is enough.
+
+        Returns
+        -------
+        DataFrame
+            Square, in units of y^2. Prior weights divide it and are left out.
+
+        Raises
+        ------
+        ValueError
+            For a model without residual structure, and without rows where it needs them.
+        """
+        check_is_fitted(self)
+        return residual_covariance(self, rows)
+
     def predict(self, X, *, groups=None, random_effects=True, return_std=False):
         """Predicted mean x'beta + z'b of every row.
 
@@ -355,6 +420,8 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         kind : {"mean", "observation"}
             Whether the interval is for x'beta + z'b, or for a new response there, which adds the
             residual variance (divided by the prior weight of the row, if the model has such).
+            A new observation is taken to be independent of the residuals of the fit, also where
+            those of its group are correlated.
         groups : (n,), optional
             Levels of ``groups``, for a model fitted with them.
         random_effects : bool or list of str, default True
@@ -371,7 +438,8 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
     def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
         """Responses drawn from the fitted model for the rows of X.
 
-        Every sample draws new random effects for all levels, seen or not, and new residuals.
+        Every sample draws new random effects for all levels, seen or not, and new residuals,
+        correlated as ``residual`` says.
 
         Parameters
         ----------
@@ -389,8 +457,12 @@ class MixedLinearRegressor(RegressorMixin, MixedModelBase):
         check_is_fitted(self)
         rng = check_random_state(random_state)
         rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
-        sd = self.sigma_ / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
-        return rows.over_input(eta + sd * rng.standard_normal(eta.shape))
+        sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
+        noise = rng.standard_normal(eta.shape)
+        if self.result_.residual is not None:
+            terms = self._residual_terms(rows.table, rows.design.rows)
+            noise = self.result_.residual.draw(terms, noise)
+        return rows.over_input(eta + sd * noise)
 
     def summary(self) -> MixedSummary:
         """Estimates as lme4 prints them; the object has an HTML form for notebooks."""

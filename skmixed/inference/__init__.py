@@ -7,6 +7,7 @@ from skmixed.inference.means import emmeans, emtrends, joint_tests
 from skmixed.inference.random_effects import random_effects_test
 from skmixed.inference.refits import drop1
 from skmixed.inference.robust import cluster_robust
+from skmixed.inference.smooths import smooth_curves
 
 __all__ = [
     "cluster_robust",
@@ -18,4 +19,5 @@ __all__ = [
     "joint_tests",
     "likelihood_ratio_test",
     "random_effects_test",
+    "smooth_curves",
 ]

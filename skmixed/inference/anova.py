@@ -62,7 +62,7 @@ def anova_of_terms(model, type=3, ddf=None) -> NotedTable:
     rows = _term_rows(model, effects, TYPES[type], general)
     tests = [effects.joint_test(K, method) for K in rows.values()]
     index = pd.Index(list(rows), name="term", dtype=object)
-    notes = (*effects.notes(method), *_rank_notes(effects))
+    notes = (*effects.notes(method), *effects.smooth_notes, *_rank_notes(effects))
     if general:
         found = [(t.df_num * t.F, t.df_num, t.p_value) for t in tests]
         return NotedTable.of(found, ["chi2", "df", "p_value"], index, notes)

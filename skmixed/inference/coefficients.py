@@ -57,4 +57,6 @@ def coefficient_table(model, *, ddf=None, level=0.95, rows=None) -> NotedTable:
     lost = [name for name, own in zip(effects.names, known, strict=True) if not own]
     notes = (LEFT_OUT.format(", ".join(lost)),) * bool(lost)
     index = pd.Index(effects.names, name="parameter", dtype=object)
-    return NotedTable.of(columns, list(columns), index, (*effects.notes(method), *notes))
+    return NotedTable.of(
+        columns, list(columns), index, (*effects.notes(method), *effects.smooth_notes, *notes)
+    )

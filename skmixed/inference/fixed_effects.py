@@ -47,6 +47,10 @@ AVERAGE_NOTE = (
     "The expected information does not fit in memory: Kenward and Roger's numbers are those of the "
     "average information, which may be far from it where a variance is zero."
 )
+SMOOTH_NOTE = (
+    "Of {} the straight line alone is tested here; random_effects_test of a linear model tests "
+    "the deviations from it."
+)
 MISSED_NOTE = (
     "The search for the variances has not converged: standard errors and tests are not those of "
     "an optimum."
@@ -317,6 +321,13 @@ class FixedEffects:
         singular = counted and fit.is_singular
         own = self._notes_of_record(self.method(ddf), singular) if counted else ()
         return (MISSED_NOTE,) * missed + (SINGULAR_NOTE,) * singular + own
+
+    @property
+    def smooth_notes(self) -> tuple[str, ...]:
+        """What a table of all coefficients or terms has to say of smooth terms."""
+        fit = self.fit
+        names = [fit.source.random[t][0] for t in fit.smooth_terms] if fit.is_mixed else []
+        return (SMOOTH_NOTE.format(", ".join(names)),) * bool(names)
 
     def _notes_of_record(self, method, singular):
         record = self._record(method)

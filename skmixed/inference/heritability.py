@@ -75,12 +75,14 @@ def _shares(fit, theta):
     T, variances = fit.layout.factors(theta), []
     for term, square in zip(fit.layout.terms, fit.source.moments.random, strict=True):
         own = T[term.group][term.columns, term.columns]
-        if term.loadings is not None and term.names == ("Intercept",):
+        if term.is_smooth:  # no share of the variance to users, for whom it is a fixed effect
+            variances.append(0.0)
+        elif term.loadings is not None and term.names == ("Intercept",):
             variances.append(term.mean_variance * float(term.M[0, 0] * own[0, 0]) ** 2)
         else:
             variances.append(np.einsum("ij,ik,kj->", own, square, own))
     variances = np.array(variances)
-    return variances / (variances.sum() + 1.0)
+    return variances / (variances.sum() + fit.objective.mean_variance(theta))
 
 
 def _slopes(f, x, steps):

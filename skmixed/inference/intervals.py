@@ -165,7 +165,8 @@ def check_level(level):
 def component_name(fit, component) -> str:
     """A variance parameter as lme4 names it: sd_(Intercept)|Subject."""
     if component.term is None:
-        return component.kind
+        name = component.name.replace(" ", "_", 1)
+        return f"{name}|Residual" if name else component.kind
     group, effects = fit.source.random[component.term]
     if component.name:
         return f"{component.name.replace(' ', '_', 1)}|{group}"
@@ -236,7 +237,8 @@ def variance_components(fit, *, level=0.95, information="observed"):
         c, sd = e.component, e.estimate
         if c.kind not in ("sd", "sigma"):
             continue
-        group, effects = ("Residual", ("",)) if c.term is None else fit.source.random[c.term]
+        own = c.name.removeprefix("sd ")
+        group, effects = ("Residual", (own,)) if c.term is None else fit.source.random[c.term]
         effect = effects[c.effects[0] if c.effects else 0]
         if c.name == "sd":  # of all effects of a structured term
             effect = c.layout.terms[c.term].kind

@@ -27,7 +27,7 @@ from skmixed.inference.variances import (
     component_estimates,
     delta_estimate,
 )
-from skmixed.models.components import Component, Sigma, variance_parameters
+from skmixed.models.components import Component, Sigma, variance_parameters, with_residual
 from skmixed.models.glmm import GLMMFit, Problem
 from skmixed.models.lmm import LMMFit
 from skmixed.models.separation import SeparatedFit
@@ -52,12 +52,14 @@ class LinearLimits:
     @cached_property
     def components(self):
         """Standard deviations, correlations, and sigma."""
-        return variance_parameters(self.fit.layout)
+        found = variance_parameters(self.fit.layout)
+        return found if self.fit.residual is None else with_residual(found, self.fit.residual)
 
     def estimates(self, level, information="observed"):
         """ComponentEstimate of every component."""
         record = self.fit.curvature
-        return component_estimates(record, self.fit.layout, level=level, information=information)
+        own = self.fit.layout, self.components
+        return component_estimates(record, *own, level=level, information=information)
 
     def wald(self, components, level):
         """Limits of components."""
@@ -239,6 +241,10 @@ def _key(component):
 
 def _check_unstructured(fit):
     """Profiles move along faces of the unstructured covariances, which others do not have."""
+    if getattr(fit, "residual", None) is not None:
+        raise ValueError(
+            "profiles are for models with independent residuals of one variance: use method='wald'"
+        )
     if fit.layout.is_structured:
         kinds = ", ".join(dict.fromkeys(t.kind for t in fit.layout.terms if t.kind != "us"))
         raise ValueError(

@@ -282,16 +282,19 @@ def _missing(small, large):
     """What the larger model lacks of the smaller one, in words; empty if it contains it."""
     fixed = [repr(name) for name in large.lacks_fixed(small)]
     random = [
-        f"{'' if small.is_unstructured(t) else small.structures[t]}"
+        small.random[t][0]
+        if small.structures[t] == "smooth"
+        else f"{'' if small.is_unstructured(t) else small.structures[t]}"
         f"({' + '.join(small.random[t][1])} | {small.random[t][0]})"
         for t in large.lacks_random(small)
     ]
-    return ", ".join([*fixed, *random])
+    residual = [f"the residual structure {text}" for text in large.lacks_residual(small)]
+    return ", ".join([*fixed, *random, *residual])
 
 
 def _boundary_p(statistic, small, large):
     """p-value for variances on the boundary; NaN where the hypothesis is another one."""
-    if large.columns.shape[1] != small.columns.shape[1]:
+    if large.columns.shape[1] != small.columns.shape[1] or large.residual != small.residual:
         return np.nan
     added, gone = _without_common(large, small), _without_common(small, large)
     if added and not gone and all(large.is_one_variance(t) for t in added):

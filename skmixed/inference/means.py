@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skmixed.design.parts import usage
 from skmixed.inference.contrasts import contrast_family
 from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.grid import ReferenceGrid, check_name
@@ -15,6 +16,17 @@ from skmixed.inference.marginal_means import (
 )
 from skmixed.inference.noted import NotedTable
 from skmixed.inference.row_labels import named_index
+
+_MEANS_ADVICE = (
+    "predict rows of the values that you mean with random_effects=False, return_std=True; "
+    "differences between levels of a factor without a curve of its own are contrasts of its "
+    "coefficients, contrast()"
+)
+_TRENDS_ADVICE = "its slope changes along the curve, which SmoothDisplay shows"
+_JOINT_ADVICE = (
+    "fit the model without it as well, and compare the two with likelihood_ratio_test, which fits "
+    "both by maximum likelihood"
+)
 
 
 def emmeans(
@@ -101,6 +113,7 @@ def emmeans(
     A - C   -13.917  5.0    0.001
     B - C    -5.950  5.0    0.125
     """
+    check_no_smooth(model, "emmeans", _MEANS_ADVICE)
     question = _Question(model, specs, by, at, data, output)
     check_scale(scale)
     rows = question.grid.average(question.names, question.by, weights)
@@ -163,6 +176,7 @@ def emtrends(
     B    0.1646     0.0282  222.0
     C    0.1558     0.0282  222.0
     """
+    check_no_smooth(model, "emtrends", _TRENDS_ADVICE, var)
     question = _Question(model, specs, by, at, data, output)
     covariates = question.grid.reference.covariates
     if var not in covariates:
@@ -214,6 +228,8 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
     temperature              5   210.0  20.5199   0.0000
     recipe:temperature      10   210.0   1.0062   0.4393
     """
+    for name in _curved(model, at or {}):
+        check_no_smooth(model, "joint_tests", _JOINT_ADVICE, name)
     question = _Question(model, [], by, at, data, output)
     method = question.effects.method(ddf)
     tests = []
@@ -230,6 +246,24 @@ def joint_tests(model, by=None, at=None, *, ddf=None, data=None, output=None) ->
     tests.sort(key=lambda test: test[0])
     index = named_index([key for _, key, _ in tests], (*question.by, "term"))
     return joint_table(question.effects, [test for *_, test in tests], index, method)
+
+
+def check_no_smooth(model, who, advice, var=None):
+    """An error for what depends on smooth functions: all of them, or those of a covariate."""
+    spec = getattr(model, "design_spec_", None)
+    for term in getattr(getattr(spec, "terms", None), "random", ()):
+        if term.is_smooth and var in (None, term.by_column, *usage(term.expr).names):
+            raise ValueError(
+                f"{who} averages combinations of the coefficients, and {term.group} is more than "
+                f"these: {advice}"
+            )
+
+
+def _curved(model, at):
+    """Names whose joint tests would ask for values of a smooth function."""
+    spec = getattr(model, "design_spec_", None)
+    terms = getattr(getattr(spec, "terms", None), "random", ())
+    return [*at, *(term.by_column for term in terms if term.is_smooth and term.by)]
 
 
 class _Question:

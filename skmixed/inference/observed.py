@@ -87,7 +87,11 @@ def _check_clusters(observed, who):
     """An error for effects that all rows share."""
     for term in observed.random:
         if term.relationship is not None or term.n_levels == 1:
-            what = "related levels of" if term.relationship is not None else "one field over"
+            what = (
+                "related levels of"
+                if term.relationship is not None
+                else "one function or field over"
+            )
             raise ValueError(
                 f"{who}: the model has {what} {term.group!r}, so that no rows are independent of "
                 "the rest. Use the model's own covariance"

@@ -24,8 +24,9 @@ COLUMNS = ["n_params", "log_likelihood", "aic", "lrt", "df", "p_value", "p_value
 def random_effects_test(model) -> NotedTable:
     """Likelihood-ratio tests of the random-effects terms, from the cross-products in memory.
 
-    A term with an intercept alone is left out; from others one slope or factor at a time, with its
-    covariances, unless an interaction in the term contains it. Where nothing else is left of a
+    A term with an intercept alone is left out, and of a smooth term its deviations from a straight
+    line; from others one slope or factor at a time, with its covariances, unless an interaction in
+    the term contains it. Where nothing else is left of a
     term, ``(0 + f | g)`` with a factor f becomes ``(1 | g)``, and ``(0 + x | g)`` is left out. The
     criterion is that of the fit: fixed effects are the same, so REML criteria can be compared.
 
@@ -39,7 +40,9 @@ def random_effects_test(model) -> NotedTable:
         A DataFrame with n_params, log_likelihood, aic, lrt, df, p_value and p_value_boundary by
         term, and first the model itself, ``<none>``. ``p_value_boundary`` takes account of the
         variance being on the boundary under the hypothesis, where the plain p-value is too large;
-        it is NaN where more than one variance is left out.
+        it is NaN where more than one variance is left out. Of smooth terms it is rather too large,
+        since their effects are seen through few directions (Crainiceanu and Ruppert 2004, Journal
+        of the Royal Statistical Society B 66, 165-185).
 
     Raises
     ------
@@ -76,7 +79,8 @@ def random_effects_test(model) -> NotedTable:
     for name, t, space in _reductions(model.design_spec_):
         layout = fit.objective.layout.restricted(t, space)
         reduced = fit_lmm(replace(fit.objective, layout=layout, outside=()))
-        lost = fit.layout.terms[t].size - space.shape[1]
+        smooth = fit.layout.terms[t].is_smooth  # of one variance
+        lost = 1 if smooth else fit.layout.terms[t].size - space.shape[1]
         rows[name] = [*_row(reduced)[:3], *_test(reduced, fit, name, lost, space.shape[1])]
     index = pd.Index(list(rows), name="term", dtype=object)
     return NotedTable.of(list(rows.values()), COLUMNS, index)
@@ -91,9 +95,9 @@ def _check(model, fit):
             f"random_effects_test is for linear mixed models, got {name}: fit the model without "
             "the term and compare the two with likelihood_ratio_test"
         )
-    if not fit.is_mixed:
+    if not fit.layout.terms:
         raise ValueError("the model has no random effects to test")
-    if fit.layout.is_structured:
+    if any(term.kind != "us" and not term.is_smooth for term in fit.layout.terms):
         raise ValueError(
             "random_effects_test takes effects out of unstructured terms: fit the model without "
             "the structured term, or with a simpler one, and compare the two with "
@@ -136,6 +140,9 @@ def _test(reduced, fit, name, lost, left):
 def _reductions(spec):
     """(name, number of the term, space (s, k) of what is left) of everything that can go."""
     for t, (part, random) in enumerate(zip(spec.random, spec.terms.random, strict=True)):
+        if random.is_smooth:
+            yield f"deviations from a line in {random.group}", t, np.zeros((len(part.names), 0))
+            continue
         shown = f"({random.expr.removeprefix('1 + ')} | {random.group})"
         terms, n = fixed_terms(part), len(part.names)
         if not terms:

@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from skmixed.design.formula import formula_text, term_names
+from skmixed.design.names import term_names
+from skmixed.design.rewriting import formula_text
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.lrt import likelihood_ratio_test
@@ -17,18 +18,20 @@ from skmixed.models.fit import MixedFit
 COLUMNS = ["n_params", "log_likelihood", "aic", "lrt", "df", "p_value"]
 
 
-def with_fixed(model, fixed, **settings):
+def with_fixed(model, fixed, *, smooths=True, **settings):
     """An unfitted copy of an estimator whose formula has other fixed effects.
 
     Parameters
     ----------
     model : fitted mixed model
     fixed : str
-        The right-hand side without offsets and random effects.
+        The right-hand side without offsets, smooth terms and random effects.
+    smooths : bool
+        Whether the copy has the smooth terms.
     **settings
         Parameters of the copy that differ.
     """
-    text = formula_text(model.design_spec_.terms, fixed)
+    text = formula_text(model.design_spec_.terms, fixed, smooths=smooths)
     return type(model)(**{**model.get_params(deep=False), "formula": text, **settings})
 
 
@@ -93,7 +96,7 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
     whole = fitted(names)
     _check_data(model, whole)
     rows = {"<none>": [*_likelihood(whole), np.nan, np.nan, np.nan]}
-    for term, text in zip(effects.fit.terms, _without_constant(names), strict=True):
+    for term, text in _with_texts(model, effects.fit.terms, _without_constant(names)):
         if not _is_contained(term, effects.fit.terms):
             smaller = fitted([name for name in names if name != text])
             test = likelihood_ratio_test(smaller, whole).iloc[1]
@@ -104,6 +107,19 @@ def drop1(model, data, y=None, *, groups=None, sample_weight=None) -> NotedTable
 
 def _without_constant(names):
     return [name for name in names if name not in ("0", "1")]
+
+
+def _with_texts(model, terms, texts):
+    """(term of X, text in the formula); the lines of smooth terms stay with these."""
+    smooths = model.design_spec_.smooths
+    lines = {j for part in smooths for j in np.flatnonzero(part.lines.columns)}
+    own = [term for term in terms if lines.isdisjoint(term.columns)]
+    texts = [text for text in texts if not smooths or any(t.name == _plain(text) for t in own)]
+    return zip(own, texts, strict=True)
+
+
+def _plain(text):
+    return text.replace("`", "")
 
 
 def _is_contained(term, terms):

@@ -31,14 +31,18 @@ def shares_of(model, mean=None) -> VarianceShares:
         )
     moments = fit.source.moments
     spread = fit.gamma @ moments.covariance(fit.n_obs) @ fit.gamma
+    if fit.smooth_terms:  # these are fixed effects to users
+        spread = model._fixed_variance_
     T = fit.layout.factors(fit.optimum.theta)
     random = 0.0
     for term, square in zip(fit.layout.terms, moments.random, strict=True):
+        if term.is_smooth:
+            continue
         own = fit.sigma * T[term.group][term.columns, term.columns]
         random += float(np.sum((own @ own.T) * square))
     family = getattr(fit, "family", None)
     if family is None:
-        residual = fit.sigma**2
+        residual = fit.sigma**2 * fit.mean_variance
     elif (family.name, family.link.name) == ("gaussian", "identity"):
         residual = fit.dispersion
     else:

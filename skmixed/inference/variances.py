@@ -42,13 +42,15 @@ class ComponentEstimate:
         return ComponentEstimate(self.component, *(value * scale for value in own))
 
 
-def component_estimates(record, layout, *, level=0.95, information="observed"):
+def component_estimates(record, layout, components=None, *, level=0.95, information="observed"):
     """Standard deviations, correlations and sigma with standard errors, in their own units.
 
     Parameters
     ----------
     record : SecondOrder
     layout : CovarianceLayout
+    components : sequence of Component, optional
+        By default those of :func:`skmixed.models.components.variance_parameters`.
     level : float
         Of the limits, on the logarithm of standard deviations and Fisher's z of correlations.
     information : {"observed", "expected"}
@@ -57,7 +59,7 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
     Returns
     -------
     list of ComponentEstimate
-        In the order of :func:`skmixed.models.components.variance_parameters`.
+        In the order of the components.
 
     Raises
     ------
@@ -65,22 +67,30 @@ def component_estimates(record, layout, *, level=0.95, information="observed"):
         For other kinds of information.
     """
     check_information(information)
-    if information == "expected" and layout.is_structured:
+    components = variance_parameters(layout) if components is None else components
+    if information == "expected" and not all(_is_linear(c) for c in components):
         raise ValueError(
             "the expected information is told for unstructured terms alone: use "
             "information='observed'"
         )
     found = []
-    x = np.append(record.theta, 0.0)
-    for component in variance_parameters(layout):
+    for component in components:
         if information == "observed":
-            own = delta_estimate(component, x, record.covariance, level)
+            own = delta_estimate(component, record.point, record.covariance, level)
         else:
-            slope = _slope_by_gamma(component, layout, record.gamma)
+            slope = _slope_by_gamma(component, component.layout, record.gamma)
             error = np.sqrt(slope @ record.expected_covariance @ slope)
-            own = _estimate(component, component.function(x)[0], error, level)
+            value = component.function(record.point)[0]
+            own = _estimate(component, value, error, level)
         found.append(own.times(record.sigma if component.kind in ("sd", "sigma") else 1.0))
     return found
+
+
+def _is_linear(component):
+    """Whether a component is a function of the linear parameters gamma."""
+    if component.term is None:
+        return not component.name
+    return component.layout.terms[component.term].kind == "us"
 
 
 def check_information(information):
@@ -117,6 +127,8 @@ def _wald(kind, value, reach):
     """Limits value exp(+- reach / value), or tanh(atanh(value) +- reach / (1 - value^2))."""
     if np.isnan(reach):
         return np.nan, np.nan
+    if kind == "number":
+        return value - reach, value + reach
     if kind == "cor":
         middle, reach = np.arctanh(value), reach / (1.0 - value**2)
         return np.tanh(middle - reach), np.tanh(middle + reach)

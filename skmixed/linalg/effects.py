@@ -83,7 +83,8 @@ def to_parts(plan, effects):
         if i < plan.n_chain:
             parts.append(x if place is None else _placed(x, place))
         else:
-            core[plan.core_groups[i - plan.n_chain][1]] = x.transpose(2, 0, 1).reshape(-1, k)
+            moved = x.transpose(2, 0, 1).reshape(x.shape[0] * x.shape[2], k)
+            core[plan.core_groups[i - plan.n_chain][1]] = moved
     core[plan.q_core : plan.q_core + r] = effects.fixed
     return [*parts, core]
 

@@ -7,11 +7,12 @@ models, x has no entry for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.residual import FittedResidual
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,46 @@ class NaturalParameter:
         return value, gradient, H
 
 
+@dataclass(frozen=True)
+class ResidualParameter:
+    """One parameter of the residuals: ``number`` of FittedResidual.natural, -1 for sigma."""
+
+    residual: FittedResidual
+    number: int
+    sigma_at: int
+
+    def __call__(self, x):
+        """(value, gradient, None) at x = (theta, log sigma, rho)."""
+        n, rho = self.sigma_at, x[self.sigma_at + 1 :]
+        structure = self.residual.structure
+        gradient = np.zeros(len(x))
+        if self.number < 0:
+            value = float(np.exp(x[n] - structure.reference(rho)))
+            slope = -value * structure.reference_slope(rho)
+            slope[-1] = value
+        else:
+            p = structure.natural(rho)[self.number]
+            scale = np.exp(x[n]) if p.kind == "sd" else 1.0
+            value, slope = scale * p.value, scale * p.gradient
+        gradient[n + 1 :], gradient[n] = slope[:-1], slope[-1]
+        return value, gradient, None
+
+
+def with_residual(components, residual) -> list[Component]:
+    """The components of a model with a residual structure, whose sigma comes last among them.
+
+    Where the structure has standard deviations of its own these take the place of sigma.
+    """
+    *found, sigma = components
+    at, natural = sigma.function.at, residual.natural()
+    if not any(p.kind == "sd" for p in natural):
+        found.append(replace(sigma, function=ResidualParameter(residual, -1, at)))
+    for j, p in enumerate(natural):
+        function = ResidualParameter(residual, j, at)
+        found.append(Component(p.kind, None, (), function, sigma.layout, p.name))
+    return found
+
+
 def _length_and_unit(a):
     length = float(np.linalg.norm(a))
     return length, a / length if length else a
@@ -127,7 +168,7 @@ class Component:
     kind: str
     term: int | None
     effects: tuple[int, ...]
-    function: Sigma | StandardDeviation | Correlation | NaturalParameter
+    function: Sigma | StandardDeviation | Correlation | NaturalParameter | ResidualParameter
     layout: CovarianceLayout
     name: str = ""
 

@@ -82,6 +82,16 @@ class MixedFit(Questions):
         """Coefficients (r,) of the columns that were kept."""
         return self.basis.to_coef @ self.gamma
 
+    @property
+    def residual_sigma(self):
+        """The residual standard deviation as users know it."""
+        return self.sigma
+
+    @property
+    def mean_variance(self):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0
+
     @cached_property
     def vcov(self):
         """Covariance (r, r) of :attr:`beta`: sigma^2 (X' V0^-1 X)^-1."""
@@ -253,7 +263,15 @@ class MixedFit(Questions):
                 f"{what} need the cross-products of the data, which are not pickled: ask for them "
                 "before pickling, or fit the model again in this process"
             )
-        groups, half = self.layout.groups, self._inverse_root
+        added = self._variance_of_means(self._inverse_root)
+        pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
+        return tuple(
+            own + t.users_covariances(added[t.group][t.columns, t.columns]) for t, own in pairs
+        )
+
+    def _variance_of_means(self, half):
+        """E Phi E' (s, s, l) of every group, E the covariance times Z'V0^-1 X, Phi = half half'."""
+        factor, groups = self.factor, self.layout.groups
         added = [np.zeros((g.n_columns, g.n_columns, g.plain.n_levels)) for g in groups]
         width = max(1, _NUMBERS // max(1, sum(g.size for g in groups)))
         for lo in range(0, self.rank, width):
@@ -263,10 +281,50 @@ class MixedFit(Questions):
             for total, group, x in zip(added, groups, moved.random, strict=True):
                 x = group.at_levels(x)
                 total += np.einsum("ikl,jkl->ijl", x, x)
-        pairs = zip(self.layout.terms, self.relative_effects_variance, strict=True)
-        return tuple(
-            own + t.users_covariances(added[t.group][t.columns, t.columns]) for t, own in pairs
-        )
+        return added
+
+    # Smooth functions
+
+    @property
+    def smooth_terms(self):
+        """Numbers of the terms that are smooth functions."""
+        return tuple(t for t, term in enumerate(self.layout.terms) if term.is_smooth)
+
+    @cached_property
+    def smooth_freedom(self):
+        """Effective degrees of freedom (c,) of the curves of every smooth term, less their lines.
+
+        s - tr(C) / tau^2, C the covariance of b-hat - b in units of sigma^2 given theta: the trace
+        of what takes the unpenalised effects to the estimated ones.
+        """
+        if not self.smooth_terms:
+            return ()
+        factor = self._factor("effective degrees of freedom")
+        blocks = factor.conditional_blocks()
+        added = self._variance_of_means(np.linalg.inv(factor.fixed_root.T))
+        T, found = self.layout.factors(self.optimum.theta), []
+        for t in self.smooth_terms:
+            term = self.layout.terms[t]
+            at = (term.columns, term.columns)
+            variance = np.square(T[term.group][at][0, 0])
+            left = np.einsum("iil->l", blocks[term.group][at] + added[term.group][at])
+            found.append(term.size - left / variance if variance > 0 else np.zeros(len(left)))
+        return tuple(found)
+
+    def smooth_part(self, random):
+        """The part (n,) of rows of terms that smooth functions add to their straight lines."""
+        return self.random_part(self.chosen(random, smooth=True))
+
+    def chosen(self, random, *, smooth):
+        """Terms of rows, None in the place of those that are smooth functions, or are not."""
+        pairs = zip(random, self.layout.terms, strict=True)
+        return tuple(own if term.is_smooth == smooth else None for own, term in pairs)
+
+    def function_std(self, K, random):
+        """Standard errors (m,) of K beta + z'b as predictions, K (m, p) and terms of m rows."""
+        what = "standard errors of smooth functions"
+        variance = self._row_variances(self.in_basis(K), random, self.fixed_root, what)
+        return self.sigma * np.sqrt(np.maximum(variance, 0.0))
 
     @cached_property
     def singular_terms(self):
@@ -358,6 +416,8 @@ class MixedFit(Questions):
         """State without cross-products; what needs them and is small is computed first."""
         for name in ("beta", "relative_vcov", "modes", "relative_effects_variance"):
             getattr(self, name)
+        if self.factor is not None and self.factor.has_system:
+            self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
         state["factor"] = (

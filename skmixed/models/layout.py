@@ -64,6 +64,11 @@ class TermLayout:
     def size(self):
         return len(self.M)
 
+    @property
+    def is_smooth(self):
+        """Whether these are the effects of a smooth function."""
+        return self.kind == "smooth"
+
     @cached_property
     def variances(self):
         """Variances (q,) of the levels where those that are independent of others have 1."""

@@ -1,7 +1,7 @@
 """The linear parameters gamma of a marginal covariance V = sum_r gamma_r G_r, and forms in G_r.
 
-gamma holds the entries of the covariance matrix of every term by column of its lower triangle, and
-last the residual variance, all in units of the latter.
+gamma holds the entries of the covariance matrix of every term by column of its lower triangle (of
+smooth terms the diagonal), and last the residual variance, all in units of the latter.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ def linear_parameters(layout):
     """Directions of the covariance entries of all terms, by column of the lower triangle."""
     directions = []
     for term in layout.terms:
-        first = term.columns.start
-        for j in range(first, first + term.size):
-            directions += [Direction(term.group, i, j) for i in range(j, first + term.size)]
+        first, end = term.columns.start, term.columns.start + term.size
+        for j in range(first, end):
+            last = j + 1 if term.is_smooth else end
+            directions += [Direction(term.group, i, j) for i in range(j, last)]
     return directions
 
 
 def has_many_parameters(layout):
     """Whether structured terms have too many entries, where these parameters are no way to go."""
-    return layout.is_structured and sum(t.size * (t.size + 1) // 2 for t in layout.terms) > _MOST
+    return layout.is_structured and len(linear_parameters(layout)) > _MOST
 
 
 def derivatives_of_gamma(layout, directions, theta):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import methodcaller
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +26,8 @@ from skmixed.models.layout import CovarianceLayout
 from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import Impossible, NoStart, Optimum, minimize_theta
-from skmixed.models.search import Search, outside_effects, outside_starts
+from skmixed.models.residual import FittedResidual
+from skmixed.models.search import LARGER, Search, outside_effects, outside_starts
 from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
 from skmixed.models.stochastic import MonteCarlo, find_root, thinned
@@ -129,6 +131,8 @@ class ProfiledDeviance:
         That of some of the rows, from which a search by iterations starts.
     """
 
+    larger: ClassVar[float] = LARGER
+
     system: System | IterativeSystem
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -171,12 +175,14 @@ class ProfiledDeviance:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
         if _iterates(layout, Q.shape[1], solver) and not exact:
+            more = {}
             system = IterativeSystem.of(
                 layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
             )
         else:
             pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
             system = pattern.system(weights, Q, residual / y_scale)
+            more = cls._of_rows(design, pattern, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         objective = cls(
@@ -194,6 +200,7 @@ class ProfiledDeviance:
             bool(exact),
             outside_effects(layout, Q, weights),
             n_probes,
+            **more,
         )
         if not objective.iterates or len(y) < _THINNED_FROM:
             return objective
@@ -212,6 +219,11 @@ class ProfiledDeviance:
             n_obs=float(len(y) if frequencies is None else frequencies.sum()),
             n_rows=len(y),
         )
+
+    @classmethod
+    def _of_rows(cls, design, pattern, Q, y):
+        """What else a model of another kind keeps of its rows."""
+        return {}
 
     def response(self, design, y):
         """Response of the rows of the design, y (n,) in the place of the design's own."""
@@ -271,6 +283,39 @@ class ProfiledDeviance:
     def at(self, theta, near=None):
         """Evaluation of an iterative system at theta, from the solutions of a factor nearby."""
         return Evaluation(self, theta, self.system.factor(self.layout.factors(theta), near))
+
+    @property
+    def n_parameters(self):
+        """Parameters of the covariance of y, sigma apart."""
+        return self.layout.n_theta
+
+    def parameters(self, theta):
+        """All parameters, for theta and what is not known of the others."""
+        return theta
+
+    def enlarged(self, parameters, factor):
+        """The parameters with all entries of theta times a factor."""
+        return factor * parameters
+
+    def beginnings(self):
+        """(parameters to start a search from; evaluations spent on finding them)."""
+        return _starts(self), 0
+
+    def mean_variance(self, parameters):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0
+
+    def second_order(self, fit):
+        """The second-order record of a fit of this objective."""
+        return SecondOrder.of(fit)
+
+    def fitted_residual(self, parameters):
+        """FittedResidual of a model whose residuals are not independent and alike, or None."""
+        return None
+
+    def value_at(self, L, parameters):
+        """The criterion at a factor that was made at these parameters."""
+        return self.value(L)
 
     def evaluate(self, theta):
         """Evaluation at theta: value, and on demand its derivatives.
@@ -376,20 +421,8 @@ class LMMFit(MixedFit):
 
     is_linear: ClassVar[bool] = True
 
-    @property
-    def no_other_df(self):
-        """Why there are no other degrees of freedom than :attr:`df_methods`."""
-        if self.monte_carlo is not None:
-            return (
-                "those of Satterthwaite and of Kenward and Roger need exact second derivatives, "
-                "which the iterative solver has not; solver='direct' has them"
-            )
-        return (
-            "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries "
-            "of a term's covariance, which are too many here"
-        )
-
     objective: ProfiledDeviance | None = None
+    residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
 
     @classmethod
@@ -409,9 +442,10 @@ class LMMFit(MixedFit):
             deviance=optimum.value,
             reml=objective.reml,
             n_obs=objective.n_obs,
-            n_params=objective.rank + objective.layout.n_theta + 1,
+            n_params=objective.rank + objective.n_parameters + 1,
             source=objective.source,
             objective=objective,
+            residual=objective.fitted_residual(optimum.theta),
         )
 
     def row_derivatives(self, eta, y, w):
@@ -420,10 +454,53 @@ class LMMFit(MixedFit):
             return w * (y - eta) / self.sigma, w
 
     @property
+    def is_mixed(self):
+        return bool(self.layout.terms) or self.residual is not None
+
+    @property
+    def no_other_df(self):
+        if self.monte_carlo is not None:
+            return (
+                "those of Satterthwaite and of Kenward and Roger need exact second derivatives, "
+                "which the iterative solver has not; solver='direct' has them"
+            )
+        if self.residual is not None:
+            return (
+                "those of Kenward and Roger are known for residuals with a covariance over visits, "
+                "us, cs, homcs, toep or hetar1, without random effects and other factors"
+            )
+        return (
+            "those of Satterthwaite and of Kenward and Roger read the derivatives by all entries "
+            "of a term's covariance, which are too many here"
+        )
+
+    @cached_property
+    def theta(self):
+        """Covariance parameters in the user's units and lme4's order."""
+        theta = self.optimum.theta[: self.layout.n_theta]
+        if self.residual is not None:
+            theta = self.layout.scaled(theta, self.residual.reference)
+        return self.layout.user_theta(theta)
+
+    @property
+    def mean_variance(self):
+        """Mean over the rows of their residual variances, in units of sigma^2."""
+        return 1.0 if self.residual is None else self.residual.mean_variance
+
+    @property
+    def residual_sigma(self):
+        """The residual standard deviation that users know: of the first level, or at |x| = 1."""
+        return self.sigma / (1.0 if self.residual is None else self.residual.reference)
+
+    @property
     def df_methods(self):
         """Kinds of degrees of freedom, the default first."""
         if not self.is_mixed:
             return super().df_methods
+        if self.residual is not None:
+            linear = self.residual.structure.is_linear and not self.layout.terms
+            own = ("kenward_roger",) if linear else ()
+            return ("satterthwaite", *own, "residual", "asymptotic")
         if self.monte_carlo is not None or has_many_parameters(self.layout):
             return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
@@ -455,12 +532,13 @@ class LMMFit(MixedFit):
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
-            return SecondOrder.of(self)
+            return self.objective.second_order(self)
 
     @cached_property
     def curvature(self):
         """What standard errors of variances read: :attr:`second_order`, or a Curvature."""
-        if not has_many_parameters(self.layout) or self.objective is None or not self.sigma > 0:
+        few = self.residual is not None or not has_many_parameters(self.layout)
+        if few or self.objective is None or not self.sigma > 0:
             return self.second_order
         with self.objective.threads():
             return Curvature.of(self)
@@ -468,7 +546,8 @@ class LMMFit(MixedFit):
     @property
     def other_criterion(self):
         """The ML deviance at a REML fit's theta, and the REML criterion at an ML fit's."""
-        return self.objective.with_reml(not self.reml).value(self.factor)
+        other = self.objective.with_reml(not self.reml)
+        return other.value_at(self.factor, self.optimum.theta)
 
     @property
     def solver(self):
@@ -488,14 +567,16 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     search = Search(
         objective.evaluate,
         objective.layout,
-        rechart=Evaluation.recharted,
+        rechart=methodcaller("recharted"),
         max_iter=max_iter,
         tol=tol,
         callback=callback,
+        larger=objective.larger,
     )
     with objective.threads():
-        starts = _starts(objective) if start is None else [start]
-        fit = LMMFit.at(objective, search.run(starts[0], starts[1:]))
+        starts, spent = objective.beginnings() if start is None else ([start], 0)
+        optimum = search.run(starts[0], starts[1:])
+        fit = LMMFit.at(objective, replace(optimum, n_evaluations=optimum.n_evaluations + spent))
     lost = _without_digits(fit)
     if lost is None:
         return fit
@@ -560,6 +641,8 @@ def _iterates(layout, rank, solver):
         return False
     if not layout.groups:
         return False
+    if any(term.is_smooth for term in layout.terms):
+        raise ValueError(_NO_ITERATIONS.format("a smooth term has none"))
     if any(isinstance(group, RelatedGroup) for group in layout.groups):
         raise ValueError(_NO_ITERATIONS.format("these are related"))
     return True
@@ -601,7 +684,7 @@ def _moment_start(objective):
 
 def _without_variances(objective):
     """The optimum where the fixed effects leave nothing to random ones: theta = 0."""
-    theta = np.zeros(objective.layout.n_theta)
+    theta = objective.parameters(np.zeros(objective.layout.n_theta))
     state = objective.evaluate(theta)
     message = "the fixed effects explain the response exactly"
     return Optimum(theta, state.value, state, 0, 1, True, message, ((state.value, theta),))
@@ -612,7 +695,8 @@ def _without_digits(fit):
     share = fit.sigma / fit.unit
     if not fit.layout.n_theta or (fit.optimum.converged and share > _SMALL_RESIDUAL):
         return None
-    further = [fit.objective(factor * fit.optimum.theta) for factor in (2.0, 10.0, 1e2, 1e3)]
+    at, objective = fit.optimum.theta, fit.objective
+    further = [objective(objective.enlarged(at, factor)) for factor in (2.0, 10.0, 1e2, 1e3)]
     if share <= _NO_RESIDUAL or min(further) < fit.deviance - 1.0:
         return _NO_MINIMUM, "Leave out the random-effects terms that reproduce the response"
     lost = _CANCELLATION * fit.objective.dof / share**2

@@ -12,6 +12,7 @@ from skmixed.models.marginal import marginal_mean
 
 RESIDUALS = ("response", "pearson", "scaled", "studentized", "marginal", "deviance")
 _NORMAL = Gaussian()
+KINDS = (*RESIDUALS, "normalized")
 # A row whose leverage is closer to 1 determines a coefficient alone: nothing is left of it.
 _ALONE = 1e-10
 # What sums of residuals may differ by between a fit and its rows: as a share of their own sizes,
@@ -38,6 +39,8 @@ class ObservedRows:
         The offset, and how often each row counts.
     rows, n_input : (n,) and int
         Places of these rows in the input, and its number of rows.
+    residual : tuple of ResidualTerm
+        The residual structure on these rows.
     """
 
     fit: object
@@ -49,6 +52,7 @@ class ObservedRows:
     frequencies: np.ndarray | None
     rows: np.ndarray
     n_input: int
+    residual: tuple = ()
 
     @property
     def family(self):
@@ -65,6 +69,13 @@ class ObservedRows:
         """offset + X beta."""
         eta = self.fit.basis.orthonormal(self.X) @ self.fit.gamma
         return eta if self.offset is None else eta + self.offset
+
+    @cached_property
+    def expected(self):
+        """offset + X beta and the smooth functions: what every random effect of 0 leaves."""
+        if not self.fit.smooth_terms:
+            return self.fixed_part
+        return self.fixed_part + self.fit.smooth_part(self.random)
 
     @cached_property
     def eta(self):
@@ -121,7 +132,7 @@ class ObservedRows:
     # Residuals
 
     def residuals(self, kind):
-        """Residuals (n,) of one of the kinds of RESIDUALS."""
+        """Residuals (n,) of one of the KINDS."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return getattr(self, f"_{kind}")()
 
@@ -130,18 +141,26 @@ class ObservedRows:
 
     def _marginal(self):
         if self.family.link.name == "identity":
-            return self.y - self.fixed_part
-        variance = np.broadcast_to(self.fit.random_variance(self.random), self.y.shape)
-        return self.y - marginal_mean(self.family, self.fixed_part, variance)
+            return self.y - self.expected
+        random = self.fit.chosen(self.random, smooth=False) if self.random else ()
+        variance = np.broadcast_to(self.fit.random_variance(random), self.y.shape)
+        return self.y - marginal_mean(self.family, self.expected, variance)
 
     def _pearson(self):
         gap = self.y - self.mean
         variance = self.family.variance(self.mean, self.dispersion)
-        return np.where(gap == 0, 0.0, gap * np.sqrt(self.weights / variance))
+        found = np.where(gap == 0, 0.0, gap * np.sqrt(self.weights / variance))
+        return found / self.fit.residual.sd(self.residual) if self.residual else found
 
     def _scaled(self):
         scale = np.sqrt(self.dispersion) if self.family.scale else 1.0
         return self._pearson() / scale
+
+    def _normalized(self):
+        if not self.residual:
+            return self._scaled()
+        gap = (self.y - self.mean) * np.sqrt(self.weights)
+        return self.fit.residual.whitened(self.residual, gap) / self.fit.sigma
 
     def _studentized(self):
         return self._scaled() / np.sqrt(self._left)
@@ -164,6 +183,11 @@ class ObservedRows:
         effects follow from sums of residuals by level, and in linear models the sums of residuals
         times columns of X vanish.
         """
+        if self.residual:
+            raise ValueError(
+                f"{what} is known for models whose residuals are independent with one variance, "
+                "and this one has a residual structure"
+            )
         n = float(self.counts[self.weights > 0].sum())
         if n != self.fit.n_obs:
             raise ValueError(

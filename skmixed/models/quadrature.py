@@ -73,8 +73,8 @@ def product_rule(n_agq, layout):
     groups = layout.groups
     if layout.is_structured:
         raise ValueError(
-            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms: use the "
-            "Laplace approximation, n_agq=1"
+            f"n_agq={n_agq}: the quadrature is for unstructured random-effects terms, and "
+            "models without smooth terms: use the Laplace approximation, n_agq=1"
         )
     if isinstance(groups[0], RelatedGroup):
         raise ValueError(

@@ -19,7 +19,7 @@ _NEGLIGIBLE = 1e-2, 1e-3, 1e-4
 # Rise of the objective that goes unnoticed.
 _UNNOTICED = 1e-8
 # Other starts have so many times the standard deviations of the first one.
-_LARGER, _SMALLER = 10.0, 0.3
+LARGER, _SMALLER = 10.0, 0.3
 # Share of the square of a random effect's column outside the column space of X.
 _OUTSIDE = 1e-8
 
@@ -55,7 +55,7 @@ class Search:
     tol: float = 1e-8
     callback: Callable | None = None
     units: np.ndarray | float = 1.0
-    larger: float = _LARGER
+    larger: float = LARGER
 
     def run(self, start, others=()):
         """The lowest Optimum from ``start`` and from ``others``.
@@ -176,6 +176,6 @@ def outside_starts(layout, outside, theta):
     starts = [theta] if any(term.size == 1 for term in terms) else []
     for group in dict.fromkeys(term.group for term in terms) if len(layout.groups) > 1 else ():
         start, place = layout.scaled(theta, _SMALLER), layout.places[group]
-        start[place] = layout.scaled(theta, _LARGER)[place]
+        start[place] = layout.scaled(theta, LARGER)[place]
         starts.append(start)
     return starts

@@ -203,6 +203,11 @@ class SecondOrder:
         return replace(type(self).at(objective, evaluation.factor, theta), curvature=self.curvature)
 
     @property
+    def point(self):
+        """theta and log sigma, that in units of itself."""
+        return np.append(self.theta, 0.0)
+
+    @property
     def step(self):
         """(Newton step (k,) in theta, sigma following; decrease of the criterion it promises)."""
         k, H, gradient = len(self.theta), self.hessian, self.gradient[:-1]
@@ -364,6 +369,11 @@ class Curvature:
     theta: np.ndarray
     sigma: float
     covariance: np.ndarray
+
+    @property
+    def point(self):
+        """theta and log sigma, that in units of itself."""
+        return np.append(self.theta, 0.0)
 
     @classmethod
     def of(cls, fit):

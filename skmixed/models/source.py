@@ -25,13 +25,20 @@ from skmixed.models.moments import RowMoments
 # Sums of rows of X that are kept at most, and in how many of them a row is.
 _BUCKETS, _SEVERAL = 256, 3
 # Structures whose covariances are all nonnegative combinations of some matrices.
-_LINEAR = ("us", "diag", "homdiag", "homcs")
+_LINEAR = ("us", "diag", "homdiag", "homcs", "smooth")
 # Of the same effects: which structures another one has among its covariances.
 _INSIDE = {
     "cs": ("homdiag", "diag", "homcs"),
     "ar1": ("homdiag",),
     "hetar1": ("homdiag", "diag", "ar1"),
     "toep": ("homdiag", "diag", "homcs", "cs", "ar1", "hetar1"),
+}
+# Of residuals: the same by group and visit; variances of visits are those of ident(visit).
+_WITHIN = {
+    "us": ("cs", "homcs", "toep", "hetar1", "ar1", "ident"),
+    "cs": ("homcs", "ident"),
+    "toep": ("hetar1", "ar1", "cs", "homcs", "ident"),
+    "hetar1": ("ar1", "ident"),
 }
 # Vectors whose pairs see the covariances.
 _VECTORS = 12
@@ -75,6 +82,8 @@ class Source:
     moments : RowMoments or None
     structures : tuple of str
         The covariance structure of every random-effects term.
+    residual : tuple of (kind, column, group)
+        The factors of the residual structure.
     curve : (m,) or None
         What tells the curve of a nonlinear model from others: values at parameters that are the
         same for all of them, or a digest of a function of the user.
@@ -95,6 +104,7 @@ class Source:
     covariances: tuple[np.ndarray, ...]
     moments: RowMoments | None
     structures: tuple[str, ...] = ()
+    residual: tuple = ()
     curve: np.ndarray | None = None
 
     @classmethod
@@ -134,6 +144,9 @@ class Source:
             ),
             moments=moments,
             structures=tuple(term.kind for term in layout.terms),
+            residual=tuple(
+                (t.factor.kind, t.factor.column, t.factor.group) for t in design.residual
+            ),
         )
 
     @classmethod
@@ -225,6 +238,17 @@ class Source:
             if _outside(basis, own).any() and not self._has_structure_of(other, t)
         ]
 
+    def lacks_residual(self, other) -> list[str]:
+        """The factors of the residual structure of another model that this one cannot have."""
+        return [
+            f"{kind}({' | '.join(filter(None, where))})"
+            for kind, *where in other.residual
+            if not any(
+                (own == kind and at == where) or (kind in _WITHIN.get(own, ()) and _same(at, where))
+                for own, *at in self.residual
+            )
+        ]
+
     def _has_structure_of(self, other, t) -> bool:
         """Whether a term of the same effects has a structure that holds that of the other."""
         kind = other.structures[t]
@@ -251,7 +275,7 @@ class Source:
 
     def is_one_variance(self, t) -> bool:
         """Whether one variance is all that the covariance of term t has."""
-        return self.n_effects(t) == 1 or self.structures[t] == "homdiag"
+        return self.n_effects(t) == 1 or self.structures[t] in ("homdiag", "smooth")
 
     def is_unstructured(self, t) -> bool:
         """Whether term t may have any covariance."""
@@ -373,6 +397,11 @@ def _covariances(group, rows, z, vectors, matrices=None):
         product = sums[i].T @ sums[k]
         found.append((product + product.T)[_PAIRS])
     return np.column_stack(found)
+
+
+def _same(own, other):
+    """Whether a structure over visits of groups is about the rows that another one is about."""
+    return own == other or other == ["", own[0]]
 
 
 @np.errstate(all="ignore")

@@ -292,8 +292,8 @@ def make_structure(kind, size, places=None):
     Parameters
     ----------
     kind : str
-        "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "expo", "gau", "mat0.5",
-        "mat1.5" or "mat2.5".
+        "diag", "homdiag", "smooth" (as the latter), "cs", "homcs", "ar1", "hetar1", "toep",
+        "expo", "gau", "mat0.5", "mat1.5" or "mat2.5".
     size : int
         Effects s.
     places : (s,) or (s, d) array, optional
@@ -304,6 +304,7 @@ def make_structure(kind, size, places=None):
     correlations = {
         "diag": Independent,
         "homdiag": Independent,
+        "smooth": Independent,
         "cs": Exchangeable,
         "toep": Toeplitz,
     }

@@ -8,6 +8,7 @@ from skmixed.plotting.means import MarginalMeansDisplay
 from skmixed.plotting.profiles import ProfileDisplay
 from skmixed.plotting.quantile import NormalQuantileDisplay
 from skmixed.plotting.shrinkage import ShrinkageDisplay
+from skmixed.plotting.smooths import SmoothDisplay
 from skmixed.plotting.sparsity import SparsityDisplay
 from skmixed.plotting.trellis import TrellisDisplay
 
@@ -19,6 +20,7 @@ __all__ = [
     "ProfileDisplay",
     "RandomEffectsDisplay",
     "ShrinkageDisplay",
+    "SmoothDisplay",
     "SparsityDisplay",
     "TrellisDisplay",
     "VarianceComponentsDisplay",

@@ -13,6 +13,7 @@ from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.intervals import profile_curves
+from skmixed.inference.smooths import smooth_curves
 
 
 def as_pandas(X, who):
@@ -65,9 +66,43 @@ def response_of(estimator, X, y):
 
 
 def random_terms_of(estimator, X):
-    """(terms, rows): the random-effects terms of rows X and which of them are complete."""
+    """(terms, rows): the random-effects terms of rows X and which of them are complete.
+
+    Without smooth terms, which predictions hold beside the fixed effects.
+    """
     design = estimator._new_design(X)
-    return design.random, design.rows
+    return tuple(term for term in design.random if term.structure != "smooth"), design.rows
+
+
+def smoothed_rows(estimator, X, y, groups, residuals):
+    """(term, curve, x, residual) of rows X: values of the arguments of smooth terms.
+
+    residual : the curve plus the residual of the row, where they are asked for.
+    """
+    design = estimator._new_rows(X, groups).design
+    left = np.full(len(design.rows), np.nan)
+    if residuals:
+        left = estimator.residuals(X, y, groups=groups)[design.rows]
+    random = {t.group: t.codes for t in design.random if t is not None}
+    tables = []
+    for part in estimator.design_spec_.smooths:
+        codes = random[part.label]
+        x = part.lines.arguments(design.X, codes)
+        table = pd.DataFrame(
+            {"term": part.label, "curve": [part.curves[c] for c in codes], "x": x, "residual": left}
+        )
+        if residuals:
+            table["residual"] += _at_rows(estimator, part, x, codes)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _at_rows(estimator, part, x, codes):
+    """Value (n,) of the curve of every row; NaN where the curve multiplies a number."""
+    if part.multiplies:
+        return np.full(len(x), np.nan)
+    curves = smooth_curves(estimator, part.label, x=x)["estimate"].to_numpy()
+    return curves.reshape(len(part.curves), len(x))[codes, np.arange(len(x))]
 
 
 def weights_of(estimator, X):

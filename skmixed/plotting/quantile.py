@@ -153,8 +153,11 @@ def _residuals(estimator, X, y):
             f"residuals of {type(estimator).__name__} are not normal: quantile plots are for those "
             "of linear and nonlinear models, and for conditional modes (leave X out)"
         )
-    residuals = response_of(estimator, X, y) - estimator.predict(X)
-    residuals = residuals * np.sqrt(weights_of(estimator, X)) / estimator.sigma_
+    if getattr(estimator.result_, "residual", None) is not None:
+        residuals = estimator.residuals(X, y, kind="normalized")
+    else:
+        residuals = response_of(estimator, X, y) - estimator.predict(X)
+        residuals = residuals * np.sqrt(weights_of(estimator, X)) / estimator.sigma_
     return pd.DataFrame({"residual / sigma": residuals[np.isfinite(residuals)]})
 
 

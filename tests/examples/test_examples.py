@@ -108,7 +108,8 @@ def test_pipeline():
     assert "same predictions: True" in result.stdout
 
 
-# What the example of nonlinear models draws.
+# What the examples of smooth terms and of nonlinear models draw.
+SMOOTHS = {"uptake", "growth"}
 CURVES = {"orange", "orange_residuals", "theoph", "theoph_residuals"}
 
 
@@ -121,6 +122,16 @@ def test_nonlinear_curves(tmp_path):
     assert {path.stem for path in (tmp_path / "curves").iterdir()} == CURVES
 
 
+def test_smooth_terms(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = _run(EXAMPLES / "smooth_terms.py", tmp_path / "curves")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Smooth terms:" in result.stdout
+    assert "deviations from a line in s(log(conc), by=Type)" in result.stdout
+    assert {path.stem for path in (tmp_path / "curves").iterdir()} == SMOOTHS
+
+
 def test_displays(tmp_path):
     pytest.importorskip("matplotlib")
     result = _run(EXAMPLES / "displays.py", tmp_path / "figures")
@@ -128,7 +139,7 @@ def test_displays(tmp_path):
     assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES)
+    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES - SMOOTHS)
 
 
 def test_fields_and_families(tmp_path):

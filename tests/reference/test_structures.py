@@ -1,13 +1,14 @@
 """Structured models against nlme, glmmTMB and dense computations, see tests/data/structures."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skmixed import MixedLinearRegressor, datasets
+from skmixed import MixedLinearRegressor, SingularFitWarning, datasets
 
 FOLDER = Path(__file__).parents[1] / "data" / "structures"
 TERMS = {
@@ -17,6 +18,8 @@ TERMS = {
     "sleepstudy_ar1_term": ["sd", "rho"],
     "wheat2_gau": ["sd", "range"],
 }
+# Residual structures.
+RESIDUALS = ("early_mmrm", "machines_varident", "sleepstudy_corar1", "sleepstudy_corar1_intercept")
 
 
 def reference(name):
@@ -32,16 +35,25 @@ def frame_of(ref):
     return frame
 
 
-@pytest.fixture(scope="module", params=TERMS)
-def case(request):
-    ref = reference(request.param)
+def fitted(name):
+    ref = reference(name)
     frame = frame_of(ref)
-    return ref, frame, MixedLinearRegressor(ref["formula"]).fit(frame)
+    with warnings.catch_warnings():
+        if name == "sleepstudy_corar1":  # the correlation of its random effects is 1
+            warnings.simplefilter("ignore", SingularFitWarning)
+        model = MixedLinearRegressor(ref["formula"], residual=ref["residual"]).fit(frame)
+    return ref, frame, model
+
+
+@pytest.fixture(scope="module", params=[*TERMS, *RESIDUALS])
+def case(request):
+    return fitted(request.param)
 
 
 def test_criterion_and_effort(case):
     ref, _, model = case
-    assert model.deviance_ == pytest.approx(ref["objective"], abs=1e-7)
+    within = 1e-8 * abs(ref["objective"]) if ref["residual"] else 1e-7
+    assert model.deviance_ == pytest.approx(ref["objective"], abs=within)
     assert model.n_evaluations_ <= 15
 
 
@@ -60,6 +72,9 @@ def test_fixed_effects(case):
 def test_covariance_parameters(case):
     ref, _, model = case
     assert model.sigma_ == pytest.approx(ref["sigma"], rel=1e-4)
+    if ref["residual"]:  # see test_residual_parameters
+        assert model.structure_ == {}
+        return
     [found] = model.structure_.values()
     expected = np.hstack([ref["parameters"][name] for name in dict.fromkeys(TERMS[ref["id"]])])
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -67,9 +82,35 @@ def test_covariance_parameters(case):
 
 def test_conditional_modes(case):
     ref, _, model = case
+    if not ref["terms"]:
+        assert model.random_effects_ == {}
+        return
     [own] = model.random_effects_.values()
     modes, term = own.to_numpy(), ref["terms"][0]
     assert np.square(modes).sum() == pytest.approx(term["sumsq"], rel=1e-3)
     if ref["id"] != "wheat2_gau":  # where positions are sorted
         head = modes.ravel()[: len(term["head"])]
         np.testing.assert_allclose(head, term["head"][: len(head)], atol=1e-3 * modes.std())
+
+
+def test_residual_covariance_over_visits():
+    ref, frame, model = fitted("early_mmrm")
+    expected = np.array(ref["parameters"]["cov"])
+    found = model.residual_covariance_()
+    assert list(found.index) == [1.0, 1.5, 2.0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    pd.testing.assert_frame_equal(model.residual_covariance_("68"), found)
+    rows = frame[frame["id"] == "68"].iloc[::-1]
+    np.testing.assert_allclose(model.residual_covariance_(rows), found.iloc[::-1, ::-1], rtol=1e-12)
+    np.testing.assert_allclose(model.vcov_, ref["vcov"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", RESIDUALS[1:])
+def test_residual_parameters(name):
+    ref, _, model = fitted(name)
+    own = ref["parameters"]
+    expected = own.get("residual_sd", [own.get("rho")])
+    np.testing.assert_allclose(model.residual_parameters_, expected, rtol=1e-4)
+    if "sd" in own:
+        [covariance] = model.covariances_.values()
+        assert np.sqrt(covariance.iloc[0, 0]) == pytest.approx(own["sd"], rel=1e-4)
