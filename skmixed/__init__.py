@@ -16,6 +16,7 @@ from skmixed.exceptions import (
     RankDeficiencyWarning,
     SeparationWarning,
     SingularFitWarning,
+    SlowPredictionWarning,
     UndefinedMeanWarning,
     UnseenGroupsWarning,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "SlowPredictionWarning",
     "UndefinedMeanWarning",
     "UnseenGroupsWarning",
     "datasets",

@@ -37,6 +37,10 @@ class BootstrapWarning(UserWarning):
     """Some refits of a bootstrap have failed or have not converged."""
 
 
+class SlowPredictionWarning(UserWarning):
+    """Standard errors of so many predictions by the iterative solver that they take long."""
+
+
 class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
@@ -50,6 +54,7 @@ __all__ = [
     "RankDeficiencyWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "SlowPredictionWarning",
     "UndefinedMeanWarning",
     "UnseenGroupsWarning",
 ]

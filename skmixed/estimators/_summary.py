@@ -104,7 +104,7 @@ def linear_summary(model) -> MixedSummary:
         counts=_counts(model),
         fixed=fixed,
         correlation=_correlation(model),
-        notes=(*_notes(model), *more),
+        notes=(*_solver_notes(model), *_notes(model), *more),
         smooths=_smooths(model),
     )
 
@@ -266,6 +266,18 @@ def _notes(model):
         verb = "depend" if len(dropped) > 1 else "depends"
         notes.append(f"Rank deficient: {', '.join(dropped)} {verb} on earlier columns.")
     return tuple(notes)
+
+
+def _solver_notes(model):
+    """How a fit by the iterative solver was made, and how exact it is."""
+    record = model.result_.monte_carlo
+    if record is None:
+        return
+    error = f"{record.deviance_std:.2g}" if record.deviance_std else "0"
+    yield (
+        f"Iterative solver: {record.n_probes} probes; Monte-Carlo error of the variances "
+        f"{100 * record.share:.1g} % of their standard errors, of the criterion {error}."
+    )
 
 
 # Tables as (header, rows of text), for the terminal and for HTML alike

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from skmixed._warn import warn
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
@@ -21,6 +25,7 @@ from skmixed.estimators._residual import (
 from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
+from skmixed.models.stochastic import TOLD_SHARE
 
 
 class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
@@ -75,6 +80,15 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         ``"homcs(v | g)"``, ``"toep(v | g)"``, ``"hetar1(v | g)"`` a covariance over visits;
         ``"power(x)"``, ``"exponential(x)"`` standard deviations x^delta, exp(delta x). By default
         residuals are independent with one variance. A random-effects term is not needed then.
+    solver : {"auto", "direct", "iterative"}, default "auto"
+        Exact factors of the mixed-model equations, or conjugate gradients with stochastic traces
+        for crossed grouping factors of very many levels. "auto" is direct while that takes some
+        20 seconds and half of the memory at most.
+    n_probes : "auto" or int, default "auto"
+        Random vectors of the iterative solver: 8, and up to 64 until the Monte-Carlo error of theta
+        is below 1 % of every standard error.
+    random_state : int, default 0
+        Seed of these vectors: the same data give the same numbers.
 
     Attributes
     ----------
@@ -121,6 +135,16 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         Steps of the optimiser and evaluations of the criterion.
     trace_ : DataFrame
         Criterion and theta at every iteration.
+    solver_ : str
+        "direct" or "iterative".
+    n_probes_, n_cg_iterations_ : int
+        Random vectors used, and iterations of the slowest linear system; 0 if direct.
+    theta_mc_std_ : ndarray
+        Monte-Carlo error (standard deviation) of ``theta_``; zeros if direct.
+    monte_carlo_share_ : float
+        The largest Monte-Carlo error of an entry of theta as a share of its standard error.
+    deviance_mc_std_ : float
+        Monte-Carlo error of ``deviance_``; 0.0 if that is exact.
     result_ : LMMFit
         The fit, without labels. It keeps no row of the data; its cross-products, for refits, are
         left out of pickles.
@@ -161,6 +185,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
         "residual": [str, None],
+        "solver": [StrOptions({"auto", "direct", "iterative"})],
+        "n_probes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+        "random_state": [Interval(Integral, 0, None, closed="left")],
     }
 
     def __init__(
@@ -178,6 +205,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         trusted=False,
         relationship=None,
         residual=None,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.reml = reml
@@ -191,6 +221,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self.trusted = trusted
         self.relationship = relationship
         self.residual = residual
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
@@ -225,12 +258,19 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             Which terms have a singular covariance.
         ConvergenceWarning
             The optimiser has not reached ``tol``, or there is no optimum because the model
-            explains the response exactly.
+            explains the response exactly; the iterative solver has not converged, or its
+            Monte-Carlo error is above 5 % of a standard error.
         """
         self._begin()
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
-        objective = deviance_of(design, reml=self.reml)
+        objective = deviance_of(
+            design,
+            reml=self.reml,
+            solver=self.solver,
+            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
+            seed=int(self.random_state),
+        )
         check_objective(design, objective)
         fit = fit_lmm(
             objective,
@@ -238,9 +278,54 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             tol=self.tol,
             callback=self._print_step(objective) if self.verbose else None,
         )
+        self._tell_monte_carlo(fit.monte_carlo)
         self._publish(design, fit)
         tell_of_residual(self)
         return self
+
+    def _tell_monte_carlo(self, record):
+        if record is None or record.share <= TOLD_SHARE:
+            return
+        warn(
+            f"{type(self).__name__}: with {record.n_probes} probes the Monte-Carlo error of theta "
+            f"is {record.share:.0%} of a standard error. Estimates stand with that error: raise "
+            "n_probes, or use solver='direct'",
+            ConvergenceWarning,
+        )
+
+    @property
+    def solver_(self) -> str:
+        """How the mixed-model equations were solved: "direct" or "iterative"."""
+        return self.result_.solver
+
+    @property
+    def n_probes_(self) -> int:
+        """Random vectors of the iterative solver, 0 if direct."""
+        return self._monte_carlo("n_probes", 0)
+
+    @property
+    def n_cg_iterations_(self) -> int:
+        """Iterations of the slowest linear system of the last evaluation, 0 if direct."""
+        return self._monte_carlo("n_iterations", 0)
+
+    @property
+    def theta_mc_std_(self) -> np.ndarray:
+        """Monte-Carlo error of ``theta_``."""
+        return self._monte_carlo("theta_std", np.zeros(len(self.theta_))).copy()
+
+    @property
+    def monte_carlo_share_(self) -> float:
+        """Largest Monte-Carlo error of an entry of theta, as a share of its standard error."""
+        return self._monte_carlo("share", 0.0)
+
+    @property
+    def deviance_mc_std_(self) -> float:
+        """Monte-Carlo error of ``deviance_``."""
+        return self._monte_carlo("deviance_std", 0.0)
+
+    def _monte_carlo(self, name, direct):
+        record = self.result_.monte_carlo
+        return direct if record is None else getattr(record, name)
 
     def _print_step(self, objective):
         def show(iteration, value, theta):

@@ -12,6 +12,7 @@ from scipy.stats import binom, chi2
 
 from skmixed._warn import warn
 from skmixed.exceptions import ComparisonWarning
+from skmixed.inference.monte_carlo import difference_error, sure_p_value
 from skmixed.inference.numbers import column, count
 
 COLUMNS = [
@@ -25,6 +26,8 @@ COLUMNS = [
     "p-value",
     "p-value (boundary)",
 ]
+# Its Monte-Carlo error, in tables of fits by the iterative solver.
+ERROR = "Chisq error"
 # Share of the criterion by which optimisers may miss the optimum.
 UNDONE = 1e-7
 
@@ -64,7 +67,8 @@ def likelihood_ratio_test(*models):
     -------
     LikelihoodRatioTable
         A DataFrame with one row per model, indexed by formula: npar, AIC, BIC, logLik, deviance,
-        Chisq, Df, p-value, p-value (boundary).
+        Chisq, Df, p-value, p-value (boundary); and Chisq error, the Monte-Carlo error of the
+        statistic, where the iterative solver has estimated a criterion.
 
     Raises
     ------
@@ -78,7 +82,9 @@ def likelihood_ratio_test(*models):
     ComparisonWarning
         For two models of which neither contains the other, that have as many parameters, or of
         which the larger one fits worse (it contains the smaller one, so its fit has missed the
-        optimum); for a fit that has not converged. The p-values are NaN in the first three cases.
+        optimum); for a fit that has not converged; and for a statistic whose Monte-Carlo error
+        could change its p-value by more than a tenth. The p-values are NaN but for a fit that has
+        not converged.
 
     References
     ----------
@@ -111,7 +117,8 @@ def likelihood_ratio_test(*models):
     for message in found:
         warn(f"likelihood_ratio_test: {message}", ComparisonWarning)
     index = pd.Index([entry.formula for entry in entries], name="model")
-    return LikelihoodRatioTable(rows, index=index, columns=COLUMNS)
+    columns = [*COLUMNS, ERROR] if any(row.get(ERROR) for row in rows) else COLUMNS
+    return LikelihoodRatioTable(rows, index=index, columns=columns)
 
 
 class LikelihoodRatioTable(pd.DataFrame):
@@ -252,18 +259,25 @@ def _test(small, large):
             f"{names} are not nested: the larger model has nothing for {missing} of the smaller "
             "one, and the statistic has no chi-square distribution. Compare their AIC"
         ]
-    if statistic < -UNDONE * max(1.0, abs(small.fit.deviance)):
-        return {"Chisq": statistic, "Df": df}, [
+    error = difference_error(small.fit, large.fit)
+    if statistic < -max(UNDONE * max(1.0, abs(small.fit.deviance)), 3.0 * error):
+        return {"Chisq": statistic, "Df": df, ERROR: error}, [
             f"{large.formula!r} contains {small.formula!r} and fits worse, by {-statistic:.4g}: "
             "its fit has missed the optimum (a local one, or too few iterations)"
         ]
     statistic = max(statistic, 0.0)
+    plain, problem = sure_p_value(lambda x: chi2.sf(x, df), statistic, error)
+    boundary, other = sure_p_value(
+        lambda x: _boundary_p(x, small.source, large.source), statistic, error
+    )
+    problem = problem or other
     return {
         "Chisq": statistic,
         "Df": df,
-        "p-value": chi2.sf(statistic, df),
-        "p-value (boundary)": _boundary_p(statistic, small.source, large.source),
-    }, []
+        "p-value": plain,
+        "p-value (boundary)": boundary,
+        ERROR: error,
+    }, [f"{names}: {problem}"] if problem else []
 
 
 def _check_offsets(small, large, names):

@@ -14,6 +14,7 @@ from skmixed.design.full import constant_of
 from skmixed.design.terms import fixed_terms
 from skmixed.exceptions import ComparisonWarning
 from skmixed.inference.lrt import UNDONE, boundary_mixture
+from skmixed.inference.monte_carlo import difference_error, sure_p_value
 from skmixed.inference.noted import NotedTable
 from skmixed.models.lmm import LMMFit, fit_lmm
 
@@ -117,7 +118,8 @@ def _row(fit):
 def _test(reduced, fit, name, lost, left):
     """(statistic, df, p_value, p_value_boundary) of a term with so many effects lost and left."""
     statistic, df = reduced.deviance - fit.deviance, fit.n_params - reduced.n_params
-    if statistic < -UNDONE * max(1.0, abs(fit.deviance)):
+    error = difference_error(reduced, fit)
+    if statistic < -max(UNDONE * max(1.0, abs(fit.deviance)), 3.0 * error):
         warn(
             f"random_effects_test: the model without {name} fits better, by {-statistic:.4g}: the "
             "fit has missed the optimum (a local one, or too few iterations)",
@@ -125,8 +127,14 @@ def _test(reduced, fit, name, lost, left):
         )
         return statistic, df, np.nan, np.nan
     statistic = max(statistic, 0.0)
-    mixed = boundary_mixture(statistic, left) if lost == 1 else np.nan
-    return statistic, df, float(chi2.sf(statistic, df)), mixed
+    p, problem = sure_p_value(lambda x: float(chi2.sf(x, df)), statistic, error)
+    mixed = np.nan
+    if lost == 1:
+        mixed, other = sure_p_value(lambda x: boundary_mixture(x, left), statistic, error)
+        problem = problem or other
+    if problem:
+        warn(f"random_effects_test: {name}: {problem}", ComparisonWarning)
+    return statistic, df, p, mixed
 
 
 def _reductions(spec):

@@ -77,7 +77,7 @@ class GramPlan:
         two groups that meet in a row, where the groups have no rows that tell.
         """
         together = together or _met_in_rows(groups)
-        order, n_chain, above = _elimination_order(groups, chain_from, together)
+        order, n_chain, above = elimination_order(groups, chain_from, together)
         groups = [groups[i] for i in order]
         positions, parents, starts = _sort_chain(groups[:n_chain], above)
         positions += [None] * (len(groups) - n_chain)
@@ -165,10 +165,11 @@ def _moved(together, order, positions):
     return moved
 
 
-def _elimination_order(groups, chain_from, together):
+def elimination_order(groups, chain_from, together=None):
     """Chain first (largest factor, then each factor that all chain members are nested in)."""
     if not groups:
         return [], 0, {}
+    together = together or _met_in_rows(groups)
     by_size = sorted(range(len(groups)), key=lambda i: (_is_mixed(groups[i]), -groups[i].size))
     first = groups[by_size[0]]
     few = sum(g.size for g in groups) < chain_from

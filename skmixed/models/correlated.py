@@ -273,7 +273,15 @@ def _check_levels(design, Q):
             )
 
 
-def deviance_of(design, *, reml=True):
-    """The ProfiledDeviance of a design, whatever its residuals are."""
-    kind = CorrelatedDeviance if design.residual else ProfiledDeviance
-    return kind.from_design(design, reml=reml)
+def deviance_of(design, *, reml=True, solver="direct", n_probes=None, seed=0):
+    """The ProfiledDeviance of a design, whatever its residuals are; see its ``from_design``."""
+    if not design.residual:
+        return ProfiledDeviance.from_design(
+            design, reml=reml, solver=solver, n_probes=n_probes, seed=seed
+        )
+    if solver == "iterative":
+        raise ValueError(
+            "solver='iterative' takes independent residuals of one variance, and this model has "
+            "residual=: use solver='direct'"
+        )
+    return CorrelatedDeviance.from_design(design, reml=reml)

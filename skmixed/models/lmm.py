@@ -9,18 +9,29 @@ from typing import ClassVar
 
 import numpy as np
 
+from skmixed.linalg.iterative import MAX_ITERATIONS, IterativeSystem
+from skmixed.linalg.iterative_choice import prefers_iterative
 from skmixed.linalg.rank import ColumnBasis, independent_columns
-from skmixed.linalg.system import Effects, Factor, Group, NotPositiveDefinite, Pattern, System
+from skmixed.linalg.system import (
+    Effects,
+    Factor,
+    Group,
+    NotPositiveDefinite,
+    Pattern,
+    RelatedGroup,
+    System,
+)
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.linear_parameters import has_many_parameters
 from skmixed.models.moments import RowMoments
-from skmixed.models.optimize import Impossible, Optimum
+from skmixed.models.optimize import Impossible, NoStart, Optimum, minimize_theta
 from skmixed.models.residual import FittedResidual
 from skmixed.models.search import LARGER, Search, outside_effects, outside_starts
 from skmixed.models.second_order import Curvature, SecondOrder
 from skmixed.models.source import Source, checksum
+from skmixed.models.stochastic import MonteCarlo, find_root, thinned
 
 # A residual below this share of the response is rounding.
 ROUNDING = 32 * np.finfo(float).eps
@@ -42,11 +53,20 @@ _LOST_DIGITS = (
     "the residual standard deviation is {:.1g} of that of the response, so that rounding moves the "
     "criterion by some {:.1g} and with it variances and tests"
 )
+_NO_VALUES = (
+    "exact values of the criterion and its second derivatives cannot be had from a fit by the "
+    "iterative solver: fit the model with solver='direct', if its crossed factors leave room"
+)
+_NO_ITERATIONS = (
+    "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
+)
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 CHAIN_FROM = 100
+# Rows from which a search by iterations starts at the optimum of some of them, found to this.
+_THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -126,11 +146,15 @@ class ProfiledDeviance:
         Whether X explains the response up to rounding, so that there is no variance to divide.
     outside : tuple of (s,) bool
         For every term, which effects have a mean of their own, as X misses their covariate.
+    n_probes : int or None
+        Of the iterative solver.
+    thinned : ProfiledDeviance or None
+        That of some of the rows, from which a search by iterations starts.
     """
 
     larger: ClassVar[float] = LARGER
 
-    system: System
+    system: System | IterativeSystem
     layout: CovarianceLayout
     basis: ColumnBasis
     gamma: np.ndarray
@@ -143,9 +167,22 @@ class ProfiledDeviance:
     source: Source
     exact: bool = False
     outside: tuple[np.ndarray, ...] = ()
+    n_probes: int | None = None
+    thinned: ProfiledDeviance | None = None
 
     @classmethod
-    def from_design(cls, design, *, reml=True):
+    def from_design(cls, design, *, reml=True, solver="direct", n_probes=None, seed=0):
+        """The objective of a design.
+
+        Parameters
+        ----------
+        design : Design
+        reml : bool
+        solver : {"auto", "direct", "iterative"}
+        n_probes : int or None
+        seed : int
+            Of the random signs of the iterative solver.
+        """
         weights = row_weights(design)
         basis = independent_columns(design.X, weights, design.intercept)
         Q = basis.orthonormal(design.X)
@@ -158,12 +195,18 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
-        pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
-        system = pattern.system(weights, Q, residual / y_scale)
+        if _iterates(layout, Q.shape[1], solver) and not exact:
+            more = {}
+            system = IterativeSystem.of(
+                layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
+            )
+        else:
+            pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
+            system = pattern.system(weights, Q, residual / y_scale)
+            more = cls._of_rows(design, pattern, Q, residual / y_scale)
         log_weights = sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
-        more = cls._of_rows(design, pattern, Q, residual / y_scale)
-        return cls(
+        objective = cls(
             system.without_rows(),
             layout.without_rows(),
             basis,
@@ -177,7 +220,25 @@ class ProfiledDeviance:
             Source.of(design, basis, Q, layout, design.y, design.weights, moments),
             bool(exact),
             outside_effects(layout, Q, weights),
+            n_probes,
             **more,
+        )
+        if not objective.iterates or len(y) < _THINNED_FROM:
+            return objective
+        rows, groups = thinned(layout.groups, np.random.default_rng(seed))
+        return replace(objective, thinned=objective.of_rows(
+            groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
+            residual[rows] / y_scale,
+        ))  # fmt: skip
+
+    def of_rows(self, groups, weights, frequencies, Q, y):
+        """The objective of some of the rows for the direct solver, in the same units."""
+        pattern = Pattern.build(groups, Q.shape[1])
+        return replace(
+            self,
+            system=pattern.system(weights, Q, y).without_rows(),
+            n_obs=float(len(y) if frequencies is None else frequencies.sum()),
+            n_rows=len(y),
         )
 
     @classmethod
@@ -234,6 +295,15 @@ class ProfiledDeviance:
         return self.n_obs - self.rank if self.reml else self.n_obs
 
     @property
+    def iterates(self):
+        """Whether the system is solved by iterations, and the criterion has no exact value."""
+        return isinstance(self.system, IterativeSystem)
+
+    def at(self, theta, near=None):
+        """Evaluation of an iterative system at theta, from the solutions of a factor nearby."""
+        return Evaluation(self, theta, self.system.factor(self.layout.factors(theta), near))
+
+    @property
     def n_parameters(self):
         """Parameters of the covariance of y, sigma apart."""
         return self.layout.n_theta
@@ -267,7 +337,15 @@ class ProfiledDeviance:
         return self.value(L)
 
     def evaluate(self, theta):
-        """Evaluation at theta: value, and on demand its derivatives."""
+        """Evaluation at theta: value, and on demand its derivatives.
+
+        Raises
+        ------
+        ValueError
+            Where the system is solved by iterations.
+        """
+        if self.iterates:
+            raise ValueError(_NO_VALUES)
         try:
             L = self.system.factor(self.layout.factors(theta))
         except NotPositiveDefinite:
@@ -399,6 +477,7 @@ class LMMFit(MixedFit):
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
+    monte_carlo: MonteCarlo | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -434,6 +513,11 @@ class LMMFit(MixedFit):
 
     @property
     def no_other_df(self):
+        if self.monte_carlo is not None:
+            return (
+                "those of Satterthwaite and of Kenward and Roger need exact second derivatives, "
+                "which the iterative solver has not; solver='direct' has them"
+            )
         if self.residual is not None:
             return (
                 "those of Kenward and Roger are known for residuals with a covariance over visits, "
@@ -471,7 +555,7 @@ class LMMFit(MixedFit):
             linear = self.residual.structure.is_linear and not self.layout.terms
             own = ("kenward_roger",) if linear else ()
             return ("satterthwaite", *own, "residual", "asymptotic")
-        if has_many_parameters(self.layout):
+        if self.monte_carlo is not None or has_many_parameters(self.layout):
             return ("asymptotic", "residual")
         return ("satterthwaite", "kenward_roger", "residual", "asymptotic")
 
@@ -497,6 +581,8 @@ class LMMFit(MixedFit):
         ValueError
             For a copy without cross-products, and a fit without a residual variance.
         """
+        if self.monte_carlo is not None:
+            raise ValueError(_NO_VALUES)
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
@@ -517,6 +603,11 @@ class LMMFit(MixedFit):
         other = self.objective.with_reml(not self.reml)
         return other.value_at(self.factor, self.optimum.theta)
 
+    @property
+    def solver(self):
+        """How the mixed-model equations were solved."""
+        return "direct" if self.monte_carlo is None else "iterative"
+
     def __getstate__(self):
         return super().__getstate__() | {"objective": None}
 
@@ -525,6 +616,8 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     """LMMFit at the minimum of a ProfiledDeviance."""
     if objective.exact:
         return LMMFit.at(objective, _without_variances(objective))
+    if objective.iterates:
+        return _fit_by_iterations(objective, start, max_iter, tol, callback)
     search = Search(
         objective.evaluate,
         objective.layout,
@@ -544,6 +637,69 @@ def fit_lmm(objective, *, start=None, max_iter=100, tol=1e-8, callback=None):
     message, remedy = lost
     optimum = replace(fit.optimum, converged=False, message=message, remedy=remedy)
     return replace(fit, optimum=optimum)
+
+
+def _thinned_start(objective):
+    """theta of the rows that a search by iterations starts from."""
+    start, some = objective.layout.initial(), objective.thinned
+    if some is None:
+        return start
+    try:
+        with some.threads():
+            return minimize_theta(
+                some.evaluate, start, rechart=Evaluation.recharted, tol=_ROUGHLY
+            ).theta
+    except NoStart:
+        return start
+
+
+def _fit_by_iterations(objective, start, max_iter, tol, callback):
+    """LMMFit at the root of the estimated score."""
+    start = _thinned_start(objective) if start is None else start
+    with objective.threads():
+        optimum, record = find_root(
+            objective,
+            start,
+            n_probes=objective.n_probes,
+            max_iter=max_iter,
+            tol=tol,
+            callback=callback,
+        )
+        factor = optimum.state.factor
+        if not factor.converged:
+            first, second = factor.strongest_coupling()
+            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+        fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
+    if fit.sigma / fit.unit > _NO_RESIDUAL:
+        return fit
+    optimum = replace(fit.optimum, converged=False, message=_NO_MINIMUM)
+    return replace(fit, optimum=optimum)
+
+
+def _not_solved(objective, first, second):
+    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+    return {
+        "message": (
+            f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "
+            f"{names[first]!r} and {names[second]!r} are nested or nearly confounded"
+        ),
+        "remedy": "Leave one of them out, merge levels, or use solver='direct'",
+    }
+
+
+def _iterates(layout, rank, solver):
+    """Whether a design goes to the iterative solver."""
+    if solver == "auto":
+        return prefers_iterative(layout.groups, rank)
+    if solver == "direct":
+        return False
+    if not layout.groups:
+        return False
+    if any(term.is_smooth for term in layout.terms):
+        raise ValueError(_NO_ITERATIONS.format("a smooth term has none"))
+    if any(isinstance(group, RelatedGroup) for group in layout.groups):
+        raise ValueError(_NO_ITERATIONS.format("these are related"))
+    return True
 
 
 def _starts(objective):

@@ -1,0 +1,64 @@
+"""Are the stated Monte-Carlo errors right? python -m benchmarks.calibration [--seeds 200].
+
+Fits of one data set by the iterative solver with many seeds against the direct fit: root mean
+square of error / stated error for every entry of theta and for the criterion, and the mean of those
+ratios of theta in units of its own standard error.
+"""
+
+import argparse
+import warnings
+
+import numpy as np
+
+from benchmarks.crossed import crossed_frame
+from skmixed import MixedLinearRegressor
+from skmixed.linalg import iterative_logdet
+
+CASES = {
+    "crossed": ((20_000, 800, 450), {}, "y ~ 1 + (1 | user) + (1 | item)"),
+    "slopes, three factors": (
+        (20_000, 800, 450),
+        {"slope": True, "n_fixed": 3, "third": 100},
+        "y ~ x1 + x2 + (x1 | user) + (1 | item) + (1 | context)",
+    ),
+    "brands": ((20_000, 800, 450), {"brands": 40}, "y ~ 1 + (1 | user) + (1 | item) + (1 | brand)"),
+    "clusters": ((20_000, 800, 450), {"affinity": 0.9}, "y ~ 1 + (1 | user) + (1 | item)"),
+}
+
+
+def calibrate(name, seeds, n_probes):
+    """(ratios of theta, ratio of the criterion, mean ratio of theta over its error)."""
+    shape, settings, formula = CASES[name]
+    data = crossed_frame(shape, **settings)
+    exact = MixedLinearRegressor(formula, solver="direct").fit(data)
+    theta, criterion = [], []
+    for seed in range(seeds):
+        model = MixedLinearRegressor(
+            formula, solver="iterative", n_probes=n_probes, random_state=seed
+        )
+        model.fit(data)
+        theta.append((model.theta_ - exact.theta_) / model.theta_mc_std_)
+        criterion.append((model.deviance_ - exact.deviance_) / model.deviance_mc_std_)
+    return _size(theta), _size(criterion), np.mean(theta, axis=0) * np.sqrt(seeds)
+
+
+def _size(ratios):
+    return np.sqrt(np.mean(np.square(ratios), axis=0))
+
+
+def main():
+    """Print one line for every case."""
+    parser = argparse.ArgumentParser(description="Stated Monte-Carlo errors against true ones.")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--probes", type=int, default=32)
+    options = parser.parse_args()
+    iterative_logdet.DENSE = 0  # these cores are small enough for an exact criterion
+    warnings.simplefilter("ignore")
+    for name in CASES:
+        theta, criterion, bias = calibrate(name, options.seeds, options.probes)
+        print(f"{name}: theta {theta.round(2)}, mean / its error {bias.round(1)}, "
+              f"criterion {criterion:.2f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

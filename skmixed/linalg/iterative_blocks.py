@@ -1,0 +1,245 @@
+"""Cross-products [Z X y]'W[Z X y] for the iterative solver: small blocks and sparse tables.
+
+Groups are in order of elimination: the first is eliminated level by level, the others, by size, are
+the core. Vectors over a group are (s, l, k): effects, levels, columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from skmixed.linalg.pattern import machine_memory
+
+# Bytes of an entry of a table beside its values: the index of its column.
+_INDEX = 4
+# Entries whose products are made at a time.
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Z_i'WZ_j of two groups, where some row has both levels.
+
+    Attributes
+    ----------
+    indptr, indices : pattern of levels (l_i, l_j) in compressed rows
+    values : (s_i, s_j, nnz)
+    n_columns : int
+        l_j.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    n_columns: int
+
+    @classmethod
+    def of(cls, rows, columns, shape, products, sizes):
+        """Table of cells (rows, columns) (n,); products(a, b) -> (n,) is what is summed in them.
+
+        ``products`` may return None for ones.
+        """
+        if max(shape) < 2**31:
+            rows, columns = rows.astype(np.int32), columns.astype(np.int32)
+        order = _sorted_by(columns, shape[1])
+        order = order[_sorted_by(rows[order], shape[0])]
+        rows, columns = rows[order], columns[order]
+        first = np.ones(len(order), dtype=bool)
+        np.not_equal(columns[1:], columns[:-1], out=first[1:])
+        first[1:] |= rows[1:] != rows[:-1]
+        starts = slice(None) if first.all() else np.flatnonzero(first)  # mostly all are distinct
+        indices, counts = columns[starts], np.bincount(rows[starts], minlength=shape[0])
+        values = np.empty((*sizes, len(indices)))
+        for a in range(sizes[0]):
+            for b in range(sizes[1]):
+                values[a, b] = _sums(products(a, b), order, starts)
+        dtype = np.int32 if len(indices) < 2**31 else np.int64
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(dtype)
+        return cls(indptr, indices.astype(dtype, copy=False), values, shape[1])
+
+    @property
+    def shape(self):
+        return len(self.indptr) - 1, self.n_columns
+
+    @property
+    def nbytes(self):
+        return self.values.nbytes + self.indices.nbytes + self.indptr.nbytes
+
+    @cached_property
+    def parts(self):
+        """{(a, b): sparse (l_i, l_j)}, which share one pattern."""
+        return {at: self._matrix(self.values[at]) for at in np.ndindex(self.values.shape[:2])}
+
+    def _matrix(self, values):
+        return sparse.csr_matrix((values, self.indices, self.indptr), shape=self.shape, copy=False)
+
+    def add_times(self, v, out):
+        """out (s_i, l_i, k) += Z_i'WZ_j v, v (s_j, l_j, k)."""
+        for (a, b), part in self.parts.items():
+            out[a] += part @ v[b]
+
+    def add_transposed(self, v, out):
+        """out (s_j, l_j, k) += Z_j'WZ_i v, v (s_i, l_i, k)."""
+        for (a, b), part in self.parts.items():
+            out[b] += part.T @ v[a]
+
+    def forms(self, N):
+        """Sum over m of B_ml'N_m B_ml (s_j, s_j, l_j), N (s_i, s_i, l_i)."""
+        s_i, s_j = self.values.shape[:2]
+        out = np.zeros((s_j, s_j, self.n_columns))
+        for lo, hi, square in self._squares():
+            for a, c in np.ndindex(s_i, s_i):
+                for b, d in np.ndindex(s_j, s_j):
+                    out[b, d] += square((a, b), (c, d)).T @ N[a, c, lo:hi]
+        return out
+
+    def row_forms(self, N):
+        """Sum over m of B_lm N_m B_lm' (s_i, s_i, l_i), N (s_j, s_j, l_j)."""
+        s_i, s_j = self.values.shape[:2]
+        out = np.zeros((s_i, s_i, len(self.indptr) - 1))
+        for lo, hi, square in self._squares():
+            for a, c in np.ndindex(s_i, s_i):
+                for b, d in np.ndindex(s_j, s_j):
+                    out[a, c, lo:hi] += square((a, b), (c, d)) @ N[b, d]
+        return out
+
+    def _squares(self):
+        """(first row, last row, products of two values as a sparse matrix), by chunks of rows."""
+        n, nnz = len(self.indptr) - 1, len(self.indices)
+        cuts = np.searchsorted(self.indptr, np.arange(0, nnz, _CHUNK))
+        cuts = np.unique(np.r_[0, cuts, n])
+        for lo, hi in pairwise(cuts):
+            at = slice(self.indptr[lo], self.indptr[hi])
+            parts = self.indices[at], self.indptr[lo : hi + 1] - self.indptr[lo]
+            shape = hi - lo, self.n_columns
+
+            def square(first, second, at=at, parts=parts, shape=shape):
+                values = self.values[first][at] * self.values[second][at]
+                return sparse.csr_matrix((values, *parts), shape=shape, copy=False)
+
+            yield lo, hi, square
+
+    def __add__(self, other):
+        """The table of the rows of two batches."""
+        rows = [np.repeat(np.arange(t.shape[0]), np.diff(t.indptr)) for t in (self, other)]
+        columns = np.concatenate([self.indices, other.indices])
+
+        def products(a, b):
+            return np.concatenate([self.values[a, b], other.values[a, b]])
+
+        sizes = self.values.shape[:2]
+        return Table.of(np.concatenate(rows), columns, self.shape, products, sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """All that the iterative solver needs of the rows; blocks of batches add up.
+
+    Attributes
+    ----------
+    own : tuple of (s, s, l)
+        Z_g'WZ_g by level.
+    tables : dict of (i, j) to Table
+        Z_i'WZ_j, i before j.
+    tails : tuple of (s, l, p + 1)
+        Z_g'W[X y].
+    gram : (p + 1, p + 1)
+        [X y]'W[X y].
+    """
+
+    own: tuple
+    tables: dict
+    tails: tuple
+    gram: np.ndarray
+
+    @classmethod
+    def of(cls, groups, weights, X, y):
+        """Blocks of rows: groups as they are eliminated, weights (n,) or None, X (n, p), y (n,)."""
+        columns = [*X.T, y]
+        weighted = columns if weights is None else [x * weights for x in columns]
+        gram = np.array([[x @ v for v in weighted] for x in columns])
+        tails = tuple(np.stack([g.sums(v) for v in weighted], axis=-1) for g in groups)
+        own = tuple(_own(g, weights) for g in groups)
+        tables = {
+            (i, j): _table(groups[i], groups[j], weights)
+            for j in range(len(groups))
+            for i in range(j)
+        }
+        return cls(own, tables, tails, gram)
+
+    @property
+    def sizes(self):
+        """(s, l) of every group."""
+        return [x.shape[1:] for x in self.own]
+
+    @property
+    def nbytes(self):
+        tables = sum(table.nbytes for table in self.tables.values())
+        return tables + sum(x.nbytes for x in (*self.own, *self.tails)) + self.gram.nbytes
+
+    def __add__(self, other):
+        return Blocks(
+            tuple(a + b for a, b in zip(self.own, other.own, strict=True)),
+            {at: table + other.tables[at] for at, table in self.tables.items()},
+            tuple(a + b for a, b in zip(self.tails, other.tails, strict=True)),
+            self.gram + other.gram,
+        )
+
+
+def check_memory(groups, n_fixed, n_probes, *, largest=None):
+    """Raise MemoryError where tables and vectors of an iterative fit have no room."""
+    largest = machine_memory() if largest is None else largest
+    n, pairs = len(groups[0].codes), 0
+    for j, g in enumerate(groups):
+        for other in groups[:j]:
+            cells = min(n, g.n_levels * other.n_levels)
+            pairs += cells * (8 * g.n_columns * other.n_columns + _INDEX)
+    vectors = 4 * 8 * sum(g.size for g in groups) * (n_fixed + 1 + n_probes)
+    if pairs + vectors > largest:
+        raise MemoryError(
+            f"the iterative solver needs some {(pairs + vectors) / 2**30:.1f} GiB for pairs of "
+            f"levels and vectors of effects, and the machine has {largest / 2**30:.1f}. Merge rare "
+            "levels, or leave a factor or covariates out"
+        )
+
+
+def _sorted_by(codes, n_levels):
+    """Stable order (n,) of codes, by counting."""
+    n = len(codes)
+    dtype = np.int32 if n < 2**31 else np.int64
+    if n < 2 or bool((codes[1:] >= codes[:-1]).all()):
+        return np.arange(n, dtype=dtype)
+    parts = np.zeros(n, dtype=np.int8), codes.astype(dtype), np.arange(n + 1, dtype=dtype)
+    return sparse.csr_matrix(parts, shape=(n, n_levels)).tocsc().indices
+
+
+def _sums(values, order, starts):
+    """Sums (nnz,) of values (n,), None for ones, over the runs of an order."""
+    distinct = isinstance(starts, slice)
+    if values is None:
+        return 1.0 if distinct else np.diff(np.append(starts, len(order)))
+    values = values[order]
+    return values if distinct else np.add.reduceat(values, starts)
+
+
+def _table(group, other, weights):
+    constant = group.is_intercept and other.is_intercept and weights is None
+
+    def products(a, b):
+        if constant and group.z[0, 0] == 1.0 and other.z[0, 0] == 1.0:
+            return None
+        values = group.z[:, a] * other.z[:, b]
+        return values if weights is None else values * weights
+
+    sizes, shape = (group.n_columns, other.n_columns), (group.n_levels, other.n_levels)
+    return Table.of(group.codes, other.codes, shape, products, sizes)
+
+
+def _own(group, weights):
+    columns = [z if weights is None else z * weights for z in group.z.T]
+    return np.stack([group.sums(z) for z in columns], axis=1)

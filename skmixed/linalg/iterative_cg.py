@@ -1,0 +1,120 @@
+"""Preconditioned conjugate gradients, many right-hand sides in lockstep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Iterations after which a system counts as one that does not converge.
+MAX_ITERATIONS = 500
+# Columns worked on at a time: a block of them stays in cache.
+_WIDTH = 32
+
+
+@dataclass
+class Solved:
+    """Solutions x (q, k), iterations of the slowest column, whether all columns converged.
+
+    ``tridiagonals``: for every column the diagonal and off-diagonal of its Lanczos matrix, if asked
+    for.
+    """
+
+    x: np.ndarray
+    n_iter: int
+    converged: bool
+    tridiagonals: list = field(default_factory=list)
+
+
+def solve(times, precondition, F, tolerance, start=None, *, lanczos=False):
+    """S X = F (q, k), each column to its tolerance in the norm of M^-1, relative to F.
+
+    Parameters
+    ----------
+    times, precondition : callable
+        S v and M^-1 r for blocks of columns.
+    F : (q, k)
+    tolerance : float or (k,)
+    start : (q, k), optional
+        Solutions of a system nearby.
+    lanczos : bool
+        Keep the coefficients that make Lanczos matrices of M^-1/2 S M^-1/2; not with a start.
+
+    Raises
+    ------
+    FloatingPointError
+        Where the numbers are no longer finite.
+    """
+    q, k = F.shape
+    tolerance = np.broadcast_to(np.asarray(tolerance, dtype=float), (k,))
+    if k <= _WIDTH:
+        return _lockstep(times, precondition, F, tolerance, start, lanczos)
+    x, found = np.empty((q, k)), []
+    for lo in range(0, k, _WIDTH):
+        at = slice(lo, lo + _WIDTH)
+        own = None if start is None else np.ascontiguousarray(start[:, at])
+        part = np.ascontiguousarray(F[:, at])
+        found.append(_lockstep(times, precondition, part, tolerance[at], own, lanczos))
+        x[:, at] = found[-1].x
+    return Solved(
+        x,
+        max(one.n_iter for one in found),
+        all(one.converged for one in found),
+        [t for one in found for t in one.tridiagonals],
+    )
+
+
+def _lockstep(times, precondition, F, tolerance, start, lanczos):
+    q, k = F.shape
+    if not q or not k:
+        return Solved(np.zeros((q, k)), 0, True, [([], [])] * k)
+    x = np.zeros((q, k)) if start is None else start.copy()
+    z = precondition(F)
+    target = np.square(tolerance) * _dots(F, z)
+    r = F.copy()
+    if start is not None:
+        r -= times(x)
+        z = precondition(r)
+    p, rho = z.copy(), _dots(r, z)
+    alphas, betas = [[] for _ in range(k)], [[] for _ in range(k)]
+    active = np.arange(k)
+    for n_iter in range(MAX_ITERATIONS + 1):
+        if not np.isfinite(rho).all():
+            raise FloatingPointError("conjugate gradients met numbers that are not finite")
+        going = rho > target[active]
+        if not going.all():
+            active = active[going]
+            if not len(active):
+                break
+            r, p, rho = (np.ascontiguousarray(v[..., going]) for v in (r, p, rho))
+        if n_iter == MAX_ITERATIONS:
+            break
+        Sp = times(p)
+        alpha = rho / _dots(p, Sp)
+        x[:, active] += alpha * p
+        r -= alpha * Sp
+        z = precondition(r)
+        before, rho = rho, _dots(r, z)
+        beta = rho / before
+        p *= beta
+        p += z
+        if lanczos:
+            for j, a, b in zip(active, alpha, beta, strict=True):
+                alphas[j].append(a)
+                betas[j].append(b)
+    tridiagonals = [_tridiagonal(a, b) for a, b in zip(alphas, betas, strict=True)]
+    return Solved(x, n_iter, not len(active), tridiagonals if lanczos else [])
+
+
+def _dots(a, b):
+    return np.einsum("qk,qk->k", a, b)
+
+
+def _tridiagonal(alpha, beta):
+    """Diagonal and off-diagonal of the Lanczos matrix from the coefficients of a column."""
+    alpha, beta = np.array(alpha), np.array(beta)
+    if not len(alpha):
+        return np.ones(1), np.zeros(0)
+    diagonal = 1.0 / alpha
+    diagonal[1:] += beta[:-1] / alpha[:-1]
+    return diagonal, np.sqrt(beta[:-1]) / alpha[:-1]
