@@ -460,6 +460,12 @@ class _RightHandSide:
         k = self._basis_size(given["k"]) if "k" in given else _K
         by = self._by(given["by"]) if "by" in given else None
         name = f"s({argument})" if by is None else f"s({argument}, by={by})"
+        if by == argument:
+            message = (
+                f"{name} multiplies the curve by what it is a function of: that is a curve too, "
+                f"s({argument})"
+            )
+            raise formula_error(self.text, piece[0].start, message)
         spec = RandomSpec(f"0 + {argument}", name, structure="smooth", k=k, by=by)
         if any(spec.group == other.group for other in self.random):
             raise formula_error(self.text, piece[0].start, f"the smooth term {name} stands twice")
