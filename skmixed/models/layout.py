@@ -31,6 +31,8 @@ from skmixed.models.structures import (
 _INDEPENDENT = 1e-10
 # Singular values of correlations at positions that are close, as a share of the largest.
 _RANK = 1e-11
+# Standard deviations of several curves in another start, as a share of those in the first.
+_STIFFER = 0.1
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,15 @@ class CovarianceLayout:
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
     def other_starts(self, theta):
-        """theta with correlations of the other sign, where these may be another mode."""
+        """theta where another mode may be: correlations of the other sign, several curves stiffer.
+
+        Two curves may share the wiggles of the response in more than one way.
+        """
         starts = []
+        curves = [self.parameters_of(t) for t, term in enumerate(self.terms) if term.is_smooth]
+        if len(curves) > 1:
+            starts.append(theta.copy())
+            starts[-1][np.concatenate(curves)] *= _STIFFER
         for t, term in enumerate(self.terms):
             if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
                 starts.append(theta.copy())
