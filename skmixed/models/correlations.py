@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -150,7 +149,9 @@ class Autoregressive(_OneCorrelation):
         return len(self.gaps)
 
     def start(self):
-        return np.array([np.arcsin(_START)])
+        # of neighbours that are the usual number of steps apart
+        usual = np.median(np.diff(np.unique(self.gaps[np.argmax(self.gaps.max(axis=1))])))
+        return np.array([np.arcsin(_START ** (1.0 / usual))])
 
     def _rho(self, a):
         return np.sin(a), np.cos(a), -np.sin(a)
@@ -172,9 +173,11 @@ class Autoregressive(_OneCorrelation):
         return bool(abs(np.cos(eta[0])) < 1e-10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Toeplitz(Correlation):
-    """R_jk = r_|j-k|: partial autocorrelations sin(a_1), ..., sin(a_(s-1)) by Levinson's recursion.
+    """R_jk = r_d of times d = |t_j - t_k| steps apart.
+
+    Partial autocorrelations are sin(a_1), ..., sin(a_(s-1)), by Levinson's recursion.
 
     References
     ----------
@@ -182,7 +185,16 @@ class Toeplitz(Correlation):
     autocorrelations, Journal of Multivariate Analysis 3, 408-419.
     """
 
-    size: int
+    lags: np.ndarray
+
+    @classmethod
+    def of_times(cls, times):
+        """Of times (s,), the whole numbers from one to another in any order."""
+        return cls(np.abs(np.subtract.outer(times, times)))
+
+    @property
+    def size(self):
+        return len(self.lags)
 
     @property
     def kinds(self):
@@ -200,15 +212,10 @@ class Toeplitz(Correlation):
         return tuple(np.array([getattr(r, what) for r in jets[1:]]) for what in ("f", "g", "H"))
 
     def at(self, eta):
-        d = self._lags
+        d = self.lags
         jets = _autocorrelations(eta)
         R, slope, bend = (np.array([getattr(r, what) for r in jets])[d] for what in ("f", "g", "H"))
         return R, np.moveaxis(slope, -1, 0), np.moveaxis(bend, (-2, -1), (0, 1))
-
-    @cached_property
-    def _lags(self):
-        at = np.arange(self.size)
-        return np.abs(at[:, None] - at)
 
     def settled(self, eta, negligible):
         bound = (np.round(eta / np.pi - 0.5) + 0.5) * np.pi

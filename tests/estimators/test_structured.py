@@ -328,3 +328,39 @@ def test_units_and_types_of_times_change_nothing(series):
         assert found["rho"] == pytest.approx(rho, abs=1e-5)
         expo = fit("y ~ expo(time | id)", frame)
         assert expo.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)
+
+
+@pytest.mark.parametrize("structure", ["ar1", "hetar1", "toep"])
+def test_times_beside_other_factors_of_the_fixed_effects(series, structure):
+    frame = pd.concat([series, series.assign(y=series["y"] + RNG.normal(size=len(series)))])
+    frame = frame.assign(x=RNG.normal(size=len(frame)), a=frame["id"] % 3)
+    for name, level in (("a", 1), ("a", 2), *(("time", t) for t in range(1, 6))):
+        frame[f"{name}{level}"] = (frame[name] == level).astype(float)
+    term = f"{structure}(0 + C(time) | id)"
+    for factors, columns in (
+        ("x + C(a)", "x + a1 + a2"),
+        ("C(a) + C(time)", "a1 + a2 + " + " + ".join(f"time{t}" for t in range(1, 6))),
+    ):
+        one, two = fit(f"y ~ {factors} + {term}", frame), fit(f"y ~ {columns} + {term}", frame)
+        assert one.deviance_ == pytest.approx(two.deviance_, abs=1e-6)
+        assert len(one.structure_[term]) == one.theta_.size
+
+
+@pytest.mark.parametrize("structure", ["ar1", "hetar1", "toep"])
+def test_times_of_a_category_in_any_order(series, structure):
+    frame = pd.concat([series, series.assign(y=series["y"] + RNG.normal(size=len(series)))])
+    mixed = frame.assign(time=pd.Categorical(frame["time"], [3, 0, 5, 1, 2, 4], ordered=True))
+    one = fit(f"y ~ 1 + {structure}(0 + C(time) | id)", frame)
+    two = fit(f"y ~ 1 + {structure}(0 + time | id)", mixed)
+    assert two.deviance_ == pytest.approx(one.deviance_, abs=1e-6)
+    text = frame.assign(time=(frame["time"] * 2 + 2).astype(str), rep=np.arange(len(frame)) // 240)
+    one = fit("y ~ 1", frame.assign(rep=text["rep"]), residual=f"{structure}(time | id:rep)")
+    two = fit("y ~ 1", text, residual=f"{structure}(time | id:rep)")
+    assert two.deviance_ == pytest.approx(one.deviance_, abs=1e-6)
+
+
+def test_visits_far_from_their_common_step(series):
+    """Times that are many steps apart start with a correlation of neighbours as others do."""
+    uneven = series.assign(time=series["time"].map(dict(enumerate([0, 1, 2.5, 4.2, 5, 7.3]))))
+    hetar1 = fit("y ~ 1", uneven, residual="hetar1(time | id)")
+    assert hetar1.deviance_ < fit("y ~ 1", uneven, residual="car1(time | id)").deviance_
