@@ -13,6 +13,10 @@ import numpy as np
 
 # Correlation of neighbours where a search begins.
 _START = 0.4
+# Positions up to which a longer range is tried, and how much longer (a logarithm).
+_FEW, _FARTHER = 50, 2.0
+# Distance in ranges at which exp(-x) is zero; the logarithm of a range is not below its negative.
+_FAR = 700.0
 
 
 class Correlation(ABC):
@@ -47,6 +51,10 @@ class Correlation(ABC):
     @abstractmethod
     def natural(self, eta):
         """(values (k,), gradients (k, k), hessians (k, k, k)) of the parameters people read."""
+
+    def other_starts(self, eta):
+        """Other values of the last parameter from which a search may find another mode."""
+        return []
 
     def settled(self, eta, negligible):
         """eta with R exactly singular where it is so up to variances below negligible^2."""
@@ -140,11 +148,6 @@ class Autoregressive(_OneCorrelation):
         return cls(np.abs(np.subtract.outer(times, times)))
 
     @property
-    def has_gaps(self):
-        """Whether neighbours are unequally far apart: then rho below 0 is a mode of its own."""
-        return len(np.unique(self.gaps)) < self.gaps.max() + 1
-
-    @property
     def size(self):
         return len(self.gaps)
 
@@ -152,6 +155,10 @@ class Autoregressive(_OneCorrelation):
         # of neighbours that are the usual number of steps apart
         usual = np.median(np.diff(np.unique(self.gaps[np.argmax(self.gaps.max(axis=1))])))
         return np.array([np.arcsin(_START ** (1.0 / usual))])
+
+    def other_starts(self, eta):
+        # where neighbours are unequally far apart, rho below 0 is a mode of its own
+        return [-eta] if len(np.unique(self.gaps)) < self.gaps.max() + 1 else []
 
     def _rho(self, a):
         return np.sin(a), np.cos(a), -np.sin(a)
@@ -294,6 +301,10 @@ class Decaying(Correlation):
         some = self.distances[np.triu_indices(self.size, 1)]
         return np.array([np.log(np.median(some[some > 0]) / 2)])
 
+    def other_starts(self, eta):
+        # of few positions and a smooth field a long range may be a mode of its own
+        return [eta + _FARTHER] if self.size <= _FEW and self.form != "expo" else []
+
     def natural(self, eta):
         reach = np.exp(eta[0])
         return np.array([reach]), np.array([[reach]]), np.array([[[reach]]])
@@ -303,7 +314,8 @@ class Decaying(Correlation):
         return Decaying(steps, self.form).at(eta)[0]
 
     def at(self, eta):
-        x = self.distances * np.exp(-eta[0])
+        # beyond _FAR everything is exactly zero, and none of it overflows
+        x = np.minimum(self.distances * np.exp(min(-eta[0], _FAR)), _FAR)
         if self.form == "gau":
             y, R = x**2, np.exp(-(x**2))
             slope, bend = 2 * y * R, (4 * y**2 - 4 * y) * R

@@ -16,7 +16,7 @@ import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
-from skmixed.models.structured import SideBySide, has_equal_variances, make_structure
+from skmixed.models.structured import Correlated, SideBySide, has_equal_variances, make_structure
 from skmixed.models.structures import (
     SINGULAR,
     Restricted,
@@ -227,12 +227,13 @@ class CovarianceLayout:
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
     def other_starts(self, theta):
-        """theta with correlations of the other sign, where these may be another mode."""
+        """theta with other correlations, where these may be another mode."""
         starts = []
-        for t, term in enumerate(self.terms):
-            if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
+        for t in self._structured:
+            own, at = self._own_structure(t), self.parameters_of(t)[-1]
+            for eta in own.R.other_starts(theta[at]) if isinstance(own, Correlated) else ():
                 starts.append(theta.copy())
-                starts[-1][self.parameters_of(t)[-1]] *= -1.0
+                starts[-1][at] = eta
         return starts
 
     def _own_structure(self, t):

@@ -364,3 +364,17 @@ def test_visits_far_from_their_common_step(series):
     uneven = series.assign(time=series["time"].map(dict(enumerate([0, 1, 2.5, 4.2, 5, 7.3]))))
     hetar1 = fit("y ~ 1", uneven, residual="hetar1(time | id)")
     assert hetar1.deviance_ < fit("y ~ 1", uneven, residual="car1(time | id)").deviance_
+
+
+def test_a_field_of_few_positions_has_the_better_of_two_ranges():
+    """Two clusters of positions: a short range within them, or a long one across."""
+    place = np.array([[0.0, 0.03], [0.0, 0.95], [0.0, 0.99], [0.01, 0.97]])
+    d = np.sqrt(((place[:, None] - place) ** 2).sum(axis=-1))
+    C = np.exp(-(d**2) / 4) + 0.3 * np.exp(-((d / 0.05) ** 2)) + 1e-6 * np.eye(4)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(14), 4), "at": np.tile(np.arange(4), 14)})
+    frame["u"], frame["v"] = place[frame["at"]].T
+    for seed in (6, 11, 32):
+        rng = np.random.default_rng(seed)
+        b = rng.normal(size=(14, 4)) @ np.linalg.cholesky(C).T
+        model = fit("y ~ 1 + gau(u + v | g)", frame.assign(y=b.ravel() + 0.5 * rng.normal(size=56)))
+        assert model.structure_["gau(u + v | g)"]["range"] > 1.0
