@@ -19,7 +19,9 @@ from scipy.special import expit
 
 from skmixed.curves import CURVES, Curve
 from skmixed.design.expression import column_name, read_expression, short, spelling
-from skmixed.design.formula import RandomSpec, parse_formula, term_names
+from skmixed.design.formula import parse_formula
+from skmixed.design.formula_terms import RandomSpec
+from skmixed.design.names import term_names
 from skmixed.design.tokens import tokenize
 
 _OPERATORS: dict[type, Callable[..., Any]] = {

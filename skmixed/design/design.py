@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 
 from skmixed.design.columns import Column, ColumnSpec, Table, clean, factorize, looks_numeric
-from skmixed.design.formula import (
-    RandomSpec,
-    Terms,
-    linear_part,
-    parse_formula,
-    quoted_name,
-    unknown_name,
-)
+from skmixed.design.formula import parse_formula
+from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, group_codes
 from skmixed.design.missing import check_missing, drop_missing
+from skmixed.design.names import quoted_name, unknown_name
 from skmixed.design.parts import Materializer, PartBuilder, coded_columns
 from skmixed.design.places import structured_part
 from skmixed.design.plan import Plan, make_plan
@@ -32,6 +27,7 @@ from skmixed.design.residual import (
     residual_terms,
 )
 from skmixed.design.response import counts_of, read_prior_weights, response_of_rows
+from skmixed.design.rewriting import linear_part
 from skmixed.design.smooth import smooth_part, with_lines
 from skmixed.design.spec import Blocks, Design, DesignSpec, smooth_group, sum_of
 

@@ -16,9 +16,11 @@ import numpy as np
 from skmixed.design.columns import Column, Table, clean, looks_numeric
 from skmixed.design.design import build_design
 from skmixed.design.expression import read_expression
-from skmixed.design.formula import formulaic_formula, has_dot, is_call, parse_formula, resolve
+from skmixed.design.formula import parse_formula
+from skmixed.design.names import formulaic_formula, is_call
 from skmixed.design.plan import make_plan
 from skmixed.design.reference import ReferenceValues
+from skmixed.design.rewriting import has_dot, resolve
 from skmixed.design.spec import DesignSpec
 from skmixed.design.terms import FixedTerm
 

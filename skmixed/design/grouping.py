@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import Table, observed
-from skmixed.design.formula import split_group
 from skmixed.design.levels import find_levels, level_kind
+from skmixed.design.names import split_group
 from skmixed.design.plan import Plan
 from skmixed.design.random import cell_digits, combine_codes, find_cells, radix_key
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.design.formula import SPATIAL
 from skmixed.design.random import RandomTerm
 from skmixed.design.spec import Design
+from skmixed.design.structure_names import SPATIAL
 
 # Structures with one variance and correlations that decay: even with one row per effect these tell
 # it from the residual variance.

@@ -17,7 +17,8 @@ from skmixed.design.curve_formula import (
     read_mean,
 )
 from skmixed.design.design import build_design
-from skmixed.design.formula import RandomSpec, Terms, quoted_name, unknown_name
+from skmixed.design.formula_terms import RandomSpec, Terms
+from skmixed.design.names import quoted_name, unknown_name
 from skmixed.design.random import RandomTerm
 from skmixed.design.spec import Design, DesignSpec
 from skmixed.linalg import jets

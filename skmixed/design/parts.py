@@ -20,8 +20,8 @@ from interface_meta import override
 
 from skmixed.design.evaluate import Evaluator
 from skmixed.design.expression import Expression, read_expression
-from skmixed.design.formula import formulaic_formula, term_names
 from skmixed.design.functions import FUNCTIONS
+from skmixed.design.names import formulaic_formula, term_names
 
 Columns = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skmixed.design.formula import RandomSpec
+from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.parts import FormulaPart, Materializer, Part, PlainPart
 from skmixed.design.terms import fixed_terms, is_numeric
 

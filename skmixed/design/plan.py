@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from skmixed.design.expression import is_known_name
-from skmixed.design.formula import Terms, has_dot, linear_part, resolve, unknown_name
+from skmixed.design.formula_terms import Terms
+from skmixed.design.names import unknown_name
 from skmixed.design.parts import Usage, usage
+from skmixed.design.rewriting import has_dot, linear_part, resolve
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class RandomTerm:
     correlated : bool
         False for a term that ``||`` split off.
     structure : str
-        The covariance of a level's effects: "us" for any, or one of `formula.STRUCTURES`.
+        The covariance of a level's effects: "us" for any, or one of `structure_names.STRUCTURES`.
     places : ndarray, (s,) or (s, d), or None
         Times or positions of the effects, for structures that have them.
     relationship : Relationship or None

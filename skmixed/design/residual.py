@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,39 +11,22 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import Column, Table, clean, drop_unused, factorize, observed
-from skmixed.design.formula import split_group, unknown_name
 from skmixed.design.grouping import Grouping, GroupSpec, group_factor
+from skmixed.design.names import split_group, unknown_name
 from skmixed.design.places import numbers_of, whole_times
+from skmixed.design.structure_names import (
+    BY_COVARIATE,
+    BY_LEVEL,
+    BY_TIME,
+    BY_VISIT,
+    RESIDUAL_STRUCTURES,
+    no_structure_of_residuals,
+    residual_usage,
+)
 from skmixed.design.tokens import Token, formula_error, source, tokenize
 
-# Standard deviations by group; by covariate; correlations by time; structures over visits
-BY_LEVEL, BY_COVARIATE = ("ident",), ("power", "exponential")
-BY_TIME, BY_VISIT = ("ar1", "car1"), ("us", "cs", "homcs", "toep", "hetar1")
-NAMES = (*BY_LEVEL, *BY_TIME, *BY_VISIT, *BY_COVARIATE)
-_USAGE = {name: f"{name}(g)" for name in BY_LEVEL}
-_USAGE |= {name: f"{name}(time | g)" for name in BY_TIME}
-_USAGE |= {name: f"{name}(visit | g)" for name in BY_VISIT}
-_USAGE |= {name: f"{name}(x)" for name in BY_COVARIATE}
 # Visits of a covariance over visits, at most
 _MOST_VISITS = 100
-# Other programs' names
-_ADVICE = {
-    "varIdent": "ident",
-    "corAR1": "ar1",
-    "corCAR1": "car1",
-    "corSymm": "us",
-    "un": "us",
-    "corCompSymm": "homcs",
-    "csh": "cs",
-    "arh1": "hetar1",
-    "ar1h": "hetar1",
-    "toeph": "toep",
-    "varPower": "power",
-    "varExp": "exponential",
-    "exp": "exponential",
-    "unstructured": "us",
-    "diag": "ident",
-}
 
 
 @dataclass(frozen=True)
@@ -234,17 +216,12 @@ def _factor(text: str, part: Sequence[Token]) -> Factor:
         raise formula_error(text, len(text.rstrip()) - 1, "a '*' joins two residual structures")
     name = part[0]
     if name.kind != "name" or len(part) < 3 or part[1].text != "(" or part[-1].text != ")":
-        known = ", ".join(_USAGE.values())
+        known = ", ".join(map(residual_usage, RESIDUAL_STRUCTURES))
         message = f"a residual structure is one of {known}, or several joined by '*'"
         raise formula_error(text, name.start, message)
-    if name.text not in NAMES:
-        near = _ADVICE.get(name.text) or next(
-            iter(difflib.get_close_matches(name.text, NAMES, 1)), None
-        )
-        hint = f". Did you mean {_USAGE[near]}?" if near else ""
-        message = f"{name.text!r} is no residual structure, which are {', '.join(NAMES)}{hint}"
-        raise formula_error(text, name.start, message)
-    usage = _USAGE[name.text]
+    if name.text not in RESIDUAL_STRUCTURES:
+        raise formula_error(text, name.start, no_structure_of_residuals(name.text))
+    usage = residual_usage(name.text)
     inside = [token.shifted(1) for token in part[2:-1]]
     bars = [i for i, token in enumerate(inside) if token.text in ("|", "||")]
     if not inside or len(bars) != ("|" in usage) or any(inside[i].text == "||" for i in bars):

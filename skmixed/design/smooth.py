@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from skmixed.design.formula import RandomSpec
+from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.parts import Materializer, Part, PartBuilder
 from skmixed.design.terms import FixedTerm, fixed_terms, is_numeric
 

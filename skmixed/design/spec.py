@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from skmixed.design.columns import ColumnSpec, Table, clean, factorize
-from skmixed.design.formula import RandomSpec, Terms, group_label, unknown_name
+from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, own_codes
 from skmixed.design.missing import check_missing, drop_missing, undefined_rows
+from skmixed.design.names import group_label, unknown_name
 from skmixed.design.parts import Materializer, Part, coded_columns
 from skmixed.design.places import PositionsPart
 from skmixed.design.random import RandomTerm, rows_of

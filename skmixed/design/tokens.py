@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
@@ -101,3 +101,41 @@ def source(text: str, tokens: Iterable[Token]) -> str:
     """The stretch of ``text`` that ``tokens`` cover."""
     tokens = list(tokens)
     return text[tokens[0].start : tokens[-1].start + len(tokens[-1].text)] if tokens else ""
+
+
+def is_bar(token: Token) -> bool:
+    """Whether a token is the bar of a random-effects term, or two of them."""
+    return token.text in ("|", "||")
+
+
+def split(tokens: Iterable[Token], separator: str, depth: int = 0) -> list[list[Token]]:
+    """``tokens`` between the ``separator`` tokens that stand inside ``depth`` brackets."""
+    parts: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.text == separator and len(token.context) == depth:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def encloses(tokens: Sequence[Token]) -> bool:
+    """Whether the first token opens a bracket that the last one closes."""
+    first, last = tokens[0], tokens[-1]
+    return (
+        first.kind == "open"
+        and last.kind == "close"
+        and first.context == last.context
+        and all(len(token.context) > len(first.context) for token in tokens[1:-1])
+    )
+
+
+def is_one_call(tokens: Sequence[Token]) -> bool:
+    """Whether ``tokens`` are a name and its arguments, and nothing else."""
+    return len(tokens) > 2 and tokens[0].kind == "name" and encloses(tokens[1:])
+
+
+def is_called(tokens: Sequence[Token], name: Token) -> bool:
+    """Whether ``name`` is followed by the parenthesis of a call."""
+    after = list(tokens).index(name) + 1
+    return name.kind == "name" and after < len(tokens) and tokens[after].text == "("

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.design.columns import TextColumn
-from skmixed.design.formula import unknown_name
+from skmixed.design.names import unknown_name
 from skmixed.estimators._input import response_vector
 from skmixed.estimators._prediction import PredictsNewRows
 from skmixed.models.observed import KINDS, ObservedRows

@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from skmixed._warn import warn
 from skmixed.design import check_identifiable
 from skmixed.design.curve_formula import CurveTerms, parse_curve_formula
-from skmixed.design.formula import RandomSpec, quoted_name
+from skmixed.design.formula_terms import RandomSpec
+from skmixed.design.names import quoted_name
 from skmixed.design.nonlinear import build_nonlinear_design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._base import TellsOfFits

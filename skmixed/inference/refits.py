@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from skmixed.design.formula import formula_text, term_names
+from skmixed.design.names import term_names
+from skmixed.design.rewriting import formula_text
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.inference.fixed_effects import FixedEffects, refuse_curves
 from skmixed.inference.lrt import likelihood_ratio_test

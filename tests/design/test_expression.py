@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from skmixed.design import build_design
-from skmixed.design.formula import quoted_name
 from skmixed.design.glm import build_glm_design
+from skmixed.design.names import quoted_name
 
 N = 40
 
