@@ -13,7 +13,7 @@ import numpy as np
 
 # Correlation of neighbours where a search begins.
 _START = 0.4
-# Positions up to which a longer range is tried, and how much longer (a logarithm).
+# Positions up to which other ranges are tried, and how far off (a logarithm).
 _FEW, _FARTHER = 50, 2.0
 # Distance in ranges at which exp(-x) is zero; the logarithm of a range is not below its negative.
 _FAR = 700.0
@@ -302,8 +302,9 @@ class Decaying(Correlation):
         return np.array([np.log(np.median(some[some > 0]) / 2)])
 
     def other_starts(self, eta):
-        # of few positions and a smooth field a long range may be a mode of its own
-        return [eta + _FARTHER] if self.size <= _FEW and self.form != "expo" else []
+        # of few positions and a smooth field long and short ranges may be modes of their own
+        few = self.size <= _FEW and self.form != "expo"
+        return [eta + _FARTHER, eta - _FARTHER] if few else []
 
     def natural(self, eta):
         reach = np.exp(eta[0])
