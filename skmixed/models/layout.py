@@ -230,8 +230,10 @@ class CovarianceLayout:
         """theta with other correlations, where these may be another mode."""
         starts = []
         for t in self._structured:
-            own, at = self._own_structure(t), self.parameters_of(t)[-1]
-            for eta in own.R.other_starts(theta[at]) if isinstance(own, Correlated) else ():
+            own, at = self._own_structure(t), self.parameters_of(t)[-1:]
+            if not isinstance(own, Correlated) or not own.R.n_params:
+                continue
+            for eta in own.R.other_starts(*theta[at]):
                 starts.append(theta.copy())
                 starts[-1][at] = eta
         return starts
