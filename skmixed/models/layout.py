@@ -16,7 +16,7 @@ import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
-from skmixed.models.structured import SideBySide, has_equal_variances, make_structure
+from skmixed.models.structured import Correlated, SideBySide, has_equal_variances, make_structure
 from skmixed.models.structures import (
     SINGULAR,
     Restricted,
@@ -229,7 +229,7 @@ class CovarianceLayout:
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
     def other_starts(self, theta):
-        """theta where another mode may be: correlations of the other sign, several curves stiffer.
+        """theta where another mode may be: other correlations, several curves stiffer.
 
         Two curves may share the wiggles of the response in more than one way.
         """
@@ -238,10 +238,13 @@ class CovarianceLayout:
         if len(curves) > 1:
             starts.append(theta.copy())
             starts[-1][np.concatenate(curves)] *= _STIFFER
-        for t, term in enumerate(self.terms):
-            if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
+        for t in self._structured:
+            own, at = self._own_structure(t), self.parameters_of(t)[-1:]
+            if not isinstance(own, Correlated) or not own.R.n_params:
+                continue
+            for eta in own.R.other_starts(*theta[at]):
                 starts.append(theta.copy())
-                starts[-1][self.parameters_of(t)[-1]] *= -1.0
+                starts[-1][at] = eta
         return starts
 
     def _own_structure(self, t):

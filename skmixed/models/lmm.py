@@ -137,7 +137,7 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= _ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
-        layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
+        layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
         pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=_CHAIN_FROM)
         system = pattern.system(weights, Q, residual / y_scale)
         log_weights = _sum_log(design.weights, frequencies)
