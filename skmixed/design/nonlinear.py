@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,8 +44,6 @@ class NonlinearDesign:
     rows, n_input
         As in :class:`Design`.
     spec : NonlinearSpec
-    exact : bool
-        Whether derivatives of the mean function are exact.
     """
 
     y: np.ndarray | None
@@ -56,7 +55,6 @@ class NonlinearDesign:
     rows: np.ndarray
     n_input: int
     spec: NonlinearSpec
-    exact: bool = True
 
     offset: ClassVar[None] = None
 
@@ -76,6 +74,10 @@ class NonlinearDesign:
     @property
     def owners(self) -> tuple[np.ndarray, ...]:
         return self.spec.owners
+
+    @property
+    def exact(self) -> bool:
+        return self.spec.exact
 
     @property
     def n_obs(self) -> float:
@@ -104,7 +106,7 @@ class NonlinearSpec:
     """All that is needed to build the design of new rows.
 
     ``carrier`` builds the covariates and the random effects, ``parts`` the design of every
-    parameter, None for a constant.
+    parameter, None for a constant. ``exact`` tells whether derivatives of the mean function are.
     """
 
     mean: MeanFunction
@@ -113,6 +115,7 @@ class NonlinearSpec:
     parts: tuple[DesignSpec | None, ...]
     names: tuple[tuple[str, ...], ...]
     intercepts: tuple[int | None, ...]
+    exact: bool = True
 
     @property
     def owners(self) -> tuple[np.ndarray, ...]:
@@ -229,7 +232,7 @@ def build_nonlinear_design(
         tuple(0 if part is None else part.intercept for part in parts),
     )
     design = _joined(spec, carrier, parts, True)
-    return replace(design, exact=_has_jets(design))
+    return replace(design, spec=replace(spec, exact=_has_jets(design, start)))
 
 
 def _carrier(terms: CurveTerms, mean: MeanFunction, random: Sequence[CurveTerm]) -> Terms:
@@ -365,17 +368,25 @@ def _first_value(design: NonlinearDesign, phi: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(all="ignore")
-def _has_jets(design: NonlinearDesign) -> bool:
+def _has_jets(design: NonlinearDesign, start: Any) -> bool:
     """Whether jets pass the mean function, which is called once with numbers before."""
-    phi = np.ones((len(design.parameters), len(design.rows)))
-    value = _first_value(design, phi)
+    given = start if isinstance(start, Mapping) else {}
+    values = [given.get(name) for name in design.parameters]
+    at = [float(v) if isinstance(v, Real) else 1.0 for v in values]
+    phi = np.repeat(np.array(at)[:, None], len(design.rows), axis=1)
+    text, value = design.spec.mean.text, _first_value(design, phi)
     if value.dtype.kind not in "fiub" or value.shape not in ((), (len(design.rows),)):
         raise ValueError(
-            f"the mean function {design.spec.mean.text!r} gives {value.dtype} of shape "
-            f"{value.shape}: it must give real numbers of shape ({len(design.rows)},)"
+            f"the mean function {text!r} gives {value.dtype} of shape {value.shape}: it must give "
+            f"real numbers of shape ({len(design.rows)},)"
         )
     try:
         design.function(phi)
-    except TypeError:
+    except Exception:  # whatever a function says of arguments that are no arrays
+        if value.dtype.kind == "f" and value.dtype.itemsize < 8:
+            raise ValueError(
+                f"the mean function {text!r} gives {value.dtype}, whose differences have too few "
+                "digits for derivatives: it must compute in float64"
+            ) from None
         return False
     return True

@@ -10,7 +10,7 @@ import numpy as np
 
 from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.parts import FormulaPart, Materializer, Part, PlainPart
-from skmixed.design.terms import is_numeric
+from skmixed.design.terms import fixed_terms, is_numeric
 
 # Positions from which one dense covariance is too much.
 _MOST = 3000
@@ -82,7 +82,9 @@ def structured_part(
             f"the term {spec} has one effect, which needs no structure: write ({spec.expr} | "
             f"{spec.group})"
         )
-    return part, z, _times(part, spec) if spec.structure in _ORDERED else None
+    if spec.structure not in _ORDERED:
+        return part, z, None
+    return part, z, whole_times(_levels(part, spec), spec.structure, str(spec))
 
 
 def _field(part: Part, coordinates: np.ndarray, spec: RandomSpec):
@@ -104,17 +106,17 @@ def _field(part: Part, coordinates: np.ndarray, spec: RandomSpec):
     return own, own.indicators(coordinates), positions
 
 
-def _times(part: Part, spec: RandomSpec) -> np.ndarray:
-    """Times (s,) of the levels of the factor: numbers in whole steps, other levels by count."""
-    levels = _levels(part, spec)
-    try:
-        values = np.array([float(level) for level in levels])
-    except (TypeError, ValueError):
-        _check_order(levels, spec)
+def whole_times(levels: Any, structure: str, text: str, other: str = "expo") -> np.ndarray:
+    """Times (s,) of the levels of a factor: numbers in whole steps, other levels by count.
+
+    ``text`` is what the user wrote, ``other`` the structure for times without a common step.
+    """
+    values = numbers_of(levels, text)
+    if values is None:
         return np.arange(len(levels))
     gaps = np.diff(np.sort(values))
-    if not np.isfinite(values).all() or not (gaps > 0).all():
-        raise ValueError(f"two effects of the term {spec} have the same time: {list(levels)}")
+    if len(values) < 2:
+        return np.zeros(len(values), dtype=np.intp)
     step = gaps.min()
     whole = (values - values.min()) / step
     if np.abs(whole - np.round(whole)).max() > 1e-6:
@@ -122,27 +124,45 @@ def _times(part: Part, spec: RandomSpec) -> np.ndarray:
         fits = [k for k, g in enumerate(scaled, 1) if np.abs(g - np.round(g)).max() < 1e-6]
         if not fits:
             raise ValueError(
-                f"the times of {spec} are no multiples of one step: {list(levels)[:10]}. For any "
-                "distances there is expo(time | group)"
+                f"the times of {text} are no multiples of one step: {list(levels)[:10]}. For any "
+                f"distances there is {other}(time | group)"
             )
         whole = whole * fits[0]
     whole = np.round(whole).astype(np.intp)
-    if spec.structure == "toep" and (np.diff(np.sort(whole)) != 1).any():
+    if structure == "toep" and (np.diff(np.sort(whole)) != 1).any():
         raise ValueError(
-            f"the times of {spec} are not equally spaced: {list(levels)[:10]}. toep() has a "
+            f"the times of {text} are not equally spaced: {list(levels)[:10]}. toep() has a "
             "correlation for every distance up to the longest"
         )
     return whole
 
 
-def _check_order(levels: Any, spec: RandomSpec) -> None:
-    """Raise an error for text in the order of the alphabet whose numbers have another one."""
-    text = [str(level) for level in levels]
-    by_number = sorted(text, key=lambda own: [int(n) for n in re.findall(r"[0-9]+", own)])
-    numbered = all(re.search("[0-9]", own) for own in text)
-    if numbered and text == sorted(text) and text != by_number:
+def numbers_of(levels: Any, text: str) -> np.ndarray | None:
+    """Levels (s,) as numbers, in any order; None for words, which have to be in theirs."""
+    if getattr(getattr(levels, "dtype", None), "kind", "") in ("M", "m"):
         raise ValueError(
-            f"the levels of {spec} are text in the order {', '.join(text[:5])}, and their numbers "
+            f"the times of {text} are dates: turn them into numbers, such as days since the first"
+        )
+    try:
+        values = np.array([float(level) for level in levels])
+    except (TypeError, ValueError):
+        _check_order(levels, text)
+        return None
+    if not np.isfinite(values).all() or len(np.unique(values)) < len(values):
+        raise ValueError(
+            f"two levels of {text} have the same time, or one has none: {list(levels)[:10]}"
+        )
+    return values
+
+
+def _check_order(levels: Any, text: str) -> None:
+    """Raise an error for words in the order of the alphabet whose numbers have another one."""
+    words = [str(level) for level in levels]
+    by_number = sorted(words, key=lambda own: [int(n) for n in re.findall(r"[0-9]+", own)])
+    numbered = all(re.search("[0-9]", own) for own in words)
+    if numbered and words == sorted(words) and words != by_number:
+        raise ValueError(
+            f"the levels of {text} are text in the order {', '.join(words[:5])}, and their numbers "
             "have another one: make the column numbers, or an ordered pandas categorical"
         )
 
@@ -155,10 +175,12 @@ def _levels(part: Part, spec: RandomSpec):
         if len(part.terms) == len(terms) == 1 and terms[0].categories is not None:
             return terms[0].categories
     elif isinstance(part, FormulaPart):
-        state = list(part.model_spec.encoder_state.values())
-        levels = state[0][1].get("categories") if len(state) == 1 else None
-        if levels is not None and len(levels) == len(part.names) and part.intercept is None:
-            return levels
+        own = fixed_terms(part)  # other parts' factors are in the state of the encoder too
+        if len(own) == 1 and len(own[0].factors) == 1 and not own[0].covariates:
+            [factor] = own[0].factors
+            levels = part.model_spec.encoder_state[factor][1].get("categories")
+            if levels is not None and len(levels) == len(part.names) and part.intercept is None:
+                return levels
     raise ValueError(
         f"{spec.structure}() orders the levels of one factor in time, which the effects of {spec} "
         f"are not: {advice}"

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmixed.design.columns import Column, Table, clean, factorize, observed
+from skmixed.design.columns import Column, Table, clean, drop_unused, factorize, observed
 from skmixed.design.grouping import Grouping, GroupSpec, group_factor
 from skmixed.design.names import split_group, unknown_name
+from skmixed.design.places import numbers_of, whole_times
 from skmixed.design.structure_names import (
     BY_COVARIATE,
     BY_LEVEL,
@@ -168,7 +169,7 @@ class ResidualSpec:
             visit, named = kept[factor.column]
             place = own.get_indexer(named)[visit]
             _check_known(place, factor)
-            return replace(term, visits=place, labels=own, times=_times_of(own))
+            return replace(term, visits=place, labels=own, times=_times_of(own, factor))
         if not factor.column:
             return term
         return replace(term, values=_values(factor, measures, table, self.categories[j]))
@@ -330,10 +331,11 @@ def residual_terms(
             term = replace(term, codes=codes, levels=group.levels)
         if factor.kind in BY_VISIT:
             visit, named = kept[factor.column]
-            term = replace(term, visits=visit, labels=named, times=_times_of(named))
+            term = replace(term, visits=visit, labels=named, times=_times_of(named, factor))
         elif factor.column:
             own = measures[factor.column]
-            ordered = own.values.categories if own.kind == "category" else None
+            if own.kind == "category":
+                ordered = drop_unused(table.rows_of(own.values)).categories
             term = replace(term, values=_values(factor, measures, table, ordered))
         if factor.is_correlation:
             term = replace(term, by_time=_by_time(term))
@@ -348,7 +350,7 @@ def residual_terms(
 
 
 def _values(factor, measures, table, categories):
-    """Times, or a covariate (n,); levels of a category count 0, 1, 2."""
+    """Times, or a covariate (n,); levels of a category are numbers, or count 0, 1, 2."""
     own = measures[factor.column]
     values = table.rows_of(own.values)
     if own.kind != "category":
@@ -360,21 +362,15 @@ def _values(factor, measures, table, categories):
     place = categories.get_indexer(values.categories)
     found = np.append(place, -1)[values.codes]
     _check_known(found, factor)
-    return found.astype(float)
+    numbers = numbers_of(categories, str(factor))
+    return found.astype(float) if numbers is None else numbers[found]
 
 
-def _times_of(levels) -> np.ndarray:
-    """Times (V,) of visits: their numbers in whole steps where these are numbers, else 0, 1, 2."""
-    try:
-        values = np.array([float(level) for level in levels])
-    except (TypeError, ValueError):
+def _times_of(levels, factor) -> np.ndarray:
+    """Times (V,) of visits in whole steps; by number where the structure asks for no times."""
+    if factor.kind not in ("hetar1", "toep"):
         return np.arange(len(levels))
-    if len(values) < 2 or not (np.diff(values) > 0).all():
-        return np.arange(len(levels))
-    whole = (values - values[0]) / np.diff(values).min()
-    if np.abs(whole - np.round(whole)).max() > 1e-6:
-        return np.arange(len(levels))
-    return np.round(whole).astype(np.intp)
+    return whole_times(levels, factor.kind, str(factor), "car1")
 
 
 def _check_rows(term: ResidualTerm) -> None:
@@ -468,12 +464,6 @@ def _check_times(term):
             f"{factor} counts whole steps of time, and {factor.column!r} has values such as "
             f"{places[places != np.round(places)][0]:g}: write car1({factor.column} | "
             f"{factor.group}) for a correlation that decays with any gap"
-        )
-    if factor.kind == "toep" and (np.diff(np.sort(term.times)) != 1).any():
-        shown = ", ".join(str(label) for label in term.labels[:10])
-        raise ValueError(
-            f"{factor} has a correlation for every number of steps between visits, and those of "
-            f"{factor.column!r} are not equally spaced: {shown}. Write hetar1 or cs"
         )
     if factor.kind == "us":
         _check_pairs(term)

@@ -33,6 +33,12 @@ def read_smooth(text: str, piece: list[Token]) -> RandomSpec:
     k = _basis_size(text, given["k"]) if "k" in given else _K
     by = _by(text, given["by"]) if "by" in given else None
     name = f"s({argument})" if by is None else f"s({argument}, by={by})"
+    if by == argument:
+        message = (
+            f"{name} multiplies the curve by what it is a function of: that is a curve too, "
+            f"s({argument})"
+        )
+        raise formula_error(text, piece[0].start, message)
     return RandomSpec(f"0 + {argument}", name, structure="smooth", k=k, by=by)
 
 

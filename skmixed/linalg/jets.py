@@ -235,7 +235,8 @@ def differences(function, phi, covariates=()):
     """The same by central differences, for functions that jets cannot pass."""
 
     def f(at):
-        return np.asarray(function(*covariates, *at), dtype=float)
+        # a copy: functions may write all their values to one array
+        return np.array(function(*covariates, *at), dtype=float)
 
     size = np.sqrt(np.mean(phi**2, axis=1, keepdims=True)) + np.finfo(float).tiny
     size = np.where(size < 1e-300, 1.0, size)

@@ -16,7 +16,6 @@ import numpy as np
 from skmixed.linalg.cholesky import multiply
 from skmixed.linalg.crossproducts import CrossProducts, LevelBlocks, assemble
 from skmixed.linalg.effects import from_parts, to_parts
-from skmixed.linalg.groups import Group
 from skmixed.linalg.selected import selected_inverse
 from skmixed.linalg.system import Effects, System
 
@@ -88,7 +87,7 @@ class ExtendedRows:
     def plan(self, plan, scale):
         """The plan of these rows; their covariates are those of the data times scale (n,)."""
         groups = tuple(
-            Group(g.codes[self.first], self.of(_scaled(g.z, scale)), g.n_levels)
+            replace(g, codes=g.codes[self.first], z=self.of(_scaled(g.z, scale)))
             for g in plan.groups
         )
         cells = {key: (cell[self.first], where) for key, (cell, where) in plan.cells.items()}

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 # Correlation of neighbours where a search begins.
 _START = 0.4
+# Positions up to which other ranges are tried, and how far off (a logarithm).
+_FEW, _FARTHER = 50, 2.0
+# Distance in ranges at which exp(-x) is zero; the logarithm of a range is not below its negative.
+_FAR = 700.0
 
 
 class Correlation(ABC):
@@ -52,6 +55,10 @@ class Correlation(ABC):
     def from_free(self, x):
         """eta of numbers x (k,) in (-1, 1), see NamedStructure; of correlations alone."""
         return np.arcsin(x)
+
+    def other_starts(self, eta):
+        """Other values of the last parameter from which a search may find another mode."""
+        return []
 
     def settled(self, eta, negligible):
         """eta with R exactly singular where it is so up to variances below negligible^2."""
@@ -148,16 +155,17 @@ class Autoregressive(_OneCorrelation):
         return cls(np.abs(np.subtract.outer(times, times)))
 
     @property
-    def has_gaps(self):
-        """Whether neighbours are unequally far apart: then rho below 0 is a mode of its own."""
-        return len(np.unique(self.gaps)) < self.gaps.max() + 1
-
-    @property
     def size(self):
         return len(self.gaps)
 
     def start(self):
-        return np.array([np.arcsin(_START)])
+        # of neighbours that are the usual number of steps apart
+        usual = np.median(np.diff(np.unique(self.gaps[np.argmax(self.gaps.max(axis=1))])))
+        return np.array([np.arcsin(_START ** (1.0 / usual))])
+
+    def other_starts(self, eta):
+        # where neighbours are unequally far apart, rho below 0 is a mode of its own
+        return [-eta] if len(np.unique(self.gaps)) < self.gaps.max() + 1 else []
 
     def _rho(self, a):
         return np.sin(a), np.cos(a), -np.sin(a)
@@ -179,9 +187,11 @@ class Autoregressive(_OneCorrelation):
         return bool(abs(np.cos(eta[0])) < 1e-10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Toeplitz(Correlation):
-    """R_jk = r_|j-k|: partial autocorrelations sin(a_1), ..., sin(a_(s-1)) by Levinson's recursion.
+    """R_jk = r_d of times d = |t_j - t_k| steps apart.
+
+    Partial autocorrelations are sin(a_1), ..., sin(a_(s-1)), by Levinson's recursion.
 
     References
     ----------
@@ -189,7 +199,16 @@ class Toeplitz(Correlation):
     autocorrelations, Journal of Multivariate Analysis 3, 408-419.
     """
 
-    size: int
+    lags: np.ndarray
+
+    @classmethod
+    def of_times(cls, times):
+        """Of times (s,), the whole numbers from one to another in any order."""
+        return cls(np.abs(np.subtract.outer(times, times)))
+
+    @property
+    def size(self):
+        return len(self.lags)
 
     @property
     def kinds(self):
@@ -207,15 +226,10 @@ class Toeplitz(Correlation):
         return tuple(np.array([getattr(r, what) for r in jets[1:]]) for what in ("f", "g", "H"))
 
     def at(self, eta):
-        d = self._lags
+        d = self.lags
         jets = _autocorrelations(eta)
         R, slope, bend = (np.array([getattr(r, what) for r in jets])[d] for what in ("f", "g", "H"))
         return R, np.moveaxis(slope, -1, 0), np.moveaxis(bend, (-2, -1), (0, 1))
-
-    @cached_property
-    def _lags(self):
-        at = np.arange(self.size)
-        return np.abs(at[:, None] - at)
 
     def settled(self, eta, negligible):
         bound = (np.round(eta / np.pi - 0.5) + 0.5) * np.pi
@@ -294,6 +308,11 @@ class Decaying(Correlation):
         some = self.distances[np.triu_indices(self.size, 1)]
         return np.array([np.log(np.median(some[some > 0]) / 2)])
 
+    def other_starts(self, eta):
+        # of few positions and a smooth field long and short ranges may be modes of their own
+        few = self.size <= _FEW and self.form != "expo"
+        return [eta + _FARTHER, eta - _FARTHER] if few else []
+
     def natural(self, eta):
         reach = np.exp(eta[0])
         return np.array([reach]), np.array([[reach]]), np.array([[[reach]]])
@@ -303,7 +322,8 @@ class Decaying(Correlation):
         return Decaying(steps, self.form).at(eta)[0]
 
     def at(self, eta):
-        x = self.distances * np.exp(-eta[0])
+        # beyond _FAR everything is exactly zero, and none of it overflows
+        x = np.minimum(self.distances * np.exp(min(-eta[0], _FAR)), _FAR)
         if self.form == "gau":
             y, R = x**2, np.exp(-(x**2))
             slope, bend = 2 * y * R, (4 * y**2 - 4 * y) * R

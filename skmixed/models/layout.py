@@ -16,7 +16,7 @@ import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
-from skmixed.models.structured import SideBySide, has_equal_variances, make_structure
+from skmixed.models.structured import Correlated, SideBySide, has_equal_variances, make_structure
 from skmixed.models.structures import (
     SINGULAR,
     Restricted,
@@ -32,6 +32,8 @@ from skmixed.models.structures import (
 _INDEPENDENT = 1e-10
 # Singular values of correlations at positions that are close, as a share of the largest.
 _RANK = 1e-11
+# Standard deviations of several curves in another start, as a share of those in the first.
+_STIFFER = 0.1
 
 
 @dataclass(frozen=True)
@@ -236,12 +238,22 @@ class CovarianceLayout:
         return self.diagonal([np.ones(group.n_columns) for group in self.groups])
 
     def other_starts(self, theta):
-        """theta with correlations of the other sign, where these may be another mode."""
+        """theta where another mode may be: other correlations, several curves stiffer.
+
+        Two curves may share the wiggles of the response in more than one way.
+        """
         starts = []
-        for t, term in enumerate(self.terms):
-            if term.kind in ("ar1", "hetar1") and self._own_structure(t).R.has_gaps:
+        curves = [self.parameters_of(t) for t, term in enumerate(self.terms) if term.is_smooth]
+        if len(curves) > 1:
+            starts.append(theta.copy())
+            starts[-1][np.concatenate(curves)] *= _STIFFER
+        for t in self._structured:
+            own, at = self._own_structure(t), self.parameters_of(t)[-1:]
+            if not isinstance(own, Correlated) or not own.R.n_params:
+                continue
+            for eta in own.R.other_starts(*theta[at]):
                 starts.append(theta.copy())
-                starts[-1][self.parameters_of(t)[-1]] *= -1.0
+                starts[-1][at] = eta
         return starts
 
     def _own_structure(self, t):

@@ -194,7 +194,7 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
-        layout = CovarianceLayout.build(design.random, weights, fixed_weights=True)
+        layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
         if _iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(

@@ -435,9 +435,9 @@ def _uncertainty(state, difference=_DIFFERENCE):
         return own, None, False
     if not np.isfinite(H).all():
         return own, None, False
-    covariance = _with_scale(state, 2.0 * _inverse(H))[n:, n:]
+    covariance = _with_scale(state, 2.0 * _inverse(H, _units(state)))[n:, n:]
     cross = H[:n, n:]
-    information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:]) @ cross.T)
+    information = state.sigma2 / 2 * (H[:n, :n] - cross @ _inverse(H[n:, n:], 1.0) @ cross.T)
     half = np.linalg.solve(own, np.linalg.solve(own, information).T)
     if np.linalg.eigvalsh((half + half.T) / 2)[0] < _OPEN:
         return own, None, True
@@ -460,10 +460,11 @@ def hessian_by_differences(state, difference=_DIFFERENCE):
     Along the tangent of the mode the gradient is smooth to the last digit, no iteration adds its
     noise: steps can be so short that differences to one side have six digits.
     """
-    at = state.parameters
-    metric = np.maximum(state.metric, 1e-6 * state.metric.max())
+    at, units = state.parameters, _units(state)
+    metric = state.metric * units**2
+    metric = np.maximum(metric, 1e-6 * metric.max())
     H = np.empty((len(at), len(at)))
-    for j, h in enumerate(difference / np.sqrt(metric)):
+    for j, h in enumerate(difference * units / np.sqrt(metric)):
         moved = at.copy()
         moved[j] += h
         H[j] = (_neighbour(state, moved).gradient - state.gradient) / h
@@ -483,9 +484,16 @@ def _neighbour(state, parameters):
     return objective.at_mode(parameters, mode, T)
 
 
-def _inverse(A):
-    """Inverse of a symmetric matrix on the directions that carry information."""
-    values, vectors = np.linalg.eigh(A)
+def _inverse(A, units):
+    """Inverse of a symmetric matrix on the directions that carry information, in these units."""
+    units = np.broadcast_to(units, len(A))
+    values, vectors = np.linalg.eigh(units[:, None] * A * units)
     known = values > _FLAT * max(values[-1], 0.0)
-    half = vectors[:, known] / np.sqrt(values[known])
+    half = units[:, None] * vectors[:, known] / np.sqrt(values[known])
     return half @ half.T
+
+
+def _units(state):
+    """Sizes of the parameters of the search: gamma has the units of the response."""
+    n = state.objective.n_gamma
+    return np.repeat([math.sqrt(state.sigma2), 1.0], [n, len(state.parameters) - n])

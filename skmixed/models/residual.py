@@ -22,6 +22,9 @@ from skmixed.models.residual_rows import Chains, Patterns, Plain
 
 # Levels of ident() up to which the start with equal variances is tried too.
 _FEW_LEVELS = 4
+# Ratio of two standard deviations that sums of squares have no digits for: of a function of a
+# covariate, and of levels or visits, where so much less is none.
+_WIDEST, _WIDEST_BY_LEVEL = 1e7, 1e5
 
 
 @dataclass(frozen=True)
@@ -171,11 +174,26 @@ class Residual:
         """Coefficients at rho, None where R is not positive definite."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             log_s, slopes = self.log_sd(rho)
+            if self._spread(rho, log_s) > np.log(self._widest):
+                return None
             own = None if self.correlation is None else self._split(rho)[-1]
             found = self.layout.coefficients(self.correlation, own, log_s, slopes)
         if found is None or not (np.isfinite(found.c).all() and np.isfinite(found.dc).all()):
             return None
         return found
+
+    @cached_property
+    def _widest(self):
+        by_covariate = any(isinstance(part, ByCovariate) for part in self.variances)
+        return _WIDEST if by_covariate else _WIDEST_BY_LEVEL
+
+    def _spread(self, rho, log_s):
+        """log of the ratio of the largest to the smallest standard deviation of a row."""
+        spread = np.ptp(log_s)
+        if self.visits_carry_sd:
+            S = self.correlation.covariance(self._split(rho)[-1])[0]
+            spread += np.ptp(0.5 * np.log(S.diagonal()))
+        return spread
 
     # Where a search begins
 

@@ -51,7 +51,7 @@ class ByLevel:
         """What to say of a level without residual variance, or None."""
         log_sd = np.append(0.0, -0.5 * rho)
         least = int(np.argmin(log_sd))
-        if log_sd[least] - np.median(log_sd) > np.log(_NO_VARIANCE):
+        if log_sd[least] - np.median(np.delete(log_sd, least)) > np.log(_NO_VARIANCE):
             return None
         return (
             f"the residual variance of {self.labels[least]!r} in {self.text} has run to zero, "
@@ -233,6 +233,13 @@ class OverVisits:
         """What to say of a covariance that is as good as singular, or None."""
         S = self.covariance(rho)[0]
         sd = np.sqrt(S.diagonal())
+        least = int(np.argmin(sd))
+        if sd[least] < _NO_VARIANCE * np.median(np.delete(sd, least)):
+            return (
+                f"the residual variance at {self.labels[least]!r} in {self.text} has run to zero: "
+                "the effects fit its rows exactly. Take a structure with one variance, or fewer "
+                "random effects"
+            )
         if np.linalg.eigvalsh(S / np.outer(sd, sd))[0] > 1.0 - _NEARLY_ONE:
             return None
         way_out = "Take a structure with fewer parameters, such as ar1 or homcs"

@@ -13,6 +13,10 @@ import numpy as np
 
 from skmixed.linalg.mixture import ExtendedRows
 
+# Share of a row's residual variance beside those of its group that the sums of squares, which grow
+# by its inverse, have no digits for.
+_NOTHING_LEFT = 1e-12
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -121,7 +125,7 @@ class Chains:
     def coefficients(self, correlation, rho, log_s, slopes):
         phi, dphi = correlation.phi(rho, self.gaps)
         left = 1.0 - phi**2
-        if not (left > 0).all():
+        if not (left > _NOTHING_LEFT).all():
             return None
         n = self.counts
         at = len(slopes) - 1  # the correlation's parameter comes last
@@ -239,6 +243,8 @@ class Patterns:
             try:
                 L = np.linalg.cholesky(R)
             except np.linalg.LinAlgError:
+                return None
+            if not (L.diagonal() ** 2 > _NOTHING_LEFT * R.diagonal()).all():
                 return None
             half = np.linalg.inv(L)
             M = half.T @ half

@@ -312,7 +312,7 @@ def make_structure(kind, size, places=None):
     size : int
         Effects s.
     places : (s,) or (s, d) array, optional
-        Times of the autoregressive ones, whole numbers; positions of the spatial ones.
+        Times of the autoregressive ones and of "toep", whole numbers; positions of spatial ones.
     """
     if kind == "homcs":
         return HomogeneousExchangeable(size)
@@ -321,10 +321,11 @@ def make_structure(kind, size, places=None):
         "homdiag": Independent,
         "smooth": Independent,
         "cs": Exchangeable,
-        "toep": Toeplitz,
     }
     if kind in correlations:
         return Correlated(correlations[kind](size), has_equal_variances(kind))
+    if kind == "toep":
+        return Correlated(Toeplitz.of_times(np.arange(size) if places is None else places), False)
     if kind in ("ar1", "hetar1"):
         return Correlated(Autoregressive.of_times(places), kind == "ar1")
     return Correlated(Decaying.of_positions(places, kind), True)

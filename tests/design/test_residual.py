@@ -86,6 +86,14 @@ def test_times_of_any_value_are_no_visits():
         ("exponential(x)", {"x": np.ones(9)}, "'x' is constant"),
         ("us(t | g)", {"t": [0, 1, 2, 0, 1, 3, 0, 1, 2]}, "has both 2 and 3"),
         ("toep(t | g)", {}, "not equally spaced"),
+        ("ar1(t | g)", {"t": ["w2", "w3", "w10"] * 3}, "their numbers have another one"),
+        ("hetar1(t | g)", {"t": ["w2", "w3", "w10"] * 3}, "their numbers have another one"),
+        (
+            "hetar1(t | g)",
+            {"t": pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-09"] * 3)},
+            "are dates",
+        ),
+        ("hetar1(t | g)", {"t": [0, 1, 2**0.5] * 3}, r"no multiples of one step.*car1"),
         ("ar1(t | g)", {"t": [0, 1, np.nan, 0, 1, 2, 0, 1, 2]}, r"missing values \(NaN\) in t"),
     ],
 )
@@ -105,6 +113,25 @@ def test_times_that_are_categories_are_counted_in_their_order():
     day = pd.Categorical(["late", "soon", "now"] * 3, ["now", "soon", "late"], ordered=True)
     [term] = build_design("y ~ x", data(day=day), residual="ar1(day | g)").residual
     np.testing.assert_array_equal(term.values, [2, 1, 0] * 3)
+    more = day.set_categories(["then", "now", "soon", "never", "late"])
+    for structure in ("ar1", "hetar1"):
+        [term] = build_design("y ~ x", data(day=more), residual=f"{structure}(day | g)").residual
+        own = term.values if structure == "ar1" else term.times[term.visits]
+        np.testing.assert_array_equal(own, [2, 1, 0] * 3)
+
+
+@pytest.mark.parametrize("structure", ["ar1", "hetar1"])
+def test_categories_that_are_numbers_are_times(structure):
+    for day in (["10", "2", "4"] * 3, pd.Categorical([10, 2, 4] * 3, [10, 2, 4])):
+        [term] = build_design("y ~ x", data(day=day), residual=f"{structure}(day | g)").residual
+        own = term.values - 2 if structure == "ar1" else 2 * term.times[term.visits]
+        np.testing.assert_array_equal(own, [8, 0, 2] * 3)
+
+
+def test_uneven_times_keep_their_distances():
+    frame = data(t=[0, 1, 2.5] * 3)
+    [term] = build_design("y ~ x", frame, residual="hetar1(t | g)").residual
+    np.testing.assert_array_equal(term.times, [0, 2, 5])
 
 
 def test_new_rows_have_the_levels_and_visits_of_the_fit():

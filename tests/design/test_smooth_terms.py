@@ -27,6 +27,7 @@ BAD = {
     "y ~ s(x, m=2)": r"k= and by=, and no m=",
     "y ~ s(x, k=3)": "k of s.. is a whole number of B-splines, 4 or more.*got k=3",
     "y ~ s(x, k=z)": "k of s.. is a whole number of B-splines",
+    "y ~ s(x, by=x)": r"s\(x, by=x\) multiplies the curve by what it is a function of",
     "y ~ s(x, by=f:g)": "by of s.. is a column, got f:g",
     "y ~ s(x) + s(x, k=5)": r"the smooth term s\(x\) stands twice",
     "y ~ z - s(x)": "a smooth term cannot be subtracted",

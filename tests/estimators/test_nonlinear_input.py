@@ -73,6 +73,62 @@ def test_functions_that_are_no_curves(function, message, orange):
     pd.testing.assert_frame_equal(orange, before)
 
 
+def with_a_method(x, asym, mid, scal):
+    return logistic(x, asym.astype(float), mid, scal)
+
+
+def of_series(x, asym, mid, scal):
+    return logistic(pd.Series(x), asym, mid, scal)
+
+
+def by_rows(x, asym, mid, scal):
+    return np.array([logistic(x[i], asym[i], mid[i], scal[i]) for i in range(len(x))])
+
+
+def of_arrays_alone(x, asym, mid, scal):
+    if not isinstance(asym, np.ndarray):
+        raise RuntimeError("asym must be an array")
+    return logistic(x, asym, mid, scal)
+
+
+def into_one_array(x, asym, mid, scal, kept={}):  # noqa: B006
+    result = kept.setdefault(len(x), np.empty(len(x)))
+    result[:] = logistic(x, asym, mid, scal)
+    return result
+
+
+def large_alone(x, asym, mid, scal):
+    if np.all(asym == 1.0):
+        raise ValueError("asym must be more than 1")
+    return logistic(x, *map(np.asarray, (asym, mid, scal)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [with_a_method, of_series, by_rows, of_arrays_alone, into_one_array, large_alone],
+)
+def test_functions_of_arrays_alone_have_differences(function, orange, deviance):
+    model = MixedNonlinearRegressor(OWN, functions={"f": function}, start=START).fit(orange)
+    assert model.derivatives_ == "differences"
+    assert model.deviance_ == pytest.approx(deviance, abs=1e-4)
+    exact = MixedNonlinearRegressor(OWN, functions={"f": logistic}, start=START).fit(orange)
+    for own, other in zip(
+        model.predict(orange[:9], return_std=True),
+        exact.predict(orange[:9], return_std=True),
+        strict=True,
+    ):
+        np.testing.assert_allclose(own, other, rtol=1e-3)
+
+
+def test_a_function_in_single_precision(orange):
+    def single(*args):
+        return np.float32(logistic(*(np.asarray(v, dtype=np.float32) for v in args)))
+
+    model = MixedNonlinearRegressor(OWN, functions={"f": single}, start=START)
+    with pytest.raises(ValueError, match=r"gives float32.* must compute in float64"):
+        model.fit(orange)
+
+
 @pytest.mark.parametrize("functions", [{"f": 3}, {3: logistic}])
 def test_functions_that_are_none(functions, orange):
     model = MixedNonlinearRegressor(OWN, functions=functions, start=START)
@@ -197,6 +253,17 @@ def test_prior_weights_of_one_size_are_units_of_sigma(orange, deviance):
     plain = MixedNonlinearRegressor(CALL).fit(orange)
     assert model.sigma_ == pytest.approx(2 * plain.sigma_, rel=1e-6)
     np.testing.assert_allclose(model.standard_errors_, plain.standard_errors_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_agq", [1, 3])
+@pytest.mark.parametrize("factor", [1e9, 1e-6])
+def test_errors_and_limits_have_the_units_of_the_response(n_agq, factor, orange):
+    model = MixedNonlinearRegressor(CALL, n_agq=n_agq).fit(orange)
+    scaled = orange.assign(circumference=factor * orange["circumference"])
+    other = MixedNonlinearRegressor(CALL, n_agq=n_agq).fit(scaled)
+    units = np.array([factor, 1, 1, factor, factor])
+    np.testing.assert_allclose(other.standard_errors_ / units[:3], model.standard_errors_, 1e-5)
+    np.testing.assert_allclose(other.confint().T / units, model.confint().T, 1e-4)
 
 
 @pytest.mark.parametrize("n_agq", [0, 1, 3])

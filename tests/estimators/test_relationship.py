@@ -184,3 +184,41 @@ def test_heritability_and_its_standard_error(lines, model):
     assert 0 < animal["std_error"] < animal["estimate"]
     with pytest.raises(ValueError, match="relationship"):
         heritability(plain)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.SingularFitWarning")
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | line)", "y ~ x + (x | line)"])
+@pytest.mark.parametrize("residual", ["power(x)", "ident(site)", "ar1(t | line) * ident(site)"])
+def test_residual_structures_beside_related_levels(lines, formula, residual):
+    frame, K, value = lines
+    rng = np.random.default_rng(8)
+    frame = frame.loc[frame.index.repeat(2)].reset_index(drop=True)
+    frame["t"] = frame.groupby("line").cumcount()
+    frame["site"] = np.where(frame["t"] % 2, "far", "near")
+    frame["x"], frame["w"] = rng.uniform(1, 4, size=(2, len(frame)))
+    code = K.index.get_indexer(frame["line"])
+    slope = 0.5 * np.roll(value, 1)[code]
+    e = rng.normal(size=len(frame)) * frame["x"] ** 0.5
+    frame["y"] = 3 + value[code] + slope * frame["x"] + e
+    frame = frame.sample(frac=0.9, random_state=1)
+    code = K.index.get_indexer(frame["line"])
+    model = MixedLinearRegressor(
+        formula, relationship={"line": K}, residual=residual, prior_weights="w"
+    ).fit(frame)
+    Z = np.column_stack([np.ones(len(frame)), frame["x"]])
+    q = len(model.covariances_["line"])
+    inner = Z[:, :q] @ model.covariances_["line"].to_numpy() @ Z[:, :q].T
+    R = np.zeros((len(frame),) * 2)
+    for line in frame["line"].unique():
+        at = np.flatnonzero(frame["line"] == line)
+        R[np.ix_(at, at)] = model.residual_covariance_(frame.iloc[at])
+    root = np.sqrt(frame["w"].to_numpy())
+    V = inner * K.to_numpy()[np.ix_(code, code)] + R / np.outer(root, root)
+    inverse = np.linalg.inv(V)
+    XVX = Z.T @ inverse @ Z
+    beta = np.linalg.solve(XVX, Z.T @ inverse @ frame["y"])
+    e = frame["y"] - Z @ beta
+    value = np.linalg.slogdet(V)[1] + np.linalg.slogdet(XVX)[1] + e @ inverse @ e
+    assert model.deviance_ == pytest.approx(value + (len(e) - 2) * np.log(2 * np.pi), abs=1e-6)
+    np.testing.assert_allclose(model.fixed_effects_, beta, rtol=1e-6)
+    np.testing.assert_allclose(model.vcov_, np.linalg.inv(XVX), rtol=1e-6)

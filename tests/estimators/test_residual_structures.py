@@ -11,6 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor, SingularFitWarning
 from skmixed.datasets import load_machines, load_sleepstudy
+from skmixed.design import build_design
 from skmixed.exceptions import ComparisonWarning
 from skmixed.inference import (
     cluster_robust,
@@ -18,6 +19,7 @@ from skmixed.inference import (
     likelihood_ratio_test,
     random_effects_test,
 )
+from skmixed.models.correlated import deviance_of
 
 
 def frame(seed=0, n=60, k=5, sd=(1.0, 1.3, 1.6, 1.9, 2.2), rho=0.6):
@@ -371,3 +373,23 @@ def test_formula_tells_of_the_structure():
     plain, series = (fit(sleep, r, formula) for r in (None, "ar1(Days | Subject)"))
     table = likelihood_ratio_test(series, plain)
     assert list(table.index) == [formula, f"{formula}, residual ar1(Days | Subject)"]
+
+
+@pytest.mark.parametrize(
+    ("residual", "nearly", "beyond", "told"),
+    [
+        ("power(x)", [5.0], [15.0], None),
+        ("ident(trt)", [20.0], [26.0], "variance of 'B' in ident"),
+        ("hetar1(visit | id)", [0, 0, 0, -10.0, 0.3], [0, 0, 0, -13.0, 0.3], "variance at '4' in"),
+        ("us(visit | id)", [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 5e-5],
+         [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 1e-7], "variance at '4' in"),
+        ("ar1(visit | id)", [9.0], [15.0], "has run to 1"),
+    ],
+)  # fmt: skip
+def test_a_search_stays_where_sums_of_squares_have_digits(data, residual, nearly, beyond, told):
+    objective = deviance_of(build_design("y ~ x + trt", data, residual=residual))
+    exact = np.array(nearly, dtype=float)
+    assert np.isfinite(objective.evaluate(exact).value)
+    assert not np.isfinite(objective.evaluate(np.array(beyond, dtype=float)).value)
+    found = objective.residual.at_bound(exact)
+    assert told in found if told else found is None

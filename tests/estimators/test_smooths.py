@@ -398,3 +398,12 @@ def test_a_generalised_model(data):
     classes = MixedLogisticClassifier("up ~ s(x) + (1 | g)").fit(data.assign(up=data["y"] > 1))
     probability = classes.predict_proba(data)[:, 1]
     assert np.corrcoef(probability, data["y"])[0, 1] > 0.5
+
+
+def test_two_curves_of_one_covariate_are_looked_at_from_two_starts():
+    rng = np.random.default_rng(5)
+    x, z = rng.uniform(0, 1, 100), rng.uniform(0, 3, 100)
+    y = np.sin(6 * x) + rng.uniform(0, 1.5) * np.cos(5 * x) * z + 1.2 * rng.normal(size=100)
+    frame = pd.DataFrame({"x": x, "z": z, "y": y})
+    model = MixedLinearRegressor("y ~ z + s(x) + s(x, by=z)").fit(frame)
+    assert model.deviance_ == pytest.approx(313.92553, abs=1e-3)  # another minimum: 313.99534

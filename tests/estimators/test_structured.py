@@ -95,7 +95,8 @@ def test_criterion_is_that_of_the_dense_covariance(series, kind):
     assert model.deviance_ == pytest.approx(
         dense_criterion(model, series, series["y"].to_numpy(), X, V), abs=1e-7
     )
-    assert model.n_evaluations_ <= 15
+    # of few positions smooth fields are looked for from three ranges
+    assert model.n_evaluations_ <= (22 if kind in ("gau", "mat") else 15)
 
 
 def test_exponential_decay_is_an_autoregression(series):
@@ -328,3 +329,63 @@ def test_units_and_types_of_times_change_nothing(series):
         assert found["rho"] == pytest.approx(rho, abs=1e-5)
         expo = fit("y ~ expo(time | id)", frame)
         assert expo.deviance_ == pytest.approx(expected.deviance_, abs=1e-7)
+
+
+@pytest.mark.parametrize("structure", ["ar1", "hetar1", "toep"])
+def test_times_beside_other_factors_of_the_fixed_effects(series, structure):
+    frame = pd.concat([series, series.assign(y=series["y"] + RNG.normal(size=len(series)))])
+    frame = frame.assign(x=RNG.normal(size=len(frame)), a=frame["id"] % 3)
+    for name, level in (("a", 1), ("a", 2), *(("time", t) for t in range(1, 6))):
+        frame[f"{name}{level}"] = (frame[name] == level).astype(float)
+    term = f"{structure}(0 + C(time) | id)"
+    for factors, columns in (
+        ("x + C(a)", "x + a1 + a2"),
+        ("C(a) + C(time)", "a1 + a2 + " + " + ".join(f"time{t}" for t in range(1, 6))),
+    ):
+        one, two = fit(f"y ~ {factors} + {term}", frame), fit(f"y ~ {columns} + {term}", frame)
+        assert one.deviance_ == pytest.approx(two.deviance_, abs=1e-6)
+        assert len(one.structure_[term]) == one.theta_.size
+
+
+@pytest.mark.parametrize("structure", ["ar1", "hetar1", "toep"])
+def test_times_of_a_category_in_any_order(series, structure):
+    frame = pd.concat([series, series.assign(y=series["y"] + RNG.normal(size=len(series)))])
+    mixed = frame.assign(time=pd.Categorical(frame["time"], [3, 0, 5, 1, 2, 4], ordered=True))
+    one = fit(f"y ~ 1 + {structure}(0 + C(time) | id)", frame)
+    two = fit(f"y ~ 1 + {structure}(0 + time | id)", mixed)
+    assert two.deviance_ == pytest.approx(one.deviance_, abs=1e-6)
+    text = frame.assign(time=(frame["time"] * 2 + 2).astype(str), rep=np.arange(len(frame)) // 240)
+    one = fit("y ~ 1", frame.assign(rep=text["rep"]), residual=f"{structure}(time | id:rep)")
+    two = fit("y ~ 1", text, residual=f"{structure}(time | id:rep)")
+    assert two.deviance_ == pytest.approx(one.deviance_, abs=1e-6)
+
+
+def test_visits_far_from_their_common_step(series):
+    """Times that are many steps apart start with a correlation of neighbours as others do."""
+    uneven = series.assign(time=series["time"].map(dict(enumerate([0, 1, 2.5, 4.2, 5, 7.3]))))
+    hetar1 = fit("y ~ 1", uneven, residual="hetar1(time | id)")
+    assert hetar1.deviance_ < fit("y ~ 1", uneven, residual="car1(time | id)").deviance_
+
+
+def test_a_field_of_few_positions_has_the_better_of_two_ranges():
+    """Two clusters of positions: a short range within them, or a long one across."""
+    place = np.array([[0.0, 0.03], [0.0, 0.95], [0.0, 0.99], [0.01, 0.97]])
+    d = np.sqrt(((place[:, None] - place) ** 2).sum(axis=-1))
+    C = np.exp(-(d**2) / 4) + 0.3 * np.exp(-((d / 0.05) ** 2)) + 1e-6 * np.eye(4)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(14), 4), "at": np.tile(np.arange(4), 14)})
+    frame["u"], frame["v"] = place[frame["at"]].T
+    for seed in (6, 11, 32):
+        rng = np.random.default_rng(seed)
+        b = rng.normal(size=(14, 4)) @ np.linalg.cholesky(C).T
+        model = fit("y ~ 1 + gau(u + v | g)", frame.assign(y=b.ravel() + 0.5 * rng.normal(size=56)))
+        assert model.structure_["gau(u + v | g)"]["range"] > 1.0
+    for seed in (11, 15, 17):  # effects of positions that hardly know of each other
+        rng = np.random.default_rng(seed)
+        b = rng.normal(size=(12, 1)) * 0.5 + rng.normal(size=(12, 5)) * 0.8
+        rows = {
+            "g": np.repeat(np.arange(12), 10),
+            "u": np.tile(np.repeat([0, 4, 7, 7.5, 8], 2), 12),
+        }
+        rows["y"] = np.repeat(b.ravel(), 2) + 0.5 * rng.normal(size=120)
+        model = fit("y ~ 1 + mat(u | g, nu=2.5)", pd.DataFrame(rows))
+        assert model.structure_["mat(u | g, nu=2.5)"]["range"] < 0.5

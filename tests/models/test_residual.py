@@ -227,7 +227,7 @@ def test_cells_that_do_not_fit_in_memory_are_assembled_anew(name, monkeypatch):
 def test_order_of_elimination_does_not_matter(name, chain_from, monkeypatch):
     _, design = design_of(name, "weighted")
     expected = CorrelatedDeviance.from_design(design)
-    monkeypatch.setattr("skmixed.models.lmm._CHAIN_FROM", chain_from)
+    monkeypatch.setattr("skmixed.models.lmm.CHAIN_FROM", chain_from)
     found = CorrelatedDeviance.from_design(design)
     x = some_point(expected)
     a, b = expected.evaluate(x), found.evaluate(x)
