@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from skmixed.exceptions import SlowPredictionWarning
 from skmixed.linalg.effects import Effects
 from skmixed.linalg.groups import Group
 from skmixed.linalg.iterative import IterativeSystem
@@ -271,3 +272,11 @@ def test_only_large_cores_go_to_the_iterative_solver():
     nested = [Group(child, one, 20_000), Group(child // 2, one, 10_000)]
     assert not prefers_iterative(nested, 3)
     assert direct_seconds(nested[0], 10_000) > direct_seconds(nested[0], 1000)
+
+
+def test_many_combinations_of_levels_are_told(monkeypatch):
+    monkeypatch.setattr("skmixed.linalg.iterative._MANY", 5)
+    case = Case(CROSSED)
+    codes = [case.rng.integers(0, g.n_levels, 20) for g in case.groups]
+    with pytest.warns(SlowPredictionWarning, match="distinct combinations of levels"):
+        case.system.factor(case.T).row_norms(codes, [np.ones((20, 1))] * 2, np.ones((20, 3)))
