@@ -544,6 +544,9 @@ class IterativeFactor:
         copy.__dict__.update(state, system=small, _starts={}, _solutions={})
         return copy
 
+    def forms(self, *, fixed):
+        """Nothing: exact second derivatives are had of small systems alone."""
+
     def marginal(self):
         """Not of this factor."""
         raise ValueError(_DIRECT_ONLY.format("derivatives of the information"))
