@@ -309,9 +309,8 @@ class Decaying(Correlation):
         return np.array([np.log(np.median(some[some > 0]) / 2)])
 
     def other_starts(self, eta):
-        # of few positions and a smooth field long and short ranges may be modes of their own
-        few = self.size <= _FEW and self.form != "expo"
-        return [eta + _FARTHER, eta - _FARTHER] if few else []
+        # of few positions long and short ranges may be modes of their own
+        return [eta + _FARTHER, eta - _FARTHER] if self.size <= _FEW else []
 
     def natural(self, eta):
         reach = np.exp(eta[0])

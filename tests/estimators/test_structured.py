@@ -96,7 +96,7 @@ def test_criterion_is_that_of_the_dense_covariance(series, kind):
         dense_criterion(model, series, series["y"].to_numpy(), X, V), abs=1e-7
     )
     # of few positions smooth fields are looked for from three ranges
-    assert model.n_evaluations_ <= (22 if kind in ("gau", "mat") else 15)
+    assert model.n_evaluations_ <= (15 if kind == "ar1" else 25)
 
 
 def test_exponential_decay_is_an_autoregression(series):
