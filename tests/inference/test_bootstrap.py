@@ -419,8 +419,12 @@ def test_labels_and_families():
 
     boot = bootstrap(labels, data, n=40, statistic=chance, random_state=0)
     assert boot.draws.mean().to_numpy() == pytest.approx(chance(labels), abs=0.15)
-    data["n"] = rng.poisson(np.exp(1 + eta))
-    for family in ("poisson", "negative_binomial"):
+    mean = np.exp(1 + eta)
+    counts = {
+        "poisson": rng.poisson(mean),
+        "negative_binomial": rng.negative_binomial(2, 2 / (2 + mean)),
+    }
+    for family, data["n"] in counts.items():
         model = MixedGLMRegressor("n ~ x + (1 | g)", family=family).fit(data)
         boot = bootstrap(model, data, n=40, random_state=0)
         assert boot.bias["x"] == pytest.approx(0, abs=4 * boot.std_error["x"] / np.sqrt(40))
