@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmarks.crossed import grade_codes
 from skmixed import datasets
 
 
@@ -86,23 +87,12 @@ def grades(seed=4, n_rows=1_685_394, n_students=54_711, n_instructors=7_915, n_d
 
     The sizes are those of the data D. Bates described when he gave their matrix to the
     University of Florida sparse matrix collection (Bates/sls); the variances are close to his
-    estimates: students 0.31, instructors 0.08, departments 0.09, residual 0.40. Half of a
-    student's courses are in a major; one course in twenty counts for another department than
-    its instructor's.
+    estimates: students 0.31, instructors 0.08, departments 0.09, residual 0.40.
     """
     rng = np.random.default_rng(seed)
-    home = np.sort(np.resize(np.arange(n_departments), n_instructors))
-    first = np.searchsorted(home, np.arange(n_departments + 1))
-    student = rng.integers(0, n_students, n_rows)
-    instructor = rng.integers(0, n_instructors, n_rows)
-    major = rng.integers(0, n_departments, n_students)[student]
-    in_major = first[major] + rng.integers(0, np.diff(first)[major])
-    instructor = np.where(rng.random(n_rows) < 0.5, in_major, instructor)
-    # Every student and every instructor occurs.
-    student[:n_students] = np.arange(n_students)
-    instructor[-n_instructors:] = np.arange(n_instructors)
-    elsewhere = rng.integers(0, n_departments, n_rows)
-    department = np.where(rng.random(n_rows) < 0.05, elsewhere, home[instructor])
+    student, instructor, department = grade_codes(
+        rng, n_rows, n_students, n_instructors, n_departments
+    )
     y = 3.2 + rng.normal(0, np.sqrt(0.40), n_rows)
     y += _random_intercepts(rng, np.sqrt(0.31), student, n_students)
     y += _random_intercepts(rng, np.sqrt(0.08), instructor, n_instructors)

@@ -67,6 +67,7 @@ def grade_codes(rng, n_rows=1_685_394, n_students=54_711, n_instructors=7_915, n
     major = rng.integers(0, n_departments, n_students)[student]
     in_major = first[major] + rng.integers(0, np.diff(first)[major])
     instructor = np.where(rng.random(n_rows) < 0.5, in_major, instructor)
+    # Every student and every instructor occurs.
     student[:n_students] = np.arange(n_students)
     instructor[-n_instructors:] = np.arange(n_instructors)
     elsewhere = rng.integers(0, n_departments, n_rows)
