@@ -30,7 +30,7 @@ from skmixed.linalg.batched import cholesky, diagonal_add, lower_solve, product,
 from skmixed.models.nonlinear import Evaluation, NonlinearDeviance
 from skmixed.models.pirls import NoMode
 from skmixed.models.pnls import times
-from skmixed.models.quadrature import Rule
+from skmixed.models.quadrature import Rule, log_sums
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,11 @@ class QuadratureEvaluation(Evaluation):
     @cached_property
     def _log_terms(self):
         """log w_k + x_k'x_k / 2 - S(u_k) / (2 sigma^2), (K, l)."""
-        rule = self.objective.rule
-        own = rule.log_weights + 0.5 * np.einsum("ks,ks->k", rule.nodes, rule.nodes)
-        return own[:, None] - self._squares / (2.0 * self.sigma2)
+        return self.objective.rule.log_factors[:, None] - self._squares / (2.0 * self.sigma2)
 
     @cached_property
     def _log_sums(self):
-        peak = self._log_terms.max(axis=0)
-        return peak + np.log(np.exp(self._log_terms - peak).sum(axis=0))
+        return log_sums(self._log_terms)
 
     @cached_property
     def value(self):

@@ -41,6 +41,11 @@ class Rule:
     nodes: np.ndarray
     log_weights: np.ndarray
 
+    @cached_property
+    def log_factors(self):
+        """log w_k + x_k'x_k / 2 (K,), of integrals over the density of the nodes' scale."""
+        return self.log_weights + 0.5 * np.einsum("ks,ks->k", self.nodes, self.nodes)
+
     @classmethod
     def product(cls, n_nodes, s):
         x, _ = roots_hermitenorm(n_nodes)
@@ -66,6 +71,12 @@ def _log_weights(x):
             total, exponent = np.ldexp(total, -2 * shift), exponent + 2 * shift
     log_w = -np.log(total) - exponent * np.log(2.0)
     return log_w - np.log(np.sum(np.exp(log_w)))
+
+
+def log_sums(terms):
+    """log of the sums (l,) over the nodes of exp(terms), (K, l)."""
+    peak = terms.max(axis=0)
+    return peak + np.log(np.exp(terms - peak).sum(axis=0))
 
 
 def product_rule(n_agq, layout):
@@ -148,13 +159,12 @@ class QuadratureEvaluation(Evaluation):
             for at, u, eta in self._chunks():
                 loglik = rows.curve(eta, self.log_disp, order=0).loglik
                 terms[at] = _level_sums(group, loglik) - 0.5 * np.einsum("kil,kil->kl", u, u)
-        terms += (rule.log_weights + 0.5 * np.einsum("ks,ks->k", rule.nodes, rule.nodes))[:, None]
+        terms += rule.log_factors[:, None]
         return np.where(np.isnan(terms), -np.inf, terms)
 
     @cached_property
     def _log_sums(self):
-        peak = self._log_terms.max(axis=0)
-        return peak + np.log(np.exp(self._log_terms - peak).sum(axis=0))
+        return log_sums(self._log_terms)
 
     @cached_property
     def value(self):
