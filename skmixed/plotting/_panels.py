@@ -49,6 +49,46 @@ def panels(ax, shape, size, *, sharex=False, sharey=False):
     return axes.item().figure, _divided(axes.item(), shape, sharex, sharey)
 
 
+def level_panels(display, ax, n, columns, size):
+    """Axes of a display with a panel for every one of n levels; those left over are empty.
+
+    columns : side by side, None for a good number; size : (columns, rows) -> size of the figure.
+    """
+    columns = _columns_of(n) if columns is None else columns
+    shape = (-(-n // columns), columns)
+    inches = size(shape[1], shape[0])
+    if ax is not None and np.size(ax) == n:
+        shape = (1, n)
+    display.figure_, axes = panels(ax, shape, inches, sharex=True, sharey=True)
+    display.axes_ = axes.ravel()[:n]
+    display.ax_ = display.axes_[0]
+    for panel in axes.ravel()[n:]:
+        panel.set_axis_off()
+    return axes
+
+
+def _columns_of(n):
+    """Panels side by side: about 1.6 times as many as in a column, with few places left empty."""
+    ideal = np.sqrt(1.6 * n)
+    return min(range(1, n + 1), key=lambda c: 0.5 * (-n % c) + abs(c - ideal))
+
+
+def legend_above(figure, ax, lines, names):
+    """A legend over the figure if that makes room for one, else in one of its axes."""
+    if _constrained(figure):
+        style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
+        figure.legend(lines, names, **style)
+    else:
+        ax.legend(lines, names, fontsize=6)
+
+
+def _constrained(figure):
+    """Whether the figure makes room for a legend outside its axes."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+
+
 def _divided(ax, shape, sharex, sharey):
     """Panels in the place of one Axes, which itself becomes invisible."""
     ax.set_axis_off()

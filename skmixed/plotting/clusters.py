@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 
 from skmixed.inference.attempts import Given
-from skmixed.plotting._panels import DATA, MIXED, POPULATION, WITHIN, panels, response_name
+from skmixed.plotting._panels import (
+    DATA,
+    MIXED,
+    POPULATION,
+    WITHIN,
+    legend_above,
+    level_panels,
+    response_name,
+)
 from skmixed.plotting._rows import as_pandas, mean_of
-from skmixed.plotting.trellis import columns_of, legend_above
 
 # Rows of a cluster for each mean that is drawn of it, and the most means.
 _ROWS_PER_MEAN, _MOST_MEANS = 8, 4
@@ -180,16 +187,7 @@ class ClusterDisplay:
         """
         levels = list(self.titles)
         n = len(levels)
-        columns = columns_of(n) if columns is None else columns
-        shape = (-(-n // columns), columns)
-        if ax is not None and np.size(ax) == n:
-            shape = (1, n)
-        size = (1.2 + 1.75 * shape[1], 1.3 + 1.5 * shape[0])
-        self.figure_, axes = panels(ax, shape, size, sharex=True, sharey=True)
-        self.axes_ = axes.ravel()[:n]
-        self.ax_ = self.axes_[0]
-        for panel in axes.ravel()[n:]:
-            panel.set_axis_off()
+        axes = level_panels(self, ax, n, columns, lambda c, r: (1.2 + 1.75 * c, 1.3 + 1.5 * r))
         rng = np.random.default_rng(0)
         self.lines_ = [
             self._draw(panel, level, rng) for panel, level in zip(self.axes_, levels, strict=True)

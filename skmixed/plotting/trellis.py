@@ -11,7 +11,8 @@ from skmixed.plotting._panels import (
     POPULATION,
     WITHIN,
     choose_group,
-    panels,
+    legend_above,
+    level_panels,
     response_name,
 )
 from skmixed.plotting._rows import (
@@ -180,16 +181,7 @@ class TrellisDisplay:
         """
         levels = list(dict.fromkeys(self.points["level"]))
         n = len(levels)
-        columns = columns_of(n) if columns is None else columns
-        shape = (-(-n // columns), columns)
-        size = (1.0 + 1.5 * shape[1], 1.3 + 1.5 * shape[0])
-        if ax is not None and np.size(ax) == n:
-            shape = (1, n)
-        self.figure_, axes = panels(ax, shape, size, sharex=True, sharey=True)
-        self.axes_ = axes.ravel()[:n]
-        self.ax_ = self.axes_[0]
-        for panel in axes.ravel()[n:]:
-            panel.set_axis_off()
+        axes = level_panels(self, ax, n, columns, lambda c, r: (1.0 + 1.5 * c, 1.3 + 1.5 * r))
         self.lines_ = [
             self._draw(panel, level) for panel, level in zip(self.axes_, levels, strict=True)
         ]
@@ -232,28 +224,6 @@ class TrellisDisplay:
         low, high = np.nanmin(shown), np.nanmax(shown)
         margin = 0.05 * (high - low) or 1.0
         return low - margin, high + margin
-
-
-def columns_of(n):
-    """Panels side by side: about 1.6 times as many as in a column, with few places left empty."""
-    ideal = np.sqrt(1.6 * n)
-    return min(range(1, n + 1), key=lambda c: 0.5 * (-n % c) + abs(c - ideal))
-
-
-def legend_above(figure, ax, lines, names):
-    """A legend over the figure if that makes room for one, else in one of its axes."""
-    if _constrained(figure):
-        style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
-        figure.legend(lines, names, **style)
-    else:
-        ax.legend(lines, names, fontsize=6)
-
-
-def _constrained(figure):
-    """Whether the figure makes room for a legend outside its axes."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def _covariate(estimator, X, x):
