@@ -1,7 +1,9 @@
 """Mixed models and rank-deficient linear models as scikit-learn estimators."""
 
 from skmixed import datasets
+from skmixed._version import __version__
 from skmixed.design.relationship import marker_relationship, pedigree_relationship
+from skmixed.estimators._artefact import ModelVersionWarning
 from skmixed.estimators.classifier import MixedLogisticClassifier
 from skmixed.estimators.ginverse import GeneralizedInverseRegressor
 from skmixed.estimators.glm import MixedGLMRegressor
@@ -21,8 +23,6 @@ from skmixed.exceptions import (
     UnseenGroupsWarning,
 )
 
-__version__ = "0.1.0.dev0"
-
 __all__ = [
     "BootstrapWarning",
     "ClassOrderWarning",
@@ -32,6 +32,7 @@ __all__ = [
     "MixedLinearRegressor",
     "MixedLogisticClassifier",
     "MixedNonlinearRegressor",
+    "ModelVersionWarning",
     "NotEstimableError",
     "RankDeficiencyTransformer",
     "RankDeficiencyWarning",

@@ -17,6 +17,7 @@ ROOT = Path(skmixed.__file__).parent
 # The longest matching prefix counts: (layer, packages it may import besides the standard library).
 LAYERS = {
     "skmixed.exceptions": (0, set()),
+    "skmixed._version": (0, set()),
     "skmixed._warn": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),

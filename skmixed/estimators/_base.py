@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from numbers import Integral, Real
 from typing import ClassVar
@@ -20,6 +21,7 @@ from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
+from skmixed.estimators._restored import StorableModel
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
@@ -96,7 +98,7 @@ class TellsOfFits:
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
+class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, StorableModel, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -108,6 +110,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "verbose": ["verbose"],
+        "keep_factor": ["boolean"],
         "trusted": ["boolean"],
         "relationship": [dict, None],
     }
@@ -222,6 +225,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         if fit.smooth_terms:
             own = design.X, design.random, design.frequencies
             more["_fixed_variance_"] = fit.fixed_variance(*own)
+        fit = replace(fit, keep_factor=True) if self.keep_factor else fit
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 

@@ -87,6 +87,7 @@ trusted, relationship, prior
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
@@ -101,6 +102,7 @@ trusted, relationship, prior
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior

@@ -57,6 +57,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     max_iter : int, default 100
     tol : float, default 1e-8
     verbose : int, default 0
+    keep_factor : bool, default False
     trusted : bool, default False
     relationship : dict, optional
         As for :class:`MixedLinearRegressor`.
@@ -148,6 +149,7 @@ feature_names_in_
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
@@ -163,6 +165,7 @@ feature_names_in_
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior

@@ -65,6 +65,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         Decrease of the criterion that the optimiser may leave undone.
     verbose : int, default 0
         Print the criterion and theta of every step.
+    keep_factor : bool, default False
+        Keep in files what standard errors and intervals of predictions need, however large it is;
+        otherwise beyond 16 MB it is left out.
     trusted : bool, default False
         Evaluate expressions of the formula as Python code, at the fit and at every prediction,
         where they are more than arithmetic on columns: only for formulas of your own.
@@ -202,6 +205,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         residual=None,
@@ -218,6 +222,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.residual = residual

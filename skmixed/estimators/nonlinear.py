@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from skmixed.estimators._checks import check_counts
 from skmixed.estimators._curves import PredictsCurves
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
+from skmixed.estimators._restored import StorableModel
 from skmixed.estimators._starting import starting_values
 from skmixed.estimators._summary import MixedSummary, nonlinear_summary
 from skmixed.estimators.mixed import r_squared
@@ -43,7 +45,7 @@ _MAX_LEVELS = 5
 
 
 class MixedNonlinearRegressor(
-    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, BaseEstimator
+    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, StorableModel, BaseEstimator
 ):
     """Nonlinear mixed model, fitted by maximum likelihood.
 
@@ -90,6 +92,8 @@ class MixedNonlinearRegressor(
         derivatives by differences.
     verbose : int, default 0
         Print deviance and theta of every step.
+    keep_factor : bool, default False
+        As for :class:`MixedLinearRegressor`.
 
     Attributes
     ----------
@@ -155,6 +159,7 @@ class MixedNonlinearRegressor(
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "verbose": ["verbose"],
+        "keep_factor": ["boolean"],
     }
 
     def __init__(
@@ -171,6 +176,7 @@ class MixedNonlinearRegressor(
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
     ):
         self.formula = formula
         self.fixed = fixed
@@ -183,6 +189,7 @@ class MixedNonlinearRegressor(
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -317,7 +324,7 @@ class MixedNonlinearRegressor(
             curve_=design.spec.mean.text,
             design_spec_=design.spec,
             labels_=labels,
-            result_=fit,
+            result_=replace(fit, keep_factor=True) if self.keep_factor else fit,
         )
         return self
 

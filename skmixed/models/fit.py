@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -60,6 +60,8 @@ class MixedFit(Questions):
         Fixed effects, covariance parameters and scale.
     source : Source
         Names, terms and fingerprints of what it was fitted to.
+    keep_factor : bool
+        Whether files keep the factor however large it is.
     """
 
     is_linear: ClassVar[bool] = False
@@ -77,6 +79,7 @@ class MixedFit(Questions):
     n_obs: float
     n_params: int
     source: Source
+    keep_factor: bool = field(default=False, kw_only=True)
 
     @property
     def rank(self):
@@ -377,7 +380,8 @@ class MixedFit(Questions):
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
-                "was too large to be pickled. Fit the model again in this process"
+                "was too large to be pickled. Fit with keep_factor=True, or fit the model again in "
+                "this process"
             )
         return self.factor
 
@@ -452,7 +456,6 @@ class MixedFit(Questions):
             self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        state["factor"] = (
-            None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
-        )
+        limit = np.inf if self.keep_factor else _PICKLED_FACTOR_BYTES
+        state["factor"] = None if self.factor is None else self.factor.compact(limit)
         return state
