@@ -165,7 +165,8 @@ class Reader:
 
     def __init__(self, strict: bool, trusted: bool = False, limit: int | None = None) -> None:
         self._strict, self._trusted, self._depth = strict, trusted, 0
-        self._limit = limit  # of sizes that stand beside what they are sizes of
+        # of sizes that stand beside what they are sizes of
+        self.limit = _LARGEST if limit is None else limit
 
     def read(self, tree: Any, where: str) -> Any:
         """The value of a tree.
@@ -217,12 +218,12 @@ class Reader:
         if type(state) is not dict:
             raise Malformed(f"{where} has no state")
         values = {key: self.read(own, f"{where}.{key}") for key, own in state.items()}
-        wrong = check_state(name, values)
+        wrong = check_state(name, values) if self._strict else None
         if wrong is not None:
             raise Malformed(f"{where} is no {name}: {wrong}")
-        if self._limit is not None and name.startswith(_SIZED):
+        if name.startswith(_SIZED):
             for key, own in values.items():
-                if type(own) is int and abs(own) > self._limit:
+                if type(own) is int and abs(own) > self.limit:
                     raise Malformed(f"{where}.{key} is {own}, more than there are numbers")
         if values.get("trusted") is True and not self._trusted:
             raise Malformed(f"{where} asks for a formula to be run as Python code")
@@ -321,6 +322,13 @@ def _read_index(reader, where, kind, values, name):
     return pd.DatetimeIndex(values, name=name).tz_localize("UTC").tz_convert(kind)
 
 
+def _slice(reader, where, tree):
+    ends = reader.parts(tree, where, 3)
+    if not all(end is None or (type(end) is int and abs(end) <= reader.limit) for end in ends):
+        raise Malformed(f"{where} is no slice of what the file holds")
+    return slice(*ends)
+
+
 def _csr(data, indices, indptr, shape):
     made = sparse.csr_matrix((data, indices, indptr), shape=shape)
     made.check_format(full_check=True)
@@ -356,7 +364,7 @@ _READERS = {
     "tuple": (_made(lambda *own: own), []),
     "set": (_made(lambda *own: set(own)), []),
     "frozenset": (_made(lambda *own: frozenset(own)), []),
-    "slice": (_made(slice, 3), []),
+    "slice": (_slice, []),
     "csr": (_made(_csr, 4), []),
     "date": (_made(datetime.date.fromisoformat, 1), []),
     "decimal": (_made(decimal.Decimal, 1), []),

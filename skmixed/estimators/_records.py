@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
+import sys
 from dataclasses import fields, is_dataclass
 from functools import cache, cached_property
+from types import UnionType
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 # Module: its classes. What a fit keeps, and nothing that holds rows.
 _TABLE = {
@@ -61,8 +68,8 @@ _TABLE = {
 NAMES = frozenset(f"{module}.{name}" for module, own in _TABLE.items() for name in own.split())
 # Those whose state is not their fields.
 _STATES = {
-    "design.curve_formula.MeanFunction": frozenset({"text", "parameters", "functions"}),
-    "design.relationship.Relationship": frozenset({"group", "levels", "K"}),
+    "design.curve_formula.MeanFunction": dict(text="str", parameters="tuple", functions="dict"),
+    "design.relationship.Relationship": dict(group="str", levels="pd.Index", K="None"),
 }
 _TYPES = {
     "None": (type(None),),
@@ -73,6 +80,8 @@ _TYPES = {
     "tuple": (tuple,),
     "dict": (dict,),
     "slice": (slice,),
+    "np.ndarray": (np.ndarray,),
+    "pd.Index": (pd.Index,),
 }
 
 
@@ -83,25 +92,43 @@ def name_of(cls: type) -> str | None:
 
 
 @cache
-def class_of(name: str) -> type:
+def class_of(name: str) -> Any:
     """The class of a name, which is one of `NAMES`."""
     module, _, own = name.rpartition(".")
     return getattr(importlib.import_module(f"skmixed.{module}"), own)
 
 
 @cache
-def _fields(name: str) -> dict[str, tuple[type, ...] | None]:
-    """Fields of a record with the types that they may have; None where that is left open."""
+def _fields(name: str) -> dict[str, str]:
+    """Fields of a record with their annotations."""
     cls = class_of(name)
-    known = {f.name: _types(str(f.type)) for f in fields(cls)} if is_dataclass(cls) else {}
-    own = _STATES.get(name)
-    return known if own is None else {key: known.get(key) for key in own}
+    known = {f.name: str(f.type) for f in fields(cls)} if is_dataclass(cls) else {}
+    if hasattr(cls, "__setstate__"):  # which looks at the values itself
+        known = dict.fromkeys(known, "Any")
+    return _STATES.get(name, known)
 
 
-def _types(annotation: str) -> tuple[type, ...] | None:
-    heads = [part.split("[")[0].strip() for part in annotation.split(" | ")]
-    found = [_TYPES.get(head) for head in heads]
-    return None if None in found else tuple(t for own in found if own for t in own)
+@cache
+def _types(annotation: str, module: str) -> tuple[Any, ...] | None:
+    """The types that an annotation in a module allows; None where it leaves that open."""
+    found: list[Any] = []
+    for part in re.split(r" \| (?![^\[]*\])", annotation):
+        head = part.split("[")[0].strip()
+        known = _TYPES.get(head, getattr(sys.modules[module], head, None))
+        if known is Any or not isinstance(known, type | UnionType | tuple):
+            return None
+        found += known if isinstance(known, tuple) else [known]
+    return tuple(found)
+
+
+def _is_one(value: Any, annotation: str, module: str) -> bool:
+    types = _types(annotation, module)
+    if types is None:
+        return True
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        return False
+    inside = re.fullmatch(r"tuple\[([^,]+), \.\.\.\]", annotation)
+    return inside is None or all(_is_one(own, inside[1], module) for own in value)
 
 
 def check_state(name: str, state: dict) -> str | None:
@@ -114,10 +141,7 @@ def check_state(name: str, state: dict) -> str | None:
         for key in state:
             if key not in known and not isinstance(getattr(cls, key, None), cached_property):
                 return f"it has {key!r}, which no {name} has"
-    for key, types in known.items():
-        value = state[key]
-        if types is not None and not isinstance(value, types):
-            return f"{key!r} is a {type(value).__name__}"
-        if isinstance(value, bool) and types is not None and bool not in types:
-            return f"{key!r} is a bool"
+    for key, annotation in known.items():
+        if not _is_one(state[key], annotation, cls.__module__):
+            return f"{key!r} holds other things than {annotation}"
     return None

@@ -45,8 +45,14 @@ def check_mixed_model(model: Any) -> None:
     _check_effects(fit, labels, spec)
     model.summary()
     rows = _rows(spec)
+    if model.prior_weights is not None:
+        rows[model.prior_weights] = 1.0
     X, groups = _arguments(model, rows, spec)
     made = np.asarray(model.predict(X, **groups))
+    if fit.factor is not None:
+        model.predict_interval(X, **groups)
+    if getattr(spec, "residual", None) is None:
+        model.simulate(X[:1], **{name: own[:1] for name, own in groups.items()})
     if made.shape[:1] != (len(rows),):
         raise Malformed(f"predictions of {len(rows)} rows have the shape {made.shape}")
 
@@ -69,6 +75,7 @@ def check_least_squares(model: Any) -> None:
         X = _frame_of(values)
         X = X if model.formula is not None else X[list(model.feature_names_in_)]
     model.predict(X)
+    model.summary()
 
 
 def check_transformer(model: Any) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from skmixed.linalg.iterative import IterativeFactor
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
 from skmixed.linalg.threads import one_thread
@@ -41,7 +42,7 @@ class MixedFit(Questions):
         Terms and grouping factors, without rows.
     basis : ColumnBasis
     optimum : Optimum
-    factor : Factor or None
+    factor : Factor, IterativeFactor or None
         None after unpickling a model whose factor is large.
     fixed_root : (r, r)
         Lower root of the information on gamma, in units of 1 / sigma^2: the factor's own, or one
@@ -69,7 +70,7 @@ class MixedFit(Questions):
     layout: CovarianceLayout
     basis: ColumnBasis
     optimum: Optimum
-    factor: Factor | None
+    factor: Factor | IterativeFactor | None
     fixed_root: np.ndarray
     gamma: np.ndarray
     sigma: float
