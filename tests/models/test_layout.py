@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.layout import CovarianceLayout, standardise
+from skmixed.models.layout import CovarianceLayout
+from skmixed.models.units import standardise
 
 
 @pytest.fixture
