@@ -10,6 +10,7 @@ from skmixed.estimators.glm import MixedGLMRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.estimators.rank_transformer import RankDeficiencyTransformer
+from skmixed.estimators.trusted import TRUSTED_TYPES
 from skmixed.exceptions import (
     BootstrapWarning,
     ClassOrderWarning,
@@ -24,6 +25,7 @@ from skmixed.exceptions import (
 )
 
 __all__ = [
+    "TRUSTED_TYPES",
     "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",

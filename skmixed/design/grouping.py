@@ -42,6 +42,16 @@ class GroupSpec:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
 
+    @property
+    def wrong(self) -> str | None:
+        """What no grouping factor of a fit has, None where there is nothing."""
+        if self.cells is not None:
+            same = len(self.cells) in (0, len(self.levels))
+            return None if same else f"has {len(self.cells)} cells for {len(self.levels)} levels"
+        if self.columns and not self.levels.equals(self.column_levels[0]):
+            return "has its levels twice, and they differ"
+        return None
+
     def of_levels(self, levels: pd.Index) -> GroupSpec:
         """The factor with some of its levels, or with new ones that no row of a table has."""
         place = self.levels.get_indexer(levels)

@@ -63,6 +63,8 @@ class Storable:
             self._tell_version(version)
         if tree is not None:
             trusted = isinstance(state.get("_skmixed_code"), PythonFormula)
+            if tree.get("trusted") is True and not trusted:
+                raise Malformed(f"{type(self).__name__} {_CODE}")
             state = self._read_attributes(tree, Reader(strict=False, trusted=trusted))
         self.__dict__.update(state)
 
@@ -205,7 +207,7 @@ class Storable:
         if unknown:
             raise Malformed(f"the params are not those of the class: {min(unknown)!r}")
         if params.get("trusted"):
-            raise Malformed("the params ask for a formula to be run as Python code")
+            raise Malformed(f"the model {_CODE}")
         for name in fitted:
             # what fits set, and nothing that stands in the way of a method
             if name in params or not (name.endswith("_") or name.startswith("_")):
@@ -225,6 +227,7 @@ class Storable:
         check_is_fitted(self)
 
 
+_CODE = "asks for a formula to be run as Python code"
 _REMEDY = "Read a dictionary that to_dict of the same class has made, unchanged"
 
 

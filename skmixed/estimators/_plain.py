@@ -18,19 +18,9 @@ import pandas as pd
 from scipy import sparse
 
 from skmixed.curves import CURVES, Curve
-from skmixed.estimators._records import NAMES, check_state, class_of, name_of
+from skmixed.estimators._records import check_state, class_of, has_sizes, is_name, name_of
 from skmixed.families import LINKS, Link
 
-# Records whose integers are sizes of what the same file holds.
-_SIZED = (
-    "design.formula_terms",
-    "design.smooth",
-    "linalg.",
-    "models.layout",
-    "models.struct",
-    "models.correlations",
-    "models.residual",
-)
 _LARGEST = 1 << 64  # no integer of an array is larger
 _DEEPEST = 100  # levels of lists within lists
 
@@ -213,7 +203,7 @@ class Reader:
 
     def record(self, where, name, state):
         """An object of the package from its state."""
-        if type(name) is not str or name not in NAMES:
+        if not is_name(name):
             raise Malformed(f"{where} is a record {name!r}, which is unknown")
         if type(state) is not dict:
             raise Malformed(f"{where} has no state")
@@ -221,7 +211,7 @@ class Reader:
         wrong = check_state(name, values) if self._strict else None
         if wrong is not None:
             raise Malformed(f"{where} is no {name}: {wrong}")
-        if name.startswith(_SIZED):
+        if has_sizes(name):
             for key, own in values.items():
                 if type(own) is int and abs(own) > self.limit:
                     raise Malformed(f"{where}.{key} is {own}, more than there are numbers")

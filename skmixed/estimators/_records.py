@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# Module: its classes. What a fit keeps, and nothing that holds rows.
+# Module: its classes, with the names that files have for them where those are others. What a fit
+# keeps, and nothing that holds rows. Modules may change, names in files do not.
 _TABLE = {
     "design.columns": "ColumnSpec",
     "design.curve_formula": "CurveTerm Effect MeanFunction",
     "design.formula_terms": "RandomSpec Terms",
-    "design.glm": "Factor GLMDesign",
+    "design.glm": "Factor=DesignFactor GLMDesign",
     "design.grouping": "GroupSpec",
     "design.nonlinear": "NonlinearSpec",
     "design.parts": "FormulaPart PlainPart PlainTerm",
     "design.places": "PositionsPart",
     "design.reference": "Range ReferenceValues",
     "design.relationship": "Relationship",
-    "design.residual": "Factor ResidualSpec",
+    "design.residual": "ResidualSpec",
+    "design.residual_formula": "Factor=ResidualFactor",
     "design.smooth": "SmoothLines SmoothPart",
     "design.spec": "DesignSpec",
     "design.terms": "FixedTerm",
@@ -45,11 +47,11 @@ _TABLE = {
     "linalg.pattern": "Entries GramPlan",
     "linalg.rank": "ColumnBasis",
     "linalg.system": "Factor",
-    "models.components": "Sigma StandardDeviation Correlation NaturalParameter ResidualParameter",
     "models.correlated_order": "CorrelatedSecondOrder LinearForms",
     "models.correlations": "Autoregressive Decaying Exchangeable Independent Toeplitz",
     "models.glmm": "GLMMFit",
-    "models.layout": "CovarianceLayout TermLayout TermScale",
+    "models.layout": "CovarianceLayout",
+    "models.term_layout": "TermLayout",
     "models.linear": "LinearFit Solution",
     "models.lmm": "LMMFit",
     "models.moments": "RowMoments",
@@ -65,11 +67,24 @@ _TABLE = {
     "models.structured": "Correlated HomogeneousExchangeable SideBySide",
     "models.structures": "Restricted Unstructured",
 }
-NAMES = frozenset(f"{module}.{name}" for module, own in _TABLE.items() for name in own.split())
+_PLACES = {
+    tag or own: (f"skmixed.{module}", own)
+    for module, classes in _TABLE.items()
+    for own, _, tag in (name.partition("=") for name in classes.split())
+}
+_NAMES = {place: name for name, place in _PLACES.items()}
+# Modules whose records' integers are sizes of what the same file holds.
+_SIZED = tuple(
+    f"skmixed.{name}"
+    for name in (
+        "design.formula_terms design.smooth linalg. models.layout models.term_layout models.struct "
+        "models.correlations models.residual"
+    ).split()
+)
 # Those whose state is not their fields.
 _STATES = {
-    "design.curve_formula.MeanFunction": dict(text="str", parameters="tuple", functions="dict"),
-    "design.relationship.Relationship": dict(group="str", levels="pd.Index", K="None"),
+    "MeanFunction": dict(text="str", parameters="tuple", functions="dict"),
+    "Relationship": dict(group="str", levels="pd.Index", K="None"),
 }
 _TYPES = {
     "None": (type(None),),
@@ -87,15 +102,25 @@ _TYPES = {
 
 def name_of(cls: type) -> str | None:
     """The name of a class in files, None for one that they may not name."""
-    name = f"{cls.__module__.removeprefix('skmixed.')}.{cls.__qualname__}"
-    return name if name in NAMES else None
+    return _NAMES.get((cls.__module__, cls.__qualname__))
+
+
+def is_name(name: object) -> bool:
+    """Whether files may name a class so."""
+    return isinstance(name, str) and name in _PLACES
 
 
 @cache
 def class_of(name: str) -> Any:
-    """The class of a name, which is one of `NAMES`."""
-    module, _, own = name.rpartition(".")
-    return getattr(importlib.import_module(f"skmixed.{module}"), own)
+    """The class of a name that `is_name` has."""
+    module, own = _PLACES[name]
+    return getattr(importlib.import_module(module), own)
+
+
+@cache
+def has_sizes(name: str) -> bool:
+    """Whether the integers of a record are sizes of what the same file holds."""
+    return class_of(name).__module__.startswith(_SIZED)
 
 
 @cache

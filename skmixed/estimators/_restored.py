@@ -75,7 +75,7 @@ def check_least_squares(model: Any) -> None:
         X = _frame_of(values)
         X = X if model.formula is not None else X[list(model.feature_names_in_)]
     model.predict(X)
-    model.summary()
+    model.summary(**({} if model._single else {"output": 0}))
 
 
 def check_transformer(model: Any) -> None:
@@ -133,10 +133,9 @@ def _check_effects(fit, labels, spec):
     groups = spec.groups
     for term, at, modes in zip(labels.terms, fit.layout.terms, fit.modes, strict=True):
         own = groups[term.group]
-        if own.cells is None and own.columns and not own.levels.equals(own.column_levels[0]):
-            raise Malformed(f"the levels of {term.group!r} stand there twice and differ")
-        if own.cells is not None and len(own.cells) not in (0, len(own.levels)):
-            raise Malformed(f"{term.group!r} has {len(own.cells)} cells for its levels")
+        wrong = own.wrong
+        if wrong is not None:
+            raise Malformed(f"{term.group!r} {wrong}")
         levels = len(own.levels)
         _check_array(f"modes of {term.group!r}", modes, (levels, at.size))
         for name in ("M", "scale"):
