@@ -43,6 +43,7 @@ LAYERS = {
     "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
+    "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
     "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
@@ -62,7 +63,7 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"arviz_base", "dask", "matplotlib", "polars", "pyarrow", "tqdm"}
+OPTIONAL = {"arviz_base", "dask", "matplotlib", "onnx", "polars", "pyarrow", "skl2onnx", "tqdm"}
 
 
 def _module_name(path):

@@ -42,6 +42,17 @@ class GroupSpec:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
 
+    def cell_table(self) -> np.ndarray:
+        """The code of every combination of levels, mixed radix, with one more level of each column.
+
+        The number of levels stands for combinations that the fit did not have.
+        """
+        assert self.cells is not None
+        sizes = [len(own) for own in self.column_levels]
+        table = np.full([size + 1 for size in sizes], len(self.levels), dtype=np.int64)
+        table[tuple(cell_digits(self.cells, sizes))] = np.arange(len(self.cells))
+        return table.ravel()
+
     @property
     def wrong(self) -> str | None:
         """What no grouping factor of a fit has, None where there is nothing."""
