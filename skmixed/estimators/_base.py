@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from numbers import Integral, Real
 from typing import ClassVar
@@ -225,7 +224,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, StorableModel,
         if fit.smooth_terms:
             own = design.X, design.random, design.frequencies
             more["_fixed_variance_"] = fit.fixed_variance(*own)
-        fit = replace(fit, keep_factor=True) if self.keep_factor else fit
+        fit = fit.keeping_factor() if self.keep_factor else fit
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 

@@ -46,7 +46,7 @@ _TABLE = {
     "linalg.iterative_precondition": "Coupled Diagonal",
     "linalg.pattern": "Entries GramPlan",
     "linalg.rank": "ColumnBasis",
-    "linalg.system": "Factor",
+    "linalg.system": "Factor Pattern System",
     "models.correlated_order": "CorrelatedSecondOrder LinearForms",
     "models.correlations": "Autoregressive Decaying Exchangeable Independent Toeplitz",
     "models.glmm": "GLMMFit",

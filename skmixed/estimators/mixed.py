@@ -66,8 +66,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
     verbose : int, default 0
         Print the criterion and theta of every step.
     keep_factor : bool, default False
-        Keep in files what standard errors and intervals of predictions need, however large it is;
-        otherwise beyond 16 MB it is left out.
+        Keep in files what standard errors and intervals of predictions need, however large it is,
+        with the cross-products behind it; otherwise these are left out, and beyond 16 MB all of it.
     trusted : bool, default False
         Evaluate expressions of the formula as Python code, at the fit and at every prediction,
         where they are more than arithmetic on columns: only for formulas of your own.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -324,7 +323,7 @@ class MixedNonlinearRegressor(
             curve_=design.spec.mean.text,
             design_spec_=design.spec,
             labels_=labels,
-            result_=replace(fit, keep_factor=True) if self.keep_factor else fit,
+            result_=fit.keeping_factor() if self.keep_factor else fit,
         )
         return self
 

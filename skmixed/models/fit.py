@@ -62,7 +62,7 @@ class MixedFit(Questions):
     source : Source
         Names, terms and fingerprints of what it was fitted to.
     keep_factor : bool
-        Whether files keep the factor however large it is.
+        Whether files keep the factor, however large it is, with the cross-products behind it.
     """
 
     is_linear: ClassVar[bool] = False
@@ -449,6 +449,10 @@ class MixedFit(Questions):
                 total = total + own * at.variances_of(term.codes)
         return total
 
+    def keeping_factor(self):
+        """The same fit, whose factor stays with it in files."""
+        return replace(self, keep_factor=True)
+
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
         for name in ("beta", "relative_vcov", "modes", "relative_effects_variance"):
@@ -457,6 +461,6 @@ class MixedFit(Questions):
             self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        limit = np.inf if self.keep_factor else _PICKLED_FACTOR_BYTES
-        state["factor"] = None if self.factor is None else self.factor.compact(limit)
+        if self.factor is not None and not self.keep_factor:
+            state["factor"] = self.factor.compact(_PICKLED_FACTOR_BYTES)
         return state

@@ -265,6 +265,27 @@ def test_keep_factor_keeps_what_intervals_need(kind, sleep, small_files, tmp_pat
             again.predict(data, return_std=True)
 
 
+def test_keep_factor_keeps_the_cross_products(sleep):
+    data = sleep.assign(slow=np.where(sleep.Reaction > 300, "yes", "no"), first=sleep.index < 1)
+    data.loc[0, "slow"] = "yes"
+    formula = "slow ~ first + Days + (1 | Subject)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        separated = MixedLogisticClassifier(formula, keep_factor=True).fit(data)
+        linear = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", keep_factor=True).fit(
+            sleep
+        )
+    for model in (linear, separated):
+        [again] = pickle.loads(pickle.dumps(model)).result_.effects_std("prediction")
+        [plain] = type(model).from_dict(model.to_dict()).result_.effects_std("prediction")
+        [expected] = model.result_.effects_std("prediction")
+        np.testing.assert_allclose(again, expected, rtol=1e-9)
+        np.testing.assert_allclose(plain, expected, rtol=1e-9)
+    without = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(sleep)
+    with pytest.raises(ValueError, match="cross-products of the data, which are not pickled"):
+        pickle.loads(pickle.dumps(without)).result_.effects_std("prediction")
+
+
 def test_keep_factor_is_checked(sleep):
     with pytest.raises(ValueError, match="keep_factor"):
         MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", keep_factor=1).fit(sleep)
