@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 import train
+
 from skmixed.datasets import load_scotssec
 
 HERE = Path(__file__).parent
