@@ -46,7 +46,7 @@ class Storable:
     """A fitted estimator whose saved state is numbers, texts and NumPy arrays."""
 
     def __getstate__(self):
-        state = super().__getstate__()  # type: ignore[misc]
+        state = super().__getstate__()
         writer = Writer(strict=False)
         made: dict[str, Any] = {
             "_skmixed_version": __version__,
@@ -203,7 +203,7 @@ class Storable:
     @classmethod
     def _of_parts(cls, params, fitted):
         """A model that has been tried, or an error."""
-        unknown = set(params) ^ set(cls._get_param_names())  # type: ignore[attr-defined]
+        unknown = set(params) ^ set(cls._get_param_names())
         if unknown:
             raise Malformed(f"the params are not those of the class: {min(unknown)!r}")
         if params.get("trusted"):

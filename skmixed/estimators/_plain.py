@@ -56,8 +56,8 @@ class Writer:
         if kind is dict:
             return {"dict": [self._each(pair, f"{where}[{pair[0]!r}]") for pair in value.items()]}
         if kind is sparse.csr_matrix:
-            parts = value.data, value.indices, value.indptr, value.shape
-            return {"csr": self._each(parts, where)}
+            own = value.data, value.indices, value.indptr, value.shape
+            return {"csr": self._each(own, where)}
         if isinstance(value, Link | Curve):
             return {type(value).__name__.lower(): value.name}
         name = name_of(kind)

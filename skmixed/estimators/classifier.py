@@ -36,7 +36,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted, relationship, prior
+keep_factor, trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
 
     Attributes
