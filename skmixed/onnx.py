@@ -278,12 +278,15 @@ class _Graph:
         """The place of every row among the levels, their number where it is none of them."""
         key = name, tuple(levels)
         if key not in self._known:
-            places = {"values_int64s": list(range(len(levels))), "default_int64": len(levels)}
+            places: dict[str, Any] = {
+                "values_int64s": list(range(len(levels))),
+                "default_int64": len(levels),
+            }
             if _kind(name, levels) == "text":
-                value, keys = self.raw(name), {"keys_strings": [str(own) for own in levels]}
+                value, places["keys_strings"] = self.raw(name), list(map(str, levels))
             else:
-                value, keys = self._integers(name), {"keys_int64s": [int(own) for own in levels]}
-            self._known[key] = self.node("LabelEncoder", value, domain=_ML, **keys, **places)
+                value, places["keys_int64s"] = self._integers(name), list(map(int, levels))
+            self._known[key] = self.node("LabelEncoder", value, domain=_ML, **places)
         return self._known[key]
 
     def _integers(self, name):

@@ -103,7 +103,8 @@ def _factor(
     """Kind and state of a factor, as formulaic's encoders have them."""
     state: dict[str, Any] = {} if categories is None else {"categories": list(categories)}
     if contrasts is not None:
-        state["contrasts"] = _coding(*contrasts, levels=state["categories"])
+        name, settings = contrasts
+        state["contrasts"] = _coding(name, settings, state["categories"])
     return Factor.Kind(kind), state
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from math import isfinite
 from typing import Any
 
@@ -119,7 +120,7 @@ def _index(writer, index, where):
         kind, values = "object" if index.dtype == object else "text", index.tolist()
     elif isinstance(index.dtype, np.dtype) and index.dtype.kind in "fiubmM":
         kind, values = "numbers", index.to_numpy()
-    elif isinstance(index, pd.DatetimeIndex):
+    elif isinstance(index, pd.DatetimeIndex) and _is_zone(str(index.tz)):
         kind, values = str(index.tz), index.tz_convert("UTC").tz_localize(None).to_numpy()
     elif isinstance(index, pd.PeriodIndex):
         kind, values = f"period {index.freqstr}", index.asi8
@@ -136,10 +137,16 @@ def _index(writer, index, where):
     }
 
 
+def _is_zone(text):
+    """Whether a text names a time zone, and no file."""
+    known = re.fullmatch(r"[A-Za-z][\w+:-]*(/[A-Za-z][\w+-]*)*", text) is not None
+    return known and not text.startswith("dateutil")
+
+
 _PARTS = (
     (tuple, "tuple", list),
-    (set, "set", list),
-    (frozenset, "frozenset", sorted),
+    (set, "set", lambda own: sorted(own, key=str)),
+    (frozenset, "frozenset", lambda own: sorted(own, key=str)),
     (slice, "slice", lambda s: [s.start, s.stop, s.step]),
     (datetime.date, "date", lambda d: [d.isoformat()]),
     (decimal.Decimal, "decimal", lambda d: [str(d)]),
@@ -309,6 +316,8 @@ def _read_index(reader, where, kind, values, name):
         return pd.Index(values, name=name)
     if first == "period":
         return pd.PeriodIndex([pd.Period(ordinal=n, freq=rest) for n in values.tolist()], name=name)
+    if not _is_zone(kind):
+        raise Malformed(f"{where} has labels of the kind {kind!r}")
     return pd.DatetimeIndex(values, name=name).tz_localize("UTC").tz_convert(kind)
 
 
