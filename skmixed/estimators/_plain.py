@@ -192,7 +192,7 @@ class Reader:
     def _read_nested(self, tree, where):
         if type(tree) is list:
             return [self.read(own, where) for own in tree]
-        if type(tree) is np.ndarray and not self._strict and tree.dtype != object:
+        if isinstance(tree, np.ndarray) and not self._strict and tree.dtype != object:
             return tree
         if type(tree) is not dict or not all(type(key) is str for key in tree):
             raise Malformed(f"{where} is a {type(tree).__name__}")
