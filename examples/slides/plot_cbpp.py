@@ -35,7 +35,7 @@ for _, herd in cbpp.groupby("herd", observed=True):
     ax.plot(when, share, color="C0", alpha=0.35, linewidth=0.8)
     ax.scatter(when, share, s=2 * herd["size"], color="C0", alpha=0.35)
 typical = model.predict(periods, random_effects=False)
-average = model.predict(periods, marginal=True)
+average = model.predict(periods, random_effects=False, marginal=True)
 ax.plot([1, 2, 3, 4], average, "k-", label="mean over herds")
 ax.plot([1, 2, 3, 4], typical, "k--", label="typical herd")
 ax.set(xlabel="quarter", ylabel="new cases per animal", xticks=[1, 2, 3, 4])

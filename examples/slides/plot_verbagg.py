@@ -54,8 +54,7 @@ plt.show()
 # of item response. All are of one shape and moved sideways; the histogram below shows where persons are.
 
 items = answers.drop_duplicates("item")
-easiness = model.random_effects_["item"]["Intercept"].loc[items["item"]].to_numpy()
-links = easiness + model.decision_function(items, random_effects=False)
+links = model.decision_function(items, random_effects=["item"])
 tendency = np.linspace(-4, 4, 100)
 figure, (top, bottom) = plt.subplots(
     2, 1, figsize=(6, 4.6), sharex=True, height_ratios=[3, 1], layout="constrained"
