@@ -2,12 +2,13 @@
 Calibrating many sensors
 ========================
 
-A hundred cheap sensors of one make return a voltage for a concentration, nearly along a line, each with an offset and
-a gain of its own. A full calibration of every sensor is expensive. How few measurements per sensor do, if what is known
-of the other sensors is used?
+A hundred cheap sensors of one make return a voltage for a concentration, nearly along a line, each
+with an offset and a gain of its own. A full calibration of every sensor is expensive. How few
+measurements per sensor do, if what is known of the other sensors is used?
 
-A random intercept and slope for each sensor, ``(conc | sensor)``, and then the line turned round: from a voltage to a
-concentration. The data are simulated: gains have a standard deviation of 8 %, offsets of 0.15 V, a reading of 0.05 V.
+A random intercept and slope for each sensor, ``(conc | sensor)``, and then the line turned round:
+from a voltage to a concentration. The data are simulated: gains have a standard deviation of 8 %,
+offsets of 0.15 V, a reading of 0.05 V.
 """
 
 import matplotlib.pyplot as plt
@@ -38,8 +39,8 @@ model = MixedLinearRegressor("volts ~ conc + (conc | sensor)").fit(calibration)
 print(model.summary())
 
 # %%
-# Sensors as points, gain against offset: no correlation, as they were made. Those measured twice are drawn closer to
-# the middle.
+# Sensors as points, gain against offset: no correlation, as they were made. Those measured twice
+# are drawn closer to the middle.
 
 RandomEffectsDisplay.from_estimator(model)
 plt.show()
@@ -48,8 +49,9 @@ plt.show()
 # The line turned round
 # ---------------------
 #
-# From the offset and gain of a sensor, and a voltage, to a concentration. Two ways to get offset and gain of the eighty
-# sensors: from their two measurements alone (joined by a line), or from the mixed model.
+# From the offset and gain of a sensor, and a voltage, to a concentration. Two ways to get offset
+# and gain of the eighty sensors: from their two measurements alone (joined by a line), or from the
+# mixed model.
 
 new = readings(np.repeat(np.arange(20, N), 5), np.tile([2.0, 4, 6, 8, 10], N - 20))
 own = briefly.pivot(index="sensor", columns="conc", values="volts")
@@ -78,15 +80,16 @@ axes[0].set(ylabel="error of the concentration", ylim=(-7, 7))
 plt.show()
 
 # %%
-# Two measurements at 1 and 3 say little about a gain, and beyond 3 their error grows with the concentration. The mixed
-# model knows how gains of such sensors vary and does not believe an extreme one.
+# Two measurements at 1 and 3 say little about a gain, and beyond 3 their error grows with the
+# concentration. The mixed model knows how gains of such sensors vary and does not believe an
+# extreme one.
 #
 # With which error?
 # -----------------
 #
-# The error of a concentration has two sources: the new reading, and what is not known of the sensor. The interval of a
-# new voltage, ``kind="observation"``, has both; the concentrations whose interval contains the voltage are the
-# interval of the concentration.
+# The error of a concentration has two sources: the new reading, and what is not known of the
+# sensor. The interval of a new voltage, ``kind="observation"``, has both; the concentrations whose
+# interval contains the voltage are the interval of the concentration.
 
 grid = np.linspace(-3, 16, 400)
 inside = []
@@ -103,7 +106,8 @@ print(f"95 % intervals hold {100 * covered:.0f} % of the concentrations; mean wi
 # A sensor out of the box
 # -----------------------
 #
-# Without any measurement of its own a sensor is an average one; the interval says what that is worth.
+# Without any measurement of its own a sensor is an average one; the interval says what that is
+# worth.
 
 sensors = {"new": ("out of the box", "C1"), "s0": ("measured six times", "C0")}
 rows = pd.concat(pd.DataFrame({"conc": grid, "sensor": sensor}) for sensor in sensors)

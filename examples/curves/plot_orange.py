@@ -2,11 +2,11 @@
 Growth of orange trees: a nonlinear mixed model
 ===============================================
 
-The circumference of five orange trees was measured at seven ages. How large does such a tree become, and in
-which way do trees differ: in their final size, in when they grow, or both?
+The circumference of five orange trees was measured at seven ages. How large does such a tree
+become, and in which way do trees differ: in their final size, in when they grow, or both?
 
-The curve is a logistic one with an asymptote, the age at half of it, and a time scale. A tree has an
-asymptote of its own. The analysis follows Pinheiro and Bates (2000, section 8.2).
+The curve is a logistic one with an asymptote, the age at half of it, and a time scale. A tree has
+an asymptote of its own. The analysis follows Pinheiro and Bates (2000, section 8.2).
 """
 
 import matplotlib.pyplot as plt
@@ -25,8 +25,8 @@ model = MixedNonlinearRegressor(CURVE + "(Asym | Tree)").fit(orange)
 print(model.summary())
 
 # %%
-# No starting values were needed: a named curve finds its own. A typical tree ends at 192 mm; trees differ
-# by 31 mm (standard deviation), measurements by 8 mm.
+# No starting values were needed: a named curve finds its own. A typical tree ends at 192 mm; trees
+# differ by 31 mm (standard deviation), measurements by 8 mm.
 #
 # Every tree beside a typical one
 # -------------------------------
@@ -51,9 +51,9 @@ print(test[["npar", "AIC", "Chisq", "Df", "p-value", "p-value (boundary)"]].roun
 # Residuals
 # ---------
 #
-# Left: residuals by fitted value, measurements of one tree joined. There is a common pattern (all trees were
-# measured on the same days, one of which was in a good season) that the curve does not know. Right: their
-# quantiles lie on a line.
+# Left: residuals by fitted value, measurements of one tree joined. There is a common pattern (all
+# trees were measured on the same days, one of which was in a good season) that the curve does not
+# know. Right: their quantiles lie on a line.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 residual = pd.Series(model.residuals(orange, kind="scaled"), index=orange.index)
@@ -68,7 +68,8 @@ plt.show()
 # A tree that was not in the study
 # --------------------------------
 #
-# Its interval contains the variation between trees, so it is much wider than that of tree 1, and widens with age.
+# Its interval contains the variation between trees, so it is much wider than that of tree 1, and
+# widens with age.
 
 ages = np.linspace(100, 1600, 60)
 figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -86,10 +87,10 @@ plt.show()
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# One curve through all 35 points: its residual standard deviation is three times that of the measurements, so it
-# cannot see the shape well, and it takes an error of the asymptote from measurements that repeat each other.
-# Five curves, one for each tree, have fifteen parameters for 35 points and say nothing of a sixth tree.
-
+# One curve through all 35 points: its residual standard deviation is three times that of the
+# measurements, so it cannot see the shape well, and it takes an error of the asymptote from
+# measurements that repeat each other. Five curves, one for each tree, have fifteen parameters for
+# 35 points and say nothing of a sixth tree.
 
 
 def logistic(age, Asym, xmid, scal):
@@ -99,4 +100,5 @@ def logistic(age, Asym, xmid, scal):
 fit, covariance = curve_fit(logistic, orange["age"], orange["circumference"], p0=[190, 700, 350])
 spread = (orange["circumference"] - logistic(orange["age"], *fit)).std(ddof=3)
 print(f"one curve: residual {spread:.1f} mm; mixed model: {model.sigma_:.1f} mm")
-print(f"error of xmid: {covariance[1, 1] ** 0.5:.0f} against {model.standard_errors_['xmid']:.0f} days")
+errors = covariance[1, 1] ** 0.5, model.standard_errors_["xmid"]
+print("error of xmid: {:.0f} against {:.0f} days".format(*errors))

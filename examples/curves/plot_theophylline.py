@@ -2,12 +2,12 @@
 Theophylline: how a drug comes and goes
 =======================================
 
-Twelve subjects took a dose by mouth; the concentration in their serum was measured eleven times over a day.
-How fast is the drug absorbed, how fast does the body clear it, and how different are people? That decides about
-doses.
+Twelve subjects took a dose by mouth; the concentration in their serum was measured eleven times
+over a day. How fast is the drug absorbed, how fast does the body clear it, and how different are
+people? That decides about doses.
 
-A model of one compartment with first-order absorption has three rates, on a log scale: elimination ``lKe``,
-absorption ``lKa``, clearance ``lCl``.
+A model of one compartment with first-order absorption has three rates, on a log scale: elimination
+``lKe``, absorption ``lKa``, clearance ``lCl``.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ import pandas as pd
 from skmixed import MixedNonlinearRegressor
 from skmixed.datasets import load_theoph
 from skmixed.inference import likelihood_ratio_test
-from skmixed.plotting import TrellisDisplay
+from skmixed.plotting import NormalQuantileDisplay, TrellisDisplay
 
 theoph = load_theoph().frame
 CURVE = "conc ~ first_order(Dose, Time, lKe, lKa, lCl) ~ "
@@ -39,8 +39,8 @@ print(model.summary())
 # Every subject
 # -------------
 #
-# Dashed the typical subject at that dose, the line the subject's own curve. Peaks come at different times:
-# absorption varies most, by a factor of two (a standard deviation of 0.64 in logarithms).
+# Dashed the typical subject at that dose, the line the subject's own curve. Peaks come at different
+# times: absorption varies most, by a factor of two (a standard deviation of 0.64 in logarithms).
 
 levels = sorted(theoph["Subject"].unique(), key=int)
 display = TrellisDisplay.from_estimator(model, theoph, levels=levels, columns=4)
@@ -53,27 +53,46 @@ plt.show()
 # Do heavy subjects clear more?
 # -----------------------------
 #
-# A parameter may depend on covariates. Clearance per kg and weight: no clear relation in twelve subjects.
+# A parameter may depend on covariates. Clearance per kg and weight: no clear relation in twelve
+# subjects.
 
 weight = MixedNonlinearRegressor(CURVE + "(lKa + lCl || Subject)", fixed={"lCl": "Wt"}).fit(theoph)
-print(likelihood_ratio_test(model, weight)[["npar", "AIC", "Chisq", "p-value"]].round(3).to_string())
+test = likelihood_ratio_test(model, weight)
+print(test[["npar", "AIC", "Chisq", "p-value"]].round(3).to_string(index=False))
 print(weight.confint(["lCl[Wt]"]).round(4))
 
 # %%
 # How long until half of it is gone?
 # ----------------------------------
 #
-# Half-lives follow from the elimination rate: a function of a parameter, whose limits follow by the same function.
+# Half-lives follow from the elimination rate: a function of a parameter, whose limits follow by the
+# same function.
 
-estimate, low, high = np.log(2) / np.exp(model.confint(["lKe"]).iloc[0][["estimate", "upper", "lower"]])
+rate = np.exp(model.confint(["lKe"]).iloc[0])
+estimate, low, high = np.log(2) / rate[["estimate", "upper", "lower"]]
 print(f"half-life {estimate:.1f} hours, 95 % limits {low:.1f} to {high:.1f}")
+
+# %%
+# Residuals
+# ---------
+#
+# Left by the mean: their spread grows a little with the concentration. Right beside the quantiles of
+# a normal distribution: a few are larger than they should be, shortly after the dose.
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.4), layout="constrained")
+left.axhline(0, color="0.6", linewidth=0.8)
+left.plot(model.predict(theoph), model.residuals(theoph, kind="scaled"), ".")
+left.set(xlabel="predicted theophylline in mg per l", ylabel="residual / sigma")
+NormalQuantileDisplay.from_estimator(model, theoph, ax=right)
+plt.show()
 
 # %%
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# Averaging the concentrations of all subjects at each time gives a curve that nobody has: peaks at different
-# times average out to a lower, broader one. The typical subject, with all random effects zero, is not the mean.
+# Averaging the concentrations of all subjects at each time gives a curve that nobody has: peaks at
+# different times average out to a lower, broader one. The typical subject, with all random effects
+# zero, is not the mean.
 
 hours = np.linspace(0, 24, 200)
 typical = pd.DataFrame({"Time": hours, "Dose": theoph["Dose"].mean()})
@@ -86,4 +105,5 @@ ax.plot(hours, model.predict(typical, random_effects=False), color="C0", label="
 ax.set(xlabel="hours since the dose", ylabel="theophylline in mg per l")
 ax.legend()
 plt.show()
-print(f"mean of the peaks {curves.max(axis=1).mean():.1f}, peak of the mean {curves.mean(axis=0).max():.1f}")
+peaks = curves.max(axis=1).mean(), curves.mean(axis=0).max()
+print("mean of the peaks {:.1f}, peak of the mean {:.1f}".format(*peaks))

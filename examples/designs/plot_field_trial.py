@@ -2,11 +2,13 @@
 A field trial: soil that is better in one corner
 ================================================
 
-56 varieties of wheat grew in four blocks of a field in Nebraska. Which yields most? Fertility changes over
-the field and does not stop at the borders of blocks, so neighbours are alike for no merit of theirs.
+56 varieties of wheat grew in four blocks of a field in Nebraska. Which yields most? Fertility
+changes over the field and does not stop at the borders of blocks, so neighbours are alike for no
+merit of theirs.
 
-A Gaussian field, ``gau(latitude + longitude)``, is a random effect of the place: smooth, and estimated
-together with the varieties. The analysis follows Pinheiro and Bates (2000, section 5.5.2).
+A Gaussian field, ``gau(latitude + longitude)``, is a random effect of the place: smooth, and
+estimated together with the varieties. The analysis follows Pinheiro and Bates (2000, section
+5.5.2).
 """
 
 import matplotlib.pyplot as plt
@@ -23,9 +25,9 @@ for name, fit in (("blocks", blocks), ("field", field)):
     print(f"{name}: AIC {fit.aic_:.1f}, residual {fit.sigma_:.2f} bushels per acre")
 
 # %%
-# Left the yields as they are; right what the model thinks of the soil, at places between the plots too: the
-# difference between a prediction with and without random effects. The corner at the upper left
-# yields some 20 bushels less than the middle, and no block has its shape.
+# Left the yields as they are; right what the model thinks of the soil, at places between the plots
+# too: the difference between a prediction with and without random effects. The corner at the upper
+# left yields some 20 bushels less than the middle, and no block has its shape.
 
 ends = ((plots[c].min(), plots[c].max()) for c in ("longitude", "latitude"))
 east, north = (np.linspace(*end, 80) for end in ends)
@@ -48,8 +50,8 @@ plt.show()
 # Who is best?
 # ------------
 #
-# A variety that happened to stand in the good corner looks good in plain means. The picture compares the means
-# of all varieties by blocks (across) with those that know of the soil (upwards).
+# A variety that happened to stand in the good corner looks good in plain means. The picture
+# compares the means of all varieties by blocks (across) with those that know of the soil (upwards).
 
 varieties = pd.DataFrame({"variety": plots["variety"].cat.categories})
 varieties["latitude"], varieties["longitude"] = plots["latitude"].mean(), plots["longitude"].mean()
@@ -70,8 +72,8 @@ plt.show()
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# Blocks leave most of the soil in the residual. Differences between varieties have an error 1.7 times as large,
-# and the order at the top is partly an order of places.
+# Blocks leave most of the soil in the residual. Differences between varieties have an error 1.7
+# times as large, and the order at the top is partly an order of places.
 
 for name, fit, means in (("blocks", blocks, by_block), ("field", field, by_field)):
     best = varieties["variety"].iloc[np.argsort(-means)[:4]].tolist()

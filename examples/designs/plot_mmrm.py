@@ -2,12 +2,12 @@
 Visits of a clinical trial: MMRM with dropouts
 ==============================================
 
-Patients of two arms are seen at four visits, and some leave before the end: those who feel worse leave
-more often. What is the effect of the treatment at the last visit?
+Patients of two arms are seen at four visits, and some leave before the end: those who feel worse
+leave more often. What is the effect of the treatment at the last visit?
 
-A *mixed model for repeated measures* gives the visits of a patient any covariance matrix, and uses every
-visit that took place. The data are simulated, so the truth is known: the treatment lowers the score by
-6 points at visit 4.
+A *mixed model for repeated measures* gives the visits of a patient any covariance matrix, and uses
+every visit that took place. The data are simulated, so the truth is known: the treatment lowers the
+score by 6 points at visit 4.
 """
 
 import matplotlib.pyplot as plt
@@ -46,8 +46,8 @@ print(data.groupby(["arm", "visit"]).size().unstack())
 # Who is still there
 # ------------------
 #
-# The means of those who came (dots) fall faster than they should in both arms, because those who stood badly left.
-# Dashed are the means that all patients would have had: the truth.
+# The means of those who came (dots) fall faster than they should in both arms, because those who
+# stood badly left. Dashed are the means that all patients would have had: the truth.
 
 figure, ax = plt.subplots(figsize=(6.2, 3.8), layout="constrained")
 visits = np.arange(1, 5)
@@ -64,9 +64,9 @@ plt.show()
 # The model
 # ---------
 #
-# ``us(visit | patient)``: a variance for every visit and a correlation for every pair of visits. A patient's
-# first visits tell what his later ones would have been like, so that what is missing is missing *at random
-# given what was seen*, and the estimate is right.
+# ``us(visit | patient)``: a variance for every visit and a correlation for every pair of visits. A
+# patient's first visits tell what his later ones would have been like, so that what is missing is
+# missing *at random given what was seen*, and the estimate is right.
 
 formula = "score ~ baseline + arm * C(visit)"
 mmrm = MixedLinearRegressor(formula, residual="us(visit | patient)").fit(data)
@@ -91,10 +91,10 @@ print(table.round(2))
 # What wrong analyses would have said
 # -----------------------------------
 #
-# 1. *Those who came*: compare the arms at visit 4 by whoever is there. 2. *Carry forward*: the last score seen
-# takes the place of the missing ones. One trial is one draw, so here are 60 of them. Both underestimate the
-# treatment: in the first, the controls who are left are the good ones; in the second, patients who left early
-# keep a score from before the treatment worked.
+# *Those who came*: compare the arms at visit 4 by whoever is there. *Carry forward*: the last score
+# seen takes the place of the missing ones. One trial is one draw, so here are 60 of them. Both
+# underestimate the treatment: in the first, the controls who are left are the good ones; in the
+# second, patients who left early keep a score from before the treatment worked.
 
 
 def estimates(data):

@@ -2,12 +2,12 @@
 A split plot: chocolate cakes
 =============================
 
-Three recipes, 15 mixes of each; every mix was divided over six baking temperatures. At which angle does
-the cake break, by recipe and temperature? A cake that bends further is better.
+Three recipes, 15 mixes of each; every mix was divided over six baking temperatures. At which angle
+does the cake break, by recipe and temperature? A cake that bends further is better.
 
-The mix is the *whole plot*: a recipe is compared between mixes. The cake is the *subplot*: temperatures
-are compared within a mix. The two comparisons have errors of their own, and a mixed model finds both from
-one term, ``(1 | recipe:replicate)``.
+The mix is the *whole plot*: a recipe is compared between mixes. The cake is the *subplot*:
+temperatures are compared within a mix. The two comparisons have errors of their own, and a mixed
+model finds both from one term, ``(1 | recipe:replicate)``.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ from skmixed.plotting import MarginalMeansDisplay, ModelCheckDisplay
 cake = load_cake().frame
 
 # %%
-# One line for each mix, the mean of the recipe on top. Mixes differ a lot, and each keeps its place over all
-# temperatures: this is what the random effect takes in.
+# One line for each mix, the mean of the recipe on top. Mixes differ a lot, and each keeps its place
+# over all temperatures: this is what the random effect takes in.
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), sharey=True, layout="constrained")
 for ax, (recipe, rows) in zip(axes, cake.groupby("recipe", observed=True), strict=True):
@@ -38,8 +38,9 @@ plt.show()
 # The analysis
 # ------------
 #
-# ``recipe`` is tested with 42 degrees of freedom, those of 45 mixes in three recipes; ``temperature`` with
-# 210, those of cakes within mixes. Nothing had to be said about strata. With temperature as a factor:
+# ``recipe`` is tested with 42 degrees of freedom, those of 45 mixes in three recipes;
+# ``temperature`` with 210, those of cakes within mixes. Nothing had to be said about strata. With
+# temperature as a factor:
 
 model = MixedLinearRegressor("angle ~ recipe * temperature + (1 | recipe:replicate)").fit(cake)
 print(model.anova(ddf="kenward_roger"))
@@ -48,15 +49,15 @@ print(model.anova(ddf="kenward_roger"))
 # Means
 # -----
 #
-# Intervals overlap a lot, and yet temperatures differ clearly: an interval for a mean contains the variation
-# between mixes, a comparison within mixes does not. Compare letters, not intervals.
+# Intervals overlap a lot, and yet temperatures differ clearly: an interval for a mean contains the
+# variation between mixes, a comparison within mixes does not. Compare letters, not intervals.
 
 MarginalMeansDisplay.from_estimator(model, "temperature", ddf="kenward_roger")
 plt.show()
 
 # %%
-# The means rise along a line: of the five contrasts of a polynomial only the first is there. So one slope
-# does for the temperatures.
+# The means rise along a line: of the five contrasts of a polynomial only the first is there. So one
+# slope does for the temperatures.
 
 print(emmeans(model, "temperature").contrast("poly").frame[["estimate", "t", "p_value"]].round(4))
 line = MixedLinearRegressor("angle ~ recipe + temp + (1 | recipe:replicate)").fit(cake)
@@ -68,8 +69,8 @@ print(line.coefficients()[["estimate", "std_error", "df", "p_value"]].round(4))
 # Does it fit?
 # ------------
 #
-# The checks find that mixes do not spread evenly: a few are far above the rest (right), and residuals with
-# them (left). In each panel the points should stay within the grey band.
+# The checks find that mixes do not spread evenly: a few are far above the rest (right), and
+# residuals with them (left). In each panel the points should stay within the grey band.
 
 check = check_model(line, cake, random_state=0)
 print(check.table["verdict"].value_counts().to_string())
@@ -78,8 +79,8 @@ ModelCheckDisplay.from_check(check, panels=panels)
 plt.show()
 
 # %%
-# On the scale of the logarithm they come nearer, and the answer is the same: a rise of half a percent for each
-# degree, and no recipe ahead.
+# On the scale of the logarithm they come nearer, and the answer is the same: a rise of half a
+# percent for each degree, and no recipe ahead.
 
 logs = MixedLinearRegressor("log(angle) ~ recipe + temp + (1 | recipe:replicate)").fit(cake)
 ModelCheckDisplay.from_estimator(logs, cake, panels=panels, random_state=0)
@@ -90,9 +91,9 @@ print(logs.coefficients()[["estimate", "std_error", "df", "p_value"]].round(4))
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# ``replicate`` alone has 15 levels, as if mix 1 of recipe A were the same mix as number 1 of recipe B. And
-# with no mixes at all, every cake is a new one. Both get the error of a recipe wrong, and the plain analysis
-# that of temperatures too:
+# ``replicate`` alone has 15 levels, as if mix 1 of recipe A were the same mix as number 1 of recipe
+# B. And with no mixes at all, every cake is a new one. Both get the error of a recipe wrong, and
+# the plain analysis that of temperatures too:
 
 formulas = {
     "split plot": "angle ~ recipe + temp + (1 | recipe:replicate)",

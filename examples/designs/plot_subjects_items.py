@@ -2,12 +2,13 @@
 Subjects and items: how many random effects?
 ============================================
 
-Forty people decide whether a string is a word, for sixty words each; half of the words follow a related
-word (the *prime*). Does priming make decisions faster, for people and words at large?
+Forty people decide whether a string is a word, for sixty words each; half of the words follow a
+related word (the *prime*). Does priming make decisions faster, for people and words at large?
 
-Both are samples, so both have effects, and the effect of priming may differ between people and between
-words too. The *maximal* model has all of that, and often more than the data can tell. The data are
-simulated: priming saves 30 ms, with a standard deviation of 40 ms between people and none between words.
+Both are samples, so both have effects, and the effect of priming may differ between people and
+between words too. The *maximal* model has all of that, and often more than the data can tell. The
+data are simulated: priming saves 30 ms, with a standard deviation of 40 ms between people and none
+between words.
 """
 
 import warnings
@@ -35,9 +36,9 @@ def decisions(seed, effect=-30.0, people=40, words=60):
 data = decisions(seed=2)
 
 # %%
-# Look at people and words first: the mean difference, related minus unrelated, of each. How
-# much of their spread is noise? A person's effect rests on 60 decisions and has an error of some 26 ms, that of
-# a word rests on 40 and has some 32 ms. People spread by more than that, words do not.
+# Look at people and words first: the mean difference, related minus unrelated, of each. How much of
+# their spread is noise? A person's effect rests on 60 decisions and has an error of some 26 ms,
+# that of a word rests on 40 and has some 32 ms. People spread by more than that, words do not.
 
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), sharex=True, layout="constrained")
 for ax, by in zip(axes, ("subject", "item"), strict=True):
@@ -51,8 +52,9 @@ plt.show()
 # The maximal model
 # -----------------
 #
-# It estimates slopes of words with a standard deviation of 11 ms, where there is nothing, and two correlations.
-# In other samples such a fit is singular: a variance of zero or a correlation of 1 or -1.
+# It estimates slopes of words with a standard deviation of 11 ms, where there is nothing, and two
+# correlations. In other samples such a fit is singular: a variance of zero or a correlation of 1 or
+# -1.
 
 maximal = MixedLinearRegressor("ms ~ prime + (prime | subject) + (prime | item)").fit(data)
 print(maximal.summary())
@@ -61,8 +63,9 @@ print(maximal.summary())
 # Simplify, from the top
 # ----------------------
 #
-# Leave out what the data do not tell: correlations first, then the variance that is smallest. Where each step
-# loses nothing (p-values, and smaller AIC), take it; the test of a variance knows that zero is the boundary.
+# Leave out what the data do not tell: correlations first, then the variance that is smallest. Where
+# each step loses nothing (p-values, and smaller AIC), take it; the test of a variance knows that
+# zero is the boundary.
 
 steps = [
     "ms ~ prime + (1 | subject) + (1 | item)",
@@ -77,7 +80,8 @@ columns = ["npar", "AIC", "Chisq", "Df", "p-value", "p-value (boundary)"]
 print(test[columns].round(3).to_string(index=False))
 
 # %%
-# The second line is the model to report: slopes of people, none of words. That is how the data were made.
+# The second line is the model to report: slopes of people, none of words. That is how the data were
+# made.
 
 chosen = fits[1]
 print(chosen.coefficients().round(3))
@@ -88,8 +92,9 @@ plt.show()
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# A simulation without any effect of the prime, 100 times: how often is "p < 0.05" found? Without slopes of
-# people, which are there, too often. The maximal model and the chosen one keep the promise of 5 %.
+# A simulation without any effect of the prime, 100 times: how often is "p < 0.05" found? Without
+# slopes of people, which are there, too often. The maximal model and the chosen one keep the
+# promise of 5 %.
 
 
 def rejections(formula, n=100):

@@ -2,13 +2,13 @@
 "Downdated X'X is not positive definite": a question of Cross Validated
 =======================================================================
 
-"Fitting a logistic regression using lme4 ends with *Downdated X'X is not positive definite*." The usual
-ingredients of that question, simulated: patients of many clinics, a 0/1 outcome, and covariates of which
-some say the same thing twice. The failure is reproduced, explained and mended; then the fitted model is
-read.
+"Fitting a logistic regression using lme4 ends with *Downdated X'X is not positive definite*." The
+usual ingredients of that question, simulated: patients of many clinics, a 0/1 outcome, and
+covariates of which some say the same thing twice. The failure is reproduced, explained and mended;
+then the fitted model is read.
 
-Simulated truth: clinics differ with a variance of 1 in logits; the logit rises by 0.03 per year of age, 0.12
-per unit of dose, 0.4 in towns, and by 0.6 and 1.0 in arms b and c.
+Simulated truth: clinics differ with a variance of 1 in logits; the logit rises by 0.03 per year of
+age, 0.12 per unit of dose, 0.4 in towns, and by 0.6 and 1.0 in arms b and c.
 """
 
 import warnings
@@ -56,9 +56,9 @@ frame = patients()
 # The failure
 # -----------
 #
-# Every step of the fit takes the clinics out of X'WX and needs the Cholesky factor of what is left. Its
-# eigenvalues, columns scaled to 1, show why there is none: three of them are rounding errors. Versions of lme4
-# before 1.0 stopped here without naming a column.
+# Every step of the fit takes the clinics out of X'WX and needs the Cholesky factor of what is left.
+# Its eigenvalues, columns scaled to 1, show why there is none: three of them are rounding errors.
+# Versions of lme4 before 1.0 stopped here without naming a column.
 
 X = np.column_stack([np.ones(len(frame)), frame[COVARIATES]])
 Z = pd.get_dummies(frame["clinic"]).to_numpy(float)
@@ -91,7 +91,8 @@ print(transformer.report_[["feature", "reason", "action", "combination"]].to_str
 # The model
 # ---------
 #
-# With the columns kept. All eight are fitted too: a warning names what was left out, and the fit is the same.
+# With the columns kept. All eight are fitted too: a warning names what was left out, and the fit is
+# the same.
 
 formula = "recovered ~ " + " + ".join(kept) + " + (1 | clinic)"
 model = MixedLogisticClassifier(formula).fit(frame)
@@ -107,8 +108,8 @@ print(model.summary())
 # Clinics
 # -------
 #
-# Six of them, small and large: ones and zeros spread a little, diamonds are means of parts of the rows. Dashed
-# is a typical clinic, the line is the clinic's own.
+# Six of them, small and large: ones and zeros spread a little, diamonds are means of parts of the
+# rows. Dashed is a typical clinic, the line is the clinic's own.
 
 levels = frame["clinic"].value_counts().index[[0, 5, 15, 30, 45, 60]]
 ClusterDisplay.from_estimator(model, frame, x="age", levels=levels)
@@ -119,8 +120,9 @@ print(model.icc().round(3))
 # Conditional and marginal coefficients
 # -------------------------------------
 #
-# A coefficient of the mixed model compares patients *of one clinic*. A marginal model (GEE) compares averages of
-# all clinics and has smaller coefficients: the average of logistic curves is flatter than each of them.
+# A coefficient of the mixed model compares patients *of one clinic*. A marginal model (GEE)
+# compares averages of all clinics and has smaller coefficients: the average of logistic curves is
+# flatter than each of them.
 
 variance = model.covariances_["clinic"].to_numpy().item()
 table = pd.DataFrame({"mixed model": model.fixed_effects_})
@@ -135,8 +137,9 @@ print(table.round(3))
 # New clinics
 # -----------
 #
-# The area under the curve in clinics that were not in training. A random effect does not help there, since it is
-# zero for them; it helps in clinics that are known, and in saying how uncertain coefficients are.
+# The area under the curve in clinics that were not in training. A random effect does not help
+# there, since it is zero for them; it helps in clinics that are known, and in saying how uncertain
+# coefficients are.
 
 for name, random in (("with clinics", " + (1 | clinic)"), ("without", "")):
     estimator = MixedLogisticClassifier(" + ".join(kept) + random)
@@ -150,15 +153,16 @@ for name, random in (("with clinics", " + (1 | clinic)"), ("without", "")):
 # All of it in one report
 # -----------------------
 #
-# With one more trouble: patients who were transferred, none of whom recovered. That covariate *separates* the
-# outcomes, and its coefficient would be minus infinity.
+# With one more trouble: patients who were transferred, none of whom recovered. That covariate
+# *separates* the outcomes, and its coefficient would be minus infinity.
 
 frame["transferred"] = (frame["recovered"] == "no") & (frame["age"] > 70)
 formula = "recovered ~ " + " + ".join(COVARIATES) + " + transferred + (1 | clinic)"
 print(diagnose_glmm(MixedLogisticClassifier(formula), frame))
 
 # %%
-# A weak prior gives it a value, which then depends on the prior's scale: report what it is, or leave it out.
+# A weak prior gives it a value, which then depends on the prior's scale: report what it is, or
+# leave it out.
 
 for scale in (1.0, 2.5, 10.0):
     with warnings.catch_warnings():

@@ -2,12 +2,13 @@
 Seizures over time: longitudinal counts
 =======================================
 
-Sixty patients with epilepsy count their seizures: for eight weeks before treatment, then in four periods of two
-weeks on a drug or on placebo. Does the drug lower the rate of seizures?
+Sixty patients with epilepsy count their seizures: for eight weeks before treatment, then in four
+periods of two weeks on a drug or on placebo. Does the drug lower the rate of seizures?
 
-Periods have different lengths, which an *offset* takes in; patients differ in their rate by orders of magnitude,
-which a random intercept takes in; and they may differ in how the rate changes. The data are simulated after the
-layout of a well-known trial, with a rate that the drug multiplies by exp(-0.5) = 0.61.
+Periods have different lengths, which an *offset* takes in; patients differ in their rate by orders
+of magnitude, which a random intercept takes in; and they may differ in how the rate changes. The
+data are simulated after the layout of a well-known trial, with a rate that the drug multiplies by
+exp(-0.5) = 0.61.
 """
 
 import matplotlib.pyplot as plt
@@ -39,8 +40,8 @@ def seizures(n=60, seed=8):
 data = seizures()
 
 # %%
-# Seizures per week, one line for each patient, on a logarithmic scale. Patients keep their order: who had many
-# before has many later.
+# Seizures per week, one line for each patient, on a logarithmic scale. Patients keep their order:
+# who had many before has many later.
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
 for ax, (drug, rows) in zip(axes, data.groupby("drug"), strict=True):
@@ -58,8 +59,8 @@ plt.show()
 # Two models
 # ----------
 #
-# ``offset(log(weeks))`` makes rates out of counts. ``on:drug`` is the effect of the drug: before treatment both
-# arms are alike, so there is no main effect of it.
+# ``offset(log(weeks))`` makes rates out of counts. ``on:drug`` is the effect of the drug: before
+# treatment both arms are alike, so there is no main effect of it.
 
 formula = "count ~ on + on:drug + offset(log(weeks))"
 level = MixedGLMRegressor(formula + " + (1 | patient)", family="poisson").fit(data)
@@ -69,8 +70,8 @@ print(test[["npar", "AIC", "Chisq", "Df", "p-value (boundary)"]].round(4).to_str
 print(change.summary())
 
 # %%
-# The model with a random change is better by far. The checks agree: rates that change in every patient by the same
-# factor leave too much variation.
+# The model with a random change is better by far. The checks agree: rates that change in every
+# patient by the same factor leave too much variation.
 
 for name, fit in (("intercepts", level), ("and changes", change)):
     check = check_model(fit, data, random_state=0)
@@ -87,9 +88,9 @@ plt.show()
 # What wrong analyses would have said
 # -----------------------------------
 #
-# The same effect, with 95 % intervals. Poisson regression without patients finds an interval that is much too
-# short, at a wrong place: patients with the highest rates decide. With intercepts alone all changes count as equal,
-# and the interval is too short as well.
+# The same effect, with 95 % intervals. Poisson regression without patients finds an interval that
+# is much too short, at a wrong place: patients with the highest rates decide. With intercepts alone
+# all changes count as equal, and the interval is too short as well.
 
 plain = MixedGLMRegressor(formula, family="poisson").fit(data)
 figure, ax = plt.subplots(figsize=(6.5, 2.4), layout="constrained")

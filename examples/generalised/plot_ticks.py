@@ -2,11 +2,11 @@
 Ticks on grouse chicks: counts that vary too much
 =================================================
 
-Ticks were counted on the heads of 403 chicks of 118 broods at 63 places, over three years. Do ticks become
-fewer with height above sea level, and do chicks of a brood share them?
+Ticks were counted on the heads of 403 chicks of 118 broods at 63 places, over three years. Do ticks
+become fewer with height above sea level, and do chicks of a brood share them?
 
-Counts of ticks vary far more than Poisson counts of one mean would. The model has to say where from: places,
-broods, or the chick itself.
+Counts of ticks vary far more than Poisson counts of one mean would. The model has to say where
+from: places, broods, or the chick itself.
 """
 
 import matplotlib.pyplot as plt
@@ -30,8 +30,8 @@ plt.show()
 # Broods and places
 # -----------------
 #
-# A Poisson model with effects of broods and places first. The checks simulate from the fit and find that rows
-# vary more than it says.
+# A Poisson model with effects of broods and places first. The checks simulate from the fit and find
+# that rows vary more than it says.
 
 formula = "TICKS ~ YEAR + cHEIGHT + (1 | BROOD) + (1 | LOCATION)"
 poisson = MixedGLMRegressor(formula, family="poisson").fit(ticks)
@@ -43,8 +43,8 @@ print("to try:", check.table.loc["overdispersion", "advice"])
 # Two ways out
 # ------------
 #
-# An effect for every chick (``INDEX`` has a level per row), or a negative binomial response. Both say that
-# chicks of one brood differ beyond chance; the data prefer neither.
+# An effect for every chick (``INDEX`` has a level per row), or a negative binomial response. Both
+# say that chicks of one brood differ beyond chance; the data prefer neither.
 
 rows = MixedGLMRegressor(formula + " + (1 | INDEX)", family="poisson").fit(ticks)
 negative = MixedGLMRegressor(formula, family="negative_binomial").fit(ticks)
@@ -56,8 +56,8 @@ table = {
 print(pd.DataFrame(table, index=["AIC", "height", "std_error"]).T.round(4))
 
 # %%
-# Where the variation comes from, in logarithms: a standard deviation of 0.75 between broods means that a brood one
-# standard deviation up has twice as many ticks.
+# Where the variation comes from, in logarithms: a standard deviation of 0.75 between broods means
+# that a brood one standard deviation up has twice as many ticks.
 
 VarianceComponentsDisplay.from_estimator(rows)
 plt.show()
@@ -73,8 +73,9 @@ plt.show()
 # The answer
 # ----------
 #
-# Expected ticks by height: black the mean over all broods and places, dashed a typical brood. On a log scale they
-# are parallel: with a log link, averaging multiplies by exp(v / 2). The band is that of the typical brood.
+# Expected ticks by height: black the mean over all broods and places, dashed a typical brood. On a
+# log scale they are parallel: with a log link, averaging multiplies by exp(v / 2). The band is that
+# of the typical brood.
 
 heights = np.linspace(ticks["cHEIGHT"].min(), ticks["cHEIGHT"].max(), 50)
 new = pd.DataFrame({"YEAR": "96", "cHEIGHT": heights})
@@ -96,8 +97,8 @@ print("ticks per 10 m, multiplied by:", np.exp(10 * effect).round(2).to_dict())
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# A Poisson regression of 403 independent chicks believes in far too much information: chicks of a brood share
-# their ticks, so there are some 118 answers and not 403.
+# A Poisson regression of 403 independent chicks believes in far too much information: chicks of a
+# brood share their ticks, so there are some 118 answers and not 403.
 
 plain = MixedGLMRegressor("TICKS ~ YEAR + cHEIGHT", family="poisson").fit(ticks)
 for name, fit in (("independent chicks", plain), ("mixed model", rows)):

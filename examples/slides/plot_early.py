@@ -2,8 +2,8 @@
 Early childhood: a correlation of -1
 ====================================
 
-Infants were tested at 1, 1.5 and 2 years; 58 of 103 took part in a programme of enriched environment
-from half a year on. Do children in the programme lose less of their score with age?
+Infants were tested at 1, 1.5 and 2 years; 58 of 103 took part in a programme of enriched
+environment from half a year on. Do children in the programme lose less of their score with age?
 
 Three tests per child are few for a line of its own. The fit ends at a correlation of -1 between
 intercepts and slopes: a *singular* fit. What does it mean, and what to do?
@@ -21,8 +21,8 @@ from skmixed.plotting import RandomEffectsDisplay
 early = load_early().frame
 
 # %%
-# Every child, by group, with the mean of the group on top. Scores fall in both groups, less so in the
-# programme. ``tos`` is the time on study, zero when the programme began.
+# Every child, by group, with the mean of the group on top. Scores fall in both groups, less so in
+# the programme. ``tos`` is the time on study, zero when the programme began.
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
 for ax, (trt, rows) in zip(axes, early.groupby("trt", observed=True), strict=True):
@@ -55,8 +55,9 @@ plt.show()
 # Is the slope needed?
 # --------------------
 #
-# A simpler model has one effect per child. The test and AIC lean towards slopes, BIC to the simpler one:
-# three tests per child do not settle it. Report the one without the warning, and look what depends on it.
+# A simpler model has one effect per child. The test and AIC lean towards slopes, BIC to the simpler
+# one: three tests per child do not settle it. Report the one without the warning, and look what
+# depends on it.
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SingularFitWarning)
@@ -75,9 +76,9 @@ for name, fit in (("random intercept", simple), ("singular", slopes)):
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# One line per group through all 309 scores, as if each were of another child, does not see that a child's
-# three scores are compared with one another. Its estimate mixes the change within children with differences
-# between them, and its errors know nothing of which is which.
+# One line per group through all 309 scores, as if each were of another child, does not see that a
+# child's three scores are compared with one another. Its estimate mixes the change within children
+# with differences between them, and its errors know nothing of which is which.
 
 pooled = MixedLinearRegressor("cog ~ tos + tos:trt").fit(early)
 for name, fit in (("all scores as independent", pooled), ("by child", simple)):

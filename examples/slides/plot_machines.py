@@ -2,12 +2,12 @@
 Machines: when a fixed and a random factor interact
 ===================================================
 
-Six workers, drawn from all of a factory, tried three brands of machine, three times each. Which machine
-should be bought? The machines are fixed: there are three. The workers are random: what matters are
-those who will come.
+Six workers, drawn from all of a factory, tried three brands of machine, three times each. Which
+machine should be bought? The machines are fixed: there are three. The workers are random: what
+matters are those who will come.
 
-Workers may differ in how well they do on *each* machine. That interaction is a random effect too, and
-it decides about the precision of the comparison.
+Workers may differ in how well they do on *each* machine. That interaction is a random effect too,
+and it decides about the precision of the comparison.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ from skmixed.plotting import MarginalMeansDisplay
 machines = load_machines().frame
 
 # %%
-# One line for each worker. Parallel lines would mean that workers differ by a constant; they cross, and
-# worker 6 does badly on machine B in particular. The three points of a cell are close together.
+# One line for each worker. Parallel lines would mean that workers differ by a constant; they cross,
+# and worker 6 does badly on machine B in particular. The three points of a cell are close together.
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for k, (worker, rows) in enumerate(machines.groupby("Worker", observed=True)):
@@ -37,8 +37,8 @@ plt.show()
 # Three models of the workers
 # ---------------------------
 #
-# 1. an effect per worker; 2. another one for each worker on each machine, all with one variance; 3. three
-# effects per worker, one per machine, with any covariance.
+# First an effect per worker; then another one for each worker on each machine, all with one
+# variance; last three effects per worker, one per machine, with any covariance.
 
 additive = MixedLinearRegressor("score ~ Machine + (1 | Worker)").fit(machines)
 scalar = MixedLinearRegressor("score ~ Machine + (1 | Worker) + (1 | Worker:Machine)").fit(machines)
@@ -47,8 +47,8 @@ test = likelihood_ratio_test(additive, scalar, vector)
 print(test[["npar", "AIC", "Chisq", "Df", "p-value"]].round(4).to_string(index=False))
 
 # %%
-# The interaction is needed. Whether its variances differ by machine (the third model) is less clear,
-# with six workers. Its covariance shows what the picture did: workers vary most on B.
+# The interaction is needed. Whether its variances differ by machine (the third model) is less
+# clear, with six workers. Its covariance shows what the picture did: workers vary most on B.
 
 print(vector.covariances_["Worker"].round(1))
 
@@ -68,8 +68,8 @@ print(emmeans(scalar, "Machine", ddf="kenward_roger").pairs())
 # -------------------------------------
 #
 # Without the interaction the 54 scores look like 54 answers to the question; but another worker may
-# take to the machines otherwise, and there were six workers. Standard error and degrees of freedom of
-# the difference between C and B:
+# take to the machines otherwise, and there were six workers. Standard error and degrees of freedom
+# of the difference between C and B:
 
 rows = {}
 for name, fit in (("without interaction", additive), ("with", scalar)):

@@ -2,12 +2,12 @@
 Penicillin: crossed factors
 ===========================
 
-Six samples of penicillin were tested on 24 plates of agar; each sample is on each plate once. The wider
-the zone without bacteria, the stronger the sample. Are the samples equally strong, and how precise is
-the assay?
+Six samples of penicillin were tested on 24 plates of agar; each sample is on each plate once. The
+wider the zone without bacteria, the stronger the sample. Are the samples equally strong, and how
+precise is the assay?
 
-Plates and samples are *crossed*: no plate belongs to a sample or the reverse. Each has effects of its
-own, ``(1 | plate) + (1 | sample)``.
+Plates and samples are *crossed*: no plate belongs to a sample or the reverse. Each has effects of
+its own, ``(1 | plate) + (1 | sample)``.
 """
 
 import matplotlib.pyplot as plt
@@ -22,8 +22,8 @@ model = MixedLinearRegressor("diameter ~ 1 + (1 | plate) + (1 | sample)").fit(pe
 print(model.summary())
 
 # %%
-# Look at the data first: one line for each sample, plates in the order of their means. The lines are
-# nearly parallel, which is what the model says: a plate moves all samples up or down together.
+# Look at the data first: one line for each sample, plates in the order of their means. The lines
+# are nearly parallel, which is what the model says: a plate moves all samples up or down together.
 
 table = penicillin.pivot(index="plate", columns="sample", values="diameter")
 table = table.loc[table.mean(axis=1).sort_values().index]
@@ -46,8 +46,8 @@ VarianceComponentsDisplay.from_estimator(model, method="profile")
 plt.show()
 
 # %%
-# Samples in order. Their intervals are short beside the differences: F is the weakest, A and C are the
-# strongest, beyond doubt.
+# Samples in order. Their intervals are short beside the differences: F is the weakest, A and C are
+# the strongest, beyond doubt.
 
 CaterpillarDisplay.from_estimator(model, group="sample")
 plt.show()
@@ -62,9 +62,9 @@ plt.show()
 # What crossing costs
 # -------------------
 #
-# The matrices behind the fit. Z' has one row for every plate and sample. Crossed factors meet in the
-# long strip of Lambda'Z'Z Lambda + I, and its Cholesky factor L fills in only in the small corner of
-# the samples: plates, the larger factor, are eliminated first.
+# The matrices behind the fit. Z' has one row for every plate and sample. Crossed factors meet in
+# the long strip of Lambda'Z'Z Lambda + I, and its Cholesky factor L fills in only in the small
+# corner of the samples: plates, the larger factor, are eliminated first.
 
 SparsityDisplay.from_estimator(model, penicillin)
 plt.show()

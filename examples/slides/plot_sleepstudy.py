@@ -2,11 +2,11 @@
 Sleep study: random slopes and shrinkage
 ========================================
 
-Eighteen subjects slept three hours a night; their reaction times were measured on ten days. By how much
-does a person slow down per day, and how different are people in that?
+Eighteen subjects slept three hours a night; their reaction times were measured on ten days. By how
+much does a person slow down per day, and how different are people in that?
 
-Two random effects for each subject, an intercept and a slope. Are they correlated? And what happens to
-the line of each single subject?
+Two random effects for each subject, an intercept and a slope. Are they correlated? And what happens
+to the line of each single subject?
 """
 
 import matplotlib.pyplot as plt
@@ -37,9 +37,10 @@ print(test[["npar", "AIC", "Chisq", "Df", "p-value"]].round(4).to_string(index=F
 # Every subject
 # -------------
 #
-# The data of each subject with three lines: least squares of these ten points alone, the population's
-# line, and the mixed model's. The mixed model's line lies between the two others, mostly close to the
-# subject's own, since ten days say a lot. Look at 335, who gets faster by himself.
+# The data of each subject with three lines: least squares of these ten points alone, the
+# population's line, and the mixed model's. The mixed model's line lies between the two others,
+# mostly close to the subject's own, since ten days say a lot. Look at 335, who gets faster by
+# himself.
 
 TrellisDisplay.from_estimator(apart, sleep)
 plt.show()
@@ -49,8 +50,8 @@ plt.show()
 # ---------
 #
 # The same lines as points: intercept across, slope upwards. A line leads from a subject's own least
-# squares to the mixed model's estimate, inwards, towards the population's mean (the cross). Slopes, which
-# ten days tell well, move less than intercepts do.
+# squares to the mixed model's estimate, inwards, towards the population's mean (the cross). Slopes,
+# which ten days tell well, move less than intercepts do.
 
 ShrinkageDisplay.from_estimator(apart, sleep)
 plt.show()
@@ -66,9 +67,10 @@ plt.show()
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# With one line for all subjects, 180 rows count as independent. With a random intercept alone, the slope
-# of a subject is taken to be everybody's. Both have the same slope, 10.5 ms a day, and too short an
-# interval for it: what is not known is mainly how *people* differ, and there are 18 of them.
+# With one line for all subjects, 180 rows count as independent. With a random intercept alone, the
+# slope of a subject is taken to be everybody's. Both have the same slope, 10.5 ms a day, and too
+# short an interval for it: what is not known is mainly how *people* differ, and there are 18 of
+# them.
 
 pooled = MixedLinearRegressor("Reaction ~ Days").fit(sleep)
 table = {}

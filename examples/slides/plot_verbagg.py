@@ -3,8 +3,8 @@ Verbal aggression: persons and items crossed
 ============================================
 
 316 persons answered 24 questions such as "A bus fails to stop for me; I would want to curse". Which
-behaviour do people admit to, does blaming others make it likelier, and are some questions simply harder
-to say yes to?
+behaviour do people admit to, does blaming others make it likelier, and are some questions simply
+harder to say yes to?
 
 Persons and items are both samples, of people and of situations one could think of. In education and
 psychology this is an item response model (a Rasch model with covariates).
@@ -24,8 +24,8 @@ model = MixedLogisticClassifier(formula).fit(answers)
 print(model.summary())
 
 # %%
-# Odds ratios, each given the person and the item. Scolding and shouting are admitted to less than cursing;
-# so is anything where oneself is to blame; *doing* is admitted to less than *wanting*.
+# Odds ratios, each given the person and the item. Scolding and shouting are admitted to less than
+# cursing; so is anything where oneself is to blame; *doing* is admitted to less than *wanting*.
 
 table = model.coefficients().loc["Anger":, ["estimate", "lower", "upper"]].astype(float)
 odds = np.exp(table).iloc[::-1]
@@ -50,8 +50,9 @@ plt.show()
 # One person, many questions
 # --------------------------
 #
-# Curves of the probability of a yes against the person's tendency, one for each item: the classical picture
-# of item response. All are of one shape and moved sideways; the histogram below shows where persons are.
+# Curves of the probability of a yes against the person's tendency, one for each item: the classical
+# picture of item response. All are of one shape and moved sideways; the histogram below shows where
+# persons are.
 
 items = answers.drop_duplicates("item")
 links = model.decision_function(items, random_effects=["item"])
@@ -74,17 +75,18 @@ plt.show()
 # What a wrong analysis would have said
 # -------------------------------------
 #
-# With persons only, items count as the only 24 there are, and the 7,584 answers make every comparison of
-# items look certain. The next 24 questions about shouting might be others.
+# With persons only, items count as the only 24 there are, and the 7,584 answers make every
+# comparison of items look certain. The next 24 questions about shouting might be others.
 
 formula = "r2 ~ Anger + Gender + btype + situ + mode"
 rows = {}
-for name, extra in (("neither", ""), ("persons", " + (1 | id)"), ("both", " + (1 | id) + (1 | item)")):
+extras = {"neither": "", "persons": " + (1 | id)", "both": " + (1 | id) + (1 | item)"}
+for name, extra in extras.items():
     fit = MixedLogisticClassifier(formula + extra).fit(answers)
     rows[name] = fit.standard_errors_[["btype[T.shout]", "Gender[T.M]"]]
 print("standard errors")
 print(pd.DataFrame(rows).T.round(3))
 
 # %%
-# The error of behaviour, a property of items, needs the items; that of gender, a property of persons,
-# needs the persons.
+# The error of behaviour, a property of items, needs the items; that of gender, a property of
+# persons, needs the persons.
