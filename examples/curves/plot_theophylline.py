@@ -76,8 +76,8 @@ print(f"half-life {estimate:.1f} hours, 95 % limits {low:.1f} to {high:.1f}")
 # Residuals
 # ---------
 #
-# Left by the mean: their spread grows a little with the concentration. Right beside the quantiles of
-# a normal distribution: a few are larger than they should be, shortly after the dose.
+# Left by the mean: no bend that the curve missed. Right beside the quantiles of a normal
+# distribution: both tails are longer, by some ten measurements.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.4), layout="constrained")
 left.axhline(0, color="0.6", linewidth=0.8)

@@ -87,8 +87,9 @@ except NotEstimableError as error:
 # 4. Reference levels
 # -------------------
 #
-# Six solutions: three reference levels, two generalised inverses. Left their coefficients of the
-# three diets, right what the data determine, the means of diets: six different answers against one.
+# Three reference levels by two generalised inverses. Left the coefficients of the diets: sweep has
+# another solution for every reference level, Moore-Penrose always the shortest. Right what the data
+# determine, the means of diets: one answer.
 
 coefficients, means = {}, {}
 for reference in "abc":

@@ -84,8 +84,8 @@ ax.legend(fontsize="small")
 plt.show()
 
 # %%
-# In order; there are too many for labels. Zero are the founders, whose offspring drifted below
-# them.
+# In order; there are too many for labels. Zero is the mean of the population that the founders come
+# from.
 
 CaterpillarDisplay.from_estimator(model)
 plt.show()

@@ -88,7 +88,7 @@ plt.show()
 # -------------------------------------
 #
 # The ten best films by the plain mean, and by the model, with their true quality: the first list is
-# made of films that three people liked.
+# made of films that one person liked.
 
 for by in ("mean", "model"):
     best = films.nlargest(10, by)
