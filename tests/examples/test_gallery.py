@@ -1,4 +1,4 @@
-"""Every example of the gallery runs without a warning of ours, draws, and prints what its text says."""
+"""Every example of the gallery runs without a warning, draws, and prints what its text says."""
 
 import ast
 import re
@@ -21,9 +21,9 @@ SAYS = {
     "plot_early": [r"the fit is singular", r"random intercept: 7\.67", r"singular: 7\.65"],
     "plot_machines": [r"A - B .*0\.0111", r"with +-5\.95\d* +2\.17\d* +10\.0"],
     "plot_insteval": [r"service\[T\.1\] +-0\.0926", r"two means +-0\.1305"],
-    "plot_cbpp": [r"period\[T\.2\] +0\.37", r"overdispersion .* ok", r"herds and rows .*AIC 186\.6"],
+    "plot_cbpp": [r"period\[T\.2\] +0\.37", r"overdispersion .* ok", r"and rows .*AIC 186\.6"],
     "plot_verbagg": [r"both +0\.18[78] +0\.19[12]"],
-    "plot_school_growth": [r"ok +16", r"\(year \| school:pupil\) +12 .* 0\.0\n", r"least squares .*0\.043"],
+    "plot_school_growth": [r"ok +16", r"school:pupil\) +12 .* 0\.0\n", r"least squares .*0\.043"],
     "plot_posterior": [r"308 +0\.[45]\d", r"gets faster .* 0\.0[5-8]", r"plugged in: 0\.0[34]"],
     "plot_split_plot": [r"recipe .* 42\.0 .*\ntemperature .* 210\.0", r"split plot +2\.456 +42\.0"],
     "plot_mmrm": [r"mixed model +-5\.9", r"those who came +-5\.0", r"carried forward +-4\.0"],
@@ -45,8 +45,8 @@ SAYS = {
     "plot_seizures": [r"no patients +ratio of rates 0\.75", r"random change +ratio of rates 0\.51"],
     "plot_orange": [r"Asym +192\.0", r"one curve: residual 23\.4 mm; mixed model: 7\.8 mm"],
     "plot_theophylline": [r"half-life 8\.2 hours", r"6 +365\.98\d* +78\.56\d* +1\.0"],
-    "plot_smooths": [r"deviations from a line in s\(log\(conc\), by=Type\) +51\.478", r"no plants .*0\.96"],
-    "plot_calibration": [r"two points each: .* 1\.0", r"mixed model: .* 0\.4[78]", r"hold 9[123] %"],
+    "plot_smooths": [r"from a line in s\(log\(conc\), by=Type\) +51\.478", r"no plants .*0\.96"],
+    "plot_calibration": [r"two points each: .* 1\.0", r"model: .* 0\.4[78]", r"hold 9[123] %"],
     "plot_animal_model": [r"\(1 \| animal\) +0\.53", r"with the pedigree", r"none: correlation"],
     "plot_ratings": [r"solver iterative", r"best ten by mean: median of 1 ratings"],
     "plot_generalized_inverse": [
