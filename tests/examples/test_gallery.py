@@ -21,6 +21,7 @@ SAYS = {
     "plot_early": [r"the fit is singular", r"random intercept: 7\.67", r"singular: 7\.65"],
     "plot_machines": [r"A - B .*0\.0111", r"with +-5\.95\d* +2\.17\d* +10\.0"],
     "plot_insteval": [r"service\[T\.1\] +-0\.0926", r"two means +-0\.1305"],
+    "plot_scotssec": [r"6 .* 0\.3154 +1\.0 +0\.2872", r"and the primary school: 0\.12"],
     "plot_cbpp": [r"period\[T\.2\] +0\.37", r"overdispersion .* ok", r"and rows .*AIC 186\.6"],
     "plot_verbagg": [r"both +0\.18[78] +0\.19[12]"],
     "plot_school_growth": [r"ok +16", r"school:pupil\) +12 .* 0\.0\n", r"least squares .*0\.043"],
@@ -54,6 +55,13 @@ SAYS = {
         r"\[-3\.   7\.   3\.2  1\.6\]",
         r"the contrast is not estimable",
         r"largest difference between means: (0\.0e\+00|\d\.\de-1\d)",
+    ],
+    "plot_estimable": [
+        r"B +NaN +NaN +False",
+        r"the contrast is not estimable",
+        r"estimate 4\.625",
+        r"variety +130\.22 +20\.81 +16\.90",
+        r"10\.4 from plain means, 5\.0 at",
     ],
     "plot_rank_cases": [
         r"x squared = \(-2\) Intercept \+ \(3\) x",
