@@ -7,6 +7,8 @@ How well can the attainment of a pupil be predicted: at a school we know, and at
 
 These are two questions, and cross-validation answers one or the other depending on what it leaves
 out.
+
+Pages on this: :doc:`/scikit-learn`, :doc:`/prediction`.
 """
 
 import warnings

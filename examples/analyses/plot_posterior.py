@@ -7,6 +7,8 @@ study? How often does such a subject get faster?
 
 None of them has a formula for its standard error. Draws from the posterior distribution of
 everything together, of variances, fixed and random effects, answer each by counting.
+
+Pages on this: :doc:`/posterior`, :doc:`/bootstrap`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ children start and for how fast they learn?
 
 Explore, choose the random effects, check, test, plot, report, predict, serve. The data are
 simulated with effects that stand in the code, so that you can compare.
+
+Pages on this: :doc:`/checks`, :doc:`/tests`, :doc:`/emmeans`, :doc:`/prediction`.
 """
 
 import pickle

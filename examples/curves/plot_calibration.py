@@ -9,6 +9,8 @@ measurements per sensor do, if what is known of the other sensors is used?
 A random intercept and slope for each sensor, ``(conc | sensor)``, and then the line turned round:
 from a voltage to a concentration. The data are simulated: gains have a standard deviation of 8 %,
 offsets of 0.15 V, a reading of 0.05 V.
+
+Pages on this: :doc:`/prediction`.
 """
 
 import matplotlib.pyplot as plt

@@ -7,6 +7,8 @@ become, and in which way do trees differ: in their final size, in when they grow
 
 The curve is a logistic one with an asymptote, the age at half of it, and a time scale. A tree has
 an asymptote of its own. The analysis follows Pinheiro and Bates (2000, section 8.2).
+
+Pages on this: :doc:`/nonlinear`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ model.
 
 How does the uptake of CO2 depend on its concentration, in grasses of two origins? And which of two
 varieties of soybean grows faster, and when?
+
+Pages on this: :doc:`/smooths`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ people? That decides about doses.
 
 A model of one compartment with first-order absorption has three rates, on a log scale: elimination
 ``lKe``, absorption ``lKa``, clearance ``lCl``.
+
+Pages on this: :doc:`/nonlinear`.
 """
 
 import matplotlib.pyplot as plt

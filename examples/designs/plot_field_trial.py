@@ -9,6 +9,8 @@ merit of theirs.
 A Gaussian field, ``gau(latitude + longitude)``, is a random effect of the place: smooth, and
 estimated together with the varieties. The analysis follows Pinheiro and Bates (2000, section
 5.5.2).
+
+Pages on this: :doc:`/formulas`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ leave more often. What is the effect of the treatment at the last visit?
 A *mixed model for repeated measures* gives the visits of a patient any covariance matrix, and uses
 every visit that took place. The data are simulated, so the truth is known: the treatment lowers the
 score by 6 points at visit 4.
+
+Pages on this: :doc:`/structures`, :doc:`/emmeans`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ does the cake break, by recipe and temperature? A cake that bends further is bet
 The mix is the *whole plot*: a recipe is compared between mixes. The cake is the *subplot*:
 temperatures are compared within a mix. The two comparisons have errors of their own, and a mixed
 model finds both from one term, ``(1 | recipe:replicate)``.
+
+Pages on this: :doc:`/tests`, :doc:`/emmeans`, :doc:`/sas`.
 """
 
 import matplotlib.pyplot as plt

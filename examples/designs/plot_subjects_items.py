@@ -9,6 +9,8 @@ Both are samples, so both have effects, and the effect of priming may differ bet
 between words too. The *maximal* model has all of that, and often more than the data can tell. The
 data are simulated: priming saves 30 ms, with a standard deviation of 40 ms between people and none
 between words.
+
+Pages on this: :doc:`/singular`, :doc:`/p_values`.
 """
 
 import warnings

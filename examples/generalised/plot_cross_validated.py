@@ -9,6 +9,8 @@ then the fitted model is read.
 
 Simulated truth: clinics differ with a variance of 1 in logits; the logit rises by 0.03 per year of
 age, 0.12 per unit of dose, 0.4 in towns, and by 0.6 and 1.0 in arms b and c.
+
+Pages on this: :doc:`/will-not-fit`, :doc:`/glmm`.
 """
 
 import warnings

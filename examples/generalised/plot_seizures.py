@@ -9,6 +9,8 @@ Periods have different lengths, which an *offset* takes in; patients differ in t
 of magnitude, which a random intercept takes in; and they may differ in how the rate changes. The
 data are simulated after the layout of a well-known trial, with a rate that the drug multiplies by
 exp(-0.5) = 0.61.
+
+Pages on this: :doc:`/glmm`, :doc:`/comparing`.
 """
 
 import matplotlib.pyplot as plt

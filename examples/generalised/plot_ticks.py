@@ -7,6 +7,8 @@ become fewer with height above sea level, and do chicks of a brood share them?
 
 Counts of ticks vary far more than Poisson counts of one mean would. The model has to say where
 from: places, broods, or the chick itself.
+
+Pages on this: :doc:`/glmm`, :doc:`/checks`.
 """
 
 import matplotlib.pyplot as plt

@@ -9,6 +9,8 @@ of SAS test?
 A function of the coefficients is *estimable* if it is a combination of expected values of cells
 that were observed. Everything that is well defined follows from that; everything else depends on
 the coding.
+
+Pages on this: :doc:`/rank`, :doc:`/sas`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ shortest, by Moore and Penrose. Coefficients then depend on the choice; which an
 Four parts: a singular system and its solutions; all of its solutions and the shortest of them; the
 over-parameterised design of PROC GLM; and reference levels, which change every coefficient and
 nothing that the data determine.
+
+Pages on this: :doc:`/rank`, :doc:`/sas`.
 """
 
 import matplotlib.pyplot as plt

@@ -5,6 +5,8 @@ Why is my design rank-deficient? The questions people ask
 Too few rows, replicates, a column computed from another, odd units, time stamps, empty categories:
 each with data, the answer of the package, and what to do. What matters is whether columns are
 *exactly* dependent, up to rounding; the size of their numbers does not.
+
+Pages on this: :doc:`/rank`.
 """
 
 import warnings

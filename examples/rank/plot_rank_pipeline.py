@@ -5,6 +5,8 @@ A table as it arrives: rank deficiency in pipelines
 Productivity of six workers on three machines, with the troubles of real tables: a constant column,
 the same time in two units, a machine type without rows, and one worker who appears twice only. How
 to get from there to a model that can be trusted, and to a mixed model, in one pipeline each?
+
+Pages on this: :doc:`/rank`, :doc:`/scikit-learn`.
 """
 
 import warnings

@@ -8,6 +8,8 @@ weight is inherited, and which animals should be bred from, those without a weig
 Relatives share genes, so their *breeding values* are correlated, by known amounts: half for parent
 and child, a quarter for half siblings. A random effect of the animal with that correlation matrix
 is the animal model. The data are simulated with a heritability of one half.
+
+Pages on this: :doc:`/formulas`.
 """
 
 import matplotlib.pyplot as plt

@@ -9,6 +9,8 @@ sure is that of a film with five ratings?
 Users and films are crossed, and both are too many for the sparse matrices that a direct solver
 factors quickly. The *iterative solver* solves the same equations without forming them. The data are
 simulated: standard deviations of 0.4 for users, 0.5 for films and 0.9 for a rating.
+
+Pages on this: :doc:`/scale`.
 """
 
 import time

@@ -7,6 +7,8 @@ fall over the year, and how different are herds?
 
 Every row has a number of cases out of a number of animals: a binomial response with trials. The
 herds are few and small, so the approximation of the likelihood deserves a look.
+
+Pages on this: :doc:`/glmm`, :doc:`/checks`.
 """
 
 import matplotlib.pyplot as plt

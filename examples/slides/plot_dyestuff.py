@@ -7,6 +7,8 @@ the variation of the yield comes from the batches? If most of it does, the chemi
 the raw product; if little, at the process.
 
 The batches are six of very many, so the question is about a *variance*, not about six means.
+
+Pages on this: :doc:`/tests`, :doc:`/singular`.
 """
 
 import warnings

@@ -7,6 +7,8 @@ environment from half a year on. Do children in the programme lose less of their
 
 Three tests per child are few for a line of its own. The fit ends at a correlation of -1 between
 intercepts and slopes: a *singular* fit. What does it mean, and what to do?
+
+Pages on this: :doc:`/singular`, :doc:`/comparing`.
 """
 
 import warnings

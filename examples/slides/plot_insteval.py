@@ -8,6 +8,8 @@ tell more about, the student or the lecturer?
 
 Students and lecturers are partially crossed: every student rates some lecturers, every lecturer is
 rated by some students. Nothing has to be said about it in the formula.
+
+Pages on this: :doc:`/scale`, :doc:`/prediction`.
 """
 
 import time

@@ -8,6 +8,8 @@ matters are those who will come.
 
 Workers may differ in how well they do on *each* machine. That interaction is a random effect too,
 and it decides about the precision of the comparison.
+
+Pages on this: :doc:`/emmeans`, :doc:`/comparing`.
 """
 
 import matplotlib.pyplot as plt

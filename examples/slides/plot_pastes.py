@@ -7,6 +7,8 @@ every sample was assayed twice. Does the strength vary between deliveries, betwe
 delivery, or is it the assay?
 
 Casks are *nested* in batches: cask ``a`` of batch A has nothing to do with cask ``a`` of batch B.
+
+Pages on this: :doc:`/formulas`, :doc:`/comparing`.
 """
 
 import matplotlib.pyplot as plt

@@ -8,6 +8,8 @@ precise is the assay?
 
 Plates and samples are *crossed*: no plate belongs to a sample or the reverse. Each has effects of
 its own, ``(1 | plate) + (1 | sample)``.
+
+Pages on this: :doc:`/plots`, :doc:`/formulas`.
 """
 
 import matplotlib.pyplot as plt

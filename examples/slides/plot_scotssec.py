@@ -8,6 +8,8 @@ do on entry?
 
 Pupils of one primary school go to several secondary schools and the reverse. Neither factor is
 nested in the other, nor are they fully crossed; the formula is the same in any case.
+
+Pages on this: :doc:`/formulas`, :doc:`/comparing`.
 """
 
 import matplotlib.pyplot as plt

@@ -7,6 +7,8 @@ much does a person slow down per day, and how different are people in that?
 
 Two random effects for each subject, an intercept and a slope. Are they correlated? And what happens
 to the line of each single subject?
+
+Pages on this: :doc:`/guide`, :doc:`/comparing`.
 """
 
 import matplotlib.pyplot as plt

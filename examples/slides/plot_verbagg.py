@@ -8,6 +8,8 @@ harder to say yes to?
 
 Persons and items are both samples, of people and of situations one could think of. In education and
 psychology this is an item response model (a Rasch model with covariates).
+
+Pages on this: :doc:`/glmm`.
 """
 
 import matplotlib.pyplot as plt
