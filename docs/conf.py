@@ -4,6 +4,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from numpydoc.xref import DEFAULT_LINKS
+
 import skmixed
 
 HERE = Path(__file__).parent
@@ -25,6 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "attributes",
     "mathml",
 ]
 templates_path = ["_templates"]
@@ -46,7 +49,8 @@ autodoc_default_options = {
 }
 numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = True
-numpydoc_xref_aliases = {
+# Types of other packages are links, Python's are not.
+numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
     "DataFrame": "pandas.DataFrame",
     "Series": "pandas.Series",
     "ndarray": "numpy.ndarray",
@@ -59,6 +63,8 @@ intersphinx_mapping = inventories.intersphinx_mapping(HERE / "_ext" / "inventori
 
 html_math_renderer = "mathml"
 trim_doctest_flags = True
+highlight_options = {"python": {"stripnl": True}}
+toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -73,6 +79,7 @@ sphinx_gallery_conf = {
     "reference_url": {"skmixed": None},
     "image_srcset": ["2x"],
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "download_all_examples": False,
 }
@@ -95,6 +102,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+# Pages without pages below them have no navigation beside them.
 html_sidebars = {
-    page: [] for page in ("index", "install", "how-do-i", "search", "changelog", "citation")
+    page: []
+    for page in "index install how-do-i data-sets benchmarks development glossary changelog citation "
+    "search genindex".split()
 }

@@ -102,6 +102,8 @@ class GeneralizedInverseRegressor(
         Sum of sample weights minus rank.
     result_ : LinearFit
         The fit, without labels.
+    glm_design_ : GLMDesign or None
+        How rows of a table become columns; None for a model of plain numbers.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
