@@ -2,7 +2,7 @@
 
 import doctest
 
-from _pytest.doctest import DoctestItem
+import pytest
 
 EXACT = {"README.md", "guide.md", "index.md", "install.md", "how-do-i.md", "data-sets.md"}
 
@@ -17,6 +17,6 @@ class _TrailingBlanks(doctest.OutputChecker):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if isinstance(item, DoctestItem) and item.path.name in EXACT:
+        if isinstance(item, pytest.DoctestItem) and item.path.name in EXACT:
             item.runner.optionflags &= ~doctest.NORMALIZE_WHITESPACE
             item.runner._checker = _TrailingBlanks()

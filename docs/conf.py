@@ -10,6 +10,7 @@ import skmixed
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+import attributes  # noqa: E402
 import inventories  # noqa: E402
 
 project = "skmixed"
@@ -49,12 +50,13 @@ autodoc_default_options = {
 }
 numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = True
-# Types of other packages are links, Python's are not.
+# Classes of this and of other packages are links, Python's types are not.
 numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
     "DataFrame": "pandas.DataFrame",
     "Series": "pandas.Series",
     "ndarray": "numpy.ndarray",
     "Bunch": "sklearn.utils.Bunch",
+    **attributes.documented_classes(HERE / "api.md"),
 }
 numpydoc_xref_ignore = "all"
 

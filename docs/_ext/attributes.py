@@ -1,8 +1,20 @@
-"""Attributes of a class are documented once, in the words of its own docstring."""
+"""Classes in the reference: where they are, and their attributes in the words of their docstrings."""
 
+import re
 from functools import cached_property
 
 from numpydoc.docscrape_sphinx import SphinxDocString
+
+
+def documented_classes(page):
+    """Full name, by name, of every class in the tables of the reference."""
+    module, classes = "", {}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith(".. currentmodule::"):
+            module = line.split()[-1]
+        elif found := re.fullmatch(r" +~?((?:\w+\.)*([A-Z]\w+))", line):
+            classes[found[2]] = f"{module}.{found[1]}"
+    return classes
 
 
 def skip_properties(app, what, name, obj, skip, options):
