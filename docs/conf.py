@@ -75,6 +75,11 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "/plot_",
     "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
+    "subsection_order": [
+        f"../examples/{folder}"
+        for folder in "analyses slides designs generalised curves related rank".split()
+    ]
+    + ["*"],
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "gallery/backreferences",
     "doc_module": ("skmixed",),
