@@ -60,9 +60,13 @@ const held = (node) => {
     if (getComputedStyle(at).overflowX !== "visible") return true;
   return false;
 };
+const cut = (node) => node.scrollWidth > node.clientWidth + 1;
 const beyond = [...document.querySelectorAll("article table, article img, article pre, article p")]
   .filter((node) => node.getBoundingClientRect().right > window.innerWidth + 1 && !held(node))
   .map((node) => node.tagName + " " + node.className);
+document.querySelectorAll("article :is(h1, h2, h3)").forEach((node) => {
+  if (cut(node)) beyond.push(node.tagName);
+});
 if (document.documentElement.scrollWidth > window.innerWidth + 1) beyond.push("the page");
 return beyond;
 """
@@ -136,6 +140,15 @@ def test_no_debris_of_doctests(seen):
     assert ">>>" in seen["guide.html"]["code"]
 
 
+def test_copied_code_runs(browser, address):
+    """The button beside an example copies its code, without prompts and output."""
+    browser.get(address + "index.html")
+    button = "[...document.querySelectorAll('button.copybtn')].at(-1)"
+    code = browser.execute_script(f"return copyTargetText({button})")
+    assert code.startswith("from skmixed import MixedLinearRegressor\nfrom skmixed.datasets")
+    assert code.endswith("model.predict(X[:2]).round(1)")
+
+
 def test_pictures_are_there(seen):
     assert {name: page["missing"] for name, page in seen.items() if page["missing"]} == {}
 
@@ -174,9 +187,10 @@ def test_looking_notices(tmp_path, browser):
     page.write_text(
         "<article><p>:math:`x` and **bold** words</p><img src='none.png'>"
         "<pre>&lt;BLANKLINE&gt;</pre><table style='width: 3000px'><tr><td>wide</td></tr></table>"
+        "<h1 style='overflow: hidden; width: 50px'>Supercalifragilistic</h1>"
     )
     found = look(browser, page.as_uri())
     assert len(raw_markup(found["text"])) == 2
     assert DEBRIS.search(found["code"])
     assert len(found["missing"]) == 1
-    assert [node.split()[0] for node in found["beyond"]] == ["TABLE", "the", "TABLE", "the"]
+    assert [node.split()[0] for node in found["beyond"]] == ["TABLE", "H1", "the"] * 2
