@@ -112,6 +112,6 @@ html_theme_options = {
 # Pages without pages below them have no navigation beside them.
 html_sidebars = {
     page: []
-    for page in "index install how-do-i data-sets benchmarks development glossary changelog citation "
-    "search genindex".split()
+    for page in "index install how-do-i data-sets benchmarks development glossary changelog "
+    "citation search genindex".split()
 }

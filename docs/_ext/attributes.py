@@ -1,4 +1,4 @@
-"""Classes in the reference: where they are, and their attributes in the words of their docstrings."""
+"""Classes in the reference: where they are, and attributes in the words of their docstrings."""
 
 import re
 from functools import cached_property

@@ -70,6 +70,8 @@ document.querySelectorAll("article :is(h1, h2, h3)").forEach((node) => {
 if (document.documentElement.scrollWidth > window.innerWidth + 1) beyond.push("the page");
 return beyond;
 """
+COPIED = "document.addEventListener('copy', (event) => { window.copied = event.target.value; })"
+FOUND = "return [...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -142,9 +144,13 @@ def test_no_debris_of_doctests(seen):
 
 def test_copied_code_runs(browser, address):
     """The button beside an example copies its code, without prompts and output."""
+    set_width(browser, WIDE)
     browser.get(address + "index.html")
-    button = "[...document.querySelectorAll('button.copybtn')].at(-1)"
-    code = browser.execute_script(f"return copyTargetText({button})")
+    browser.execute_script(COPIED)
+    button = browser.find_elements("css selector", "button.copybtn")[-1]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    code = browser.execute_script("return window.copied")
     assert code.startswith("from skmixed import MixedLinearRegressor\nfrom skmixed.datasets")
     assert code.endswith("model.predict(X[:2]).round(1)")
 
@@ -155,9 +161,6 @@ def test_pictures_are_there(seen):
 
 def test_nothing_is_too_wide(seen):
     assert {name: page["beyond"] for name, page in seen.items() if page["beyond"]} == {}
-
-
-FOUND = "return [...document.querySelectorAll('#search-results li a')].map((a) => a.href)"
 
 
 @pytest.mark.parametrize(
