@@ -1,9 +1,11 @@
-"""Pages whose examples show every blank as it is printed."""
+"""What is collected under docs, and pages whose examples show every blank as it is printed."""
 
 import doctest
 
 import pytest
 
+# Configuration of the site, and what its build writes.
+collect_ignore = ["docs/conf.py", "docs/_ext", "docs/gallery", "docs/generated"]
 EXACT = {"README.md", "guide.md", "index.md", "install.md", "how-do-i.md", "data-sets.md"}
 
 
