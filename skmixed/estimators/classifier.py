@@ -44,7 +44,11 @@ keep_factor, trusted, relationship, prior
     classes_ : ndarray of shape (2,)
         The labels, in the order of the categories of a categorical, else sorted; the second is
         the one whose probability is modelled.
-    others
+    coef_, intercept_, fixed_effects_, standard_errors_, vcov_, aliased_, linear_dependencies_, \
+random_effects_, random_effects_std_, random_terms_, covariances_, structure_, smooths_, theta_, \
+sigma_, dispersion_, deviance_, penalised_deviance_, prior_, log_likelihood_, aic_, bic_, n_obs_, \
+df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, n_pirls_steps_, trace_, family_, \
+result_, n_features_in_, feature_names_in_
         As for :class:`MixedGLMRegressor`.
 
     Notes

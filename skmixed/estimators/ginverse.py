@@ -83,8 +83,9 @@ class GeneralizedInverseRegressor(
 
     Attributes
     ----------
-    coef_ : (p,) or (q, p) array; intercept_ : float or (q,) array
+    coef_ : (p,) or (q, p) array
         0 for columns that the solution leaves out.
+    intercept_ : float or (q,) array
     rank_ : int
     aliased_, estimable_ : Series of bool by parameter, the intercept first
         Columns the solution leaves out (with Moore-Penrose, those that depend on earlier ones);
@@ -103,6 +104,8 @@ class GeneralizedInverseRegressor(
         Sum of sample weights minus rank.
     result_ : LinearFit
         The fit, without labels.
+    glm_design_ : GLMDesign or None
+        How rows of a table become columns; None for a model of plain numbers.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 

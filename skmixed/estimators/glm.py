@@ -75,7 +75,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     ----------
     coef_, intercept_, fixed_effects_, standard_errors_, vcov_
         Fixed effects; standard errors from the Hessian over all parameters.
-    random_effects_, random_effects_std_, covariances_, smooths_, theta_
+    random_effects_, random_effects_std_, covariances_, structure_, smooths_, theta_
         Conditional modes, and the covariance of the effects on the scale of the linear predictor.
     dispersion_ : float
         Dispersion, or theta of the negative binomial.
@@ -95,8 +95,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     n_evaluations_, n_pirls_steps_ : int
         Evaluations of the approximated likelihood, and Newton steps within them.
     result_ : GLMMFit
-    n_obs_, df_resid_, aliased_, is_singular_, converged_, n_iter_, trace_, n_features_in_, \
-feature_names_in_
+    linear_dependencies_, random_terms_, n_obs_, df_resid_, aliased_, is_singular_, converged_, \
+n_iter_, trace_, n_features_in_, feature_names_in_
         As for :class:`MixedLinearRegressor`.
 
     Notes

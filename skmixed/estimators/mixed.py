@@ -131,6 +131,10 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         Number of rows (sum of the sample weights), and that less the number of parameters.
     aliased_ : ndarray of bool, shape (p + 1,)
         Columns that depend on earlier ones.
+    linear_dependencies_ : dict of str to dict
+        For each of these its coefficients on the earlier ones.
+    random_terms_ : tuple
+        Grouping factor and effects of every random-effects term.
     is_singular_, converged_ : bool
         Whether a covariance has a variance of zero or a correlation of 1 or -1; whether the
         optimiser reached ``tol``.

@@ -115,7 +115,8 @@ class MixedNonlinearRegressor(
     derivatives_ : {"exact", "differences"}
     curve_ : str
         The curve as the formula has it.
-    n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, result_
+    coef_, intercept_, aliased_, linear_dependencies_, random_terms_, structure_, smooths_, \
+n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, result_
         As of :class:`MixedLinearRegressor`.
 
     References
