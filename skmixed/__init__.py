@@ -25,7 +25,6 @@ from skmixed.exceptions import (
 )
 
 __all__ = [
-    "TRUSTED_TYPES",
     "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",
