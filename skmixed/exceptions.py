@@ -45,10 +45,15 @@ class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
+class FitTimeoutError(TimeoutError):
+    """A fit took longer than ``max_time``; the estimator is not fitted."""
+
+
 __all__ = [
     "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",
+    "FitTimeoutError",
     "NotEstimableError",
     "PosteriorWarning",
     "RankDeficiencyWarning",

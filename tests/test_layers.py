@@ -18,6 +18,8 @@ ROOT = Path(skmixed.__file__).parent
 LAYERS = {
     "skmixed.exceptions": (0, set()),
     "skmixed._warn": (0, set()),
+    "skmixed._log": (0, set()),
+    "skmixed._deadline": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),

@@ -20,11 +20,12 @@ from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
+from skmixed.estimators._operation import RUNNING, OperatedFits
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
 
-class TellsOfFits:
+class TellsOfFits(OperatedFits):
     """Begin of a fit, and warnings about its end."""
 
     def _begin(self):
@@ -32,15 +33,6 @@ class TellsOfFits:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         self._validate_params()
-
-    def _print_step(self, objective):
-        """A callback that prints the deviance and theta, which is not the only parameter."""
-
-        def show(iteration, value, parameters):
-            theta = objective.layout.user_theta(objective.split(parameters)[1])
-            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
-
-        return show
 
     def _tell_rank(self, basis, names, note=""):
         aliased = np.flatnonzero(basis.aliased)
@@ -107,7 +99,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
-        "verbose": ["verbose"],
+        **RUNNING,
         "trusted": ["boolean"],
         "relationship": [dict, None],
     }

@@ -17,6 +17,7 @@ from skmixed._warn import warn
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
+from skmixed.estimators._operation import watched
 from skmixed.estimators._residual import (
     residual_covariance,
     residual_parameters,
@@ -26,6 +27,7 @@ from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
 from skmixed.models.stochastic import TOLD_SHARE
+from skmixed.models.warm import warm_theta
 
 
 class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
@@ -89,6 +91,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         is below 1 % of every standard error.
     random_state : int, default 0
         Seed of these vectors: the same data give the same numbers.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -208,6 +215,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         solver="auto",
         n_probes="auto",
         random_state=0,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.reml = reml
@@ -224,7 +233,10 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
+        self.max_time = max_time
+        self.warm_start = warm_start
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -261,7 +273,6 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             explains the response exactly; the iterative solver has not converged, or its
             Monte-Carlo error is above 5 % of a standard error.
         """
-        self._begin()
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
         objective = deviance_of(
@@ -272,16 +283,21 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             seed=int(self.random_state),
         )
         check_objective(design, objective)
-        fit = fit_lmm(
-            objective,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=self._print_step(objective) if self.verbose else None,
-        )
+        fit = self._search(objective)
         self._tell_monte_carlo(fit.monte_carlo)
         self._publish(design, fit)
         tell_of_residual(self)
         return self
+
+    def _search(self, objective):
+        """The LMMFit of an objective."""
+        return fit_lmm(
+            objective,
+            start=self._warm(warm_theta, objective),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self._told(objective),
+        )
 
     def _tell_monte_carlo(self, record):
         if record is None or record.share <= TOLD_SHARE:
@@ -327,13 +343,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         record = self.result_.monte_carlo
         return direct if record is None else getattr(record, name)
 
-    def _print_step(self, objective):
-        def show(iteration, value, theta):
-            theta = objective.layout.user_theta(theta)
-            shown = np.array2string(theta, precision=6, max_line_width=np.inf)
-            print(f"{iteration:3d}: {value:14.8g}: {shown}")
-
-        return show
+    def _user_theta(self, objective, parameters):
+        return objective.layout.user_theta(parameters)
 
     def _residual_sd(self, X):
         """Residual standard deviation of a new observation in every row."""

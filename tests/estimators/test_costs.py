@@ -35,7 +35,7 @@ def _calls(function):
 
 
 @pytest.mark.parametrize(
-    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 1150), (MACHINES, load_machines, 1450)]
+    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 1200), (MACHINES, load_machines, 1500)]
 )
 def test_calls_of_a_fit(formula, load, most):
     frame = load().frame
