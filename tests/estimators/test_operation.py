@@ -132,9 +132,9 @@ def test_a_deadline_holds_for_batches_and_for_the_iterative_solver(sleep, monkey
 
 
 def test_a_deadline_holds_for_the_search_for_separated_rows(monkeypatch):
-    """Columns by the dozen make its linear program long."""
-    x = np.linspace(-1, 1, 40)
-    frame = pd.DataFrame({"x": x, "z": x**2, "y": np.where(x > 0, "b", "a")})
+    """Its linear program is long where columns and rows are many."""
+    x, z = np.random.default_rng(0).normal(size=(2, 60))
+    frame = pd.DataFrame({"x": x, "z": z, "y": np.where(x > z, "b", "a")})
     monkeypatch.setattr(recession, "check_time", _raise)
     with pytest.raises(FitTimeoutError, match="before the first step"):
         MixedLogisticClassifier("y ~ x + z", max_time=60).fit(frame)
