@@ -17,6 +17,10 @@ class UnseenGroupsWarning(UserWarning):
     """No row of a prediction has a level of a grouping factor that the training data had."""
 
 
+class NoGroupsWarning(UserWarning):
+    """A mixed model was fitted without a formula and without groups: it has no random effects."""
+
+
 class UndefinedMeanWarning(UserWarning):
     """Some rows have no mean, or none with finite limits, under the family and the link."""
 
@@ -54,6 +58,7 @@ __all__ = [
     "ClassOrderWarning",
     "ComparisonWarning",
     "FitTimeoutError",
+    "NoGroupsWarning",
     "NotEstimableError",
     "PosteriorWarning",
     "RankDeficiencyWarning",

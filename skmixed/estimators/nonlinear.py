@@ -290,6 +290,7 @@ class MixedNonlinearRegressor(
             )
         check_identifiable(design)
         check_counts(design, type(self).__name__)
+        self._tell_groups(groups)
         return design
 
     def _terms(self, table, groups):
