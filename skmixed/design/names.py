@@ -91,7 +91,10 @@ def _hint(name: str, known: list[str]) -> str:
     if known == [f"x{j}" for j in range(len(known))]:
         return (
             " The data came without names of columns, as an array: give a DataFrame, which "
-            "transformers in a pipeline return after set_output(transform='pandas')."
+            "transformers in a pipeline return after set_output(transform='pandas'). In tools "
+            "that pass arrays on, such as BaggingRegressor, use make_pipeline(FunctionTransformer("
+            "pandas.DataFrame, kw_args={'columns': names}), model); in RFE and other selectors a "
+            "model without formula, and groups=."
         )
     if any(column.endswith(f"__{name}") for column in known):
         return (

@@ -115,7 +115,8 @@ def check_one_response(y, n, who):
     shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     if len(shape) == 2 and shape[1] != 1:
         raise ValueError(
-            f"{who} models one response, y has shape {shape}: fit one model per column"
+            f"{who} models one response, y has shape {shape}: fit one model per column, as "
+            f"MultiOutputRegressor({who}(...)) does"
         )
     if shape and shape[0] != n:
         raise ValueError(f"{who}: X has {n} rows and y has {shape[0]}: they must be the same")

@@ -100,19 +100,20 @@ class Watch:
 
     def end(self):
         """They hear of its end, and so does the logger."""
-        fit = self.estimator.result_
         if self._task is not None:
             self._ended(self._task)
         if self._context is not None:
             self._ended(self._context, reconstruction_attributes={})
-        log.info(
-            "%s: fitted in %.3g s, %d steps, %d evaluations, criterion %.8g",
-            self._who,
-            time.monotonic() - self._began,
-            fit.optimum.n_iter,
-            fit.optimum.n_evaluations,
-            fit.optimum.value,
-        )
+        seconds = time.monotonic() - self._began
+        for fit in getattr(self.estimator.result_, "fits", (self.estimator.result_,)):
+            log.info(
+                "%s: fitted in %.3g s, %d steps, %d evaluations, criterion %.8g",
+                self._who,
+                seconds,
+                fit.optimum.n_iter,
+                fit.optimum.n_evaluations,
+                fit.optimum.value,
+            )
 
     def step(self, objective, iteration, value, parameters):
         """One step of the search; whether a callback wants it to be the last one."""
@@ -122,18 +123,15 @@ class Watch:
             theta = self.estimator._user_theta(objective, parameters)
             text = np.array2string(theta, precision=6, max_line_width=np.inf)
             tell(f"{iteration:3d}: {value:14.8g}: {text}", shown, logging.DEBUG)
-        return bool(getattr(self.estimator, "_skl_callbacks", None)) and self._next_task()
+        return self.next_task()
 
-    def _next_task(self):
-        """The step ends for callbacks, and the next one begins; whether one of them says stop."""
+    def next_task(self):
+        """A step ends for callbacks, and the next one begins; whether one of them says stop."""
+        if self._context is None or not getattr(self.estimator, "_skl_callbacks", None):
+            return False
         stop = self._task is not None and self._ended(self._task)
-        self.search()
-        return stop
-
-    def search(self):
-        """A step begins for callbacks."""
-        if self._context is not None and getattr(self.estimator, "_skl_callbacks", None):
-            self._task = self._begun(self._context.subcontext("step"))
+        self._task = self._begun(self._context.subcontext("step"))
+        return bool(stop)
 
     def _begun(self, context):
         return context.call_on_fit_task_begin(estimator=self.estimator, **self._given)
@@ -160,7 +158,7 @@ class OperatedFits(CallbackSupportMixin):
     def _told(self, objective):
         """The callback of a search over the parameters of an objective."""
         watch = _under_way.get()
-        watch.search()
+        watch.next_task()
         return partial(watch.step, objective)
 
     def _user_theta(self, objective, parameters):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from skmixed.models.fit import MixedFit
 from skmixed.models.glmm import GLMMFit
 from skmixed.models.nlmm import NLMMFit
 
@@ -49,7 +50,8 @@ def warm_nonlinear(before, problem):
 
 def _theta(before, layout, source):
     same = (
-        before.source.random == source.random
+        isinstance(before, MixedFit)
+        and before.source.random == source.random
         and before.layout.names == layout.names
         and before.source.residual == source.residual == ()
     )

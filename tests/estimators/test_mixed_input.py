@@ -121,7 +121,8 @@ RESPONSES = {
     "missing": (lambda y: y.mask(y.index < 3), r"missing values \(NaN\) in the response \(3\)"),
     "infinite": (lambda y: y.mask(y.index < 1, np.inf), "y has 1 infinite value:"),
     "short": (lambda y: y[:-1], "X has 60 rows and y has 59"),
-    "two columns": (lambda y: np.column_stack([y, y]), r"one response, y has shape \(60, 2\)"),
+    "two columns": (lambda y: np.array([["a", "b"]] * N), "y must be numbers, got text"),
+    "a cube": (lambda y: np.zeros((N, 2, 2)), "Found array with dim 3"),
     "classes": (
         lambda y: np.array(["no", "yes"] * 30),
         r"for the classes \['no', 'yes'\] there is MixedLogisticClassifier",
