@@ -18,7 +18,8 @@ from skmixed.design.structured_terms import is_structured, read_structured
 from skmixed.design.tokens import (
     Token,
     backticked,
-    check_operators,
+    check_names,
+    check_tilde,
     encloses,
     formula_error,
     is_bar,
@@ -96,7 +97,8 @@ def parse_formula(text: str) -> Terms:
     tokens = tokenize(text)
     if not tokens:
         raise ValueError("the formula is empty; for an intercept only write '1'")
-    check_operators(text, tokens)
+    check_tilde(text, tokens)
+    check_names(text, tokens)
     sides = split(tokens, "~")
     if len(sides) > 2:
         second = [token for token in tokens if token.text == "~"][1]

@@ -113,14 +113,19 @@ def backticked(text: str) -> str:
     return "".join(parts) + text[end:]
 
 
-def check_operators(text: str, tokens: Sequence[Token]) -> None:
-    """Raise an error for '=' in place of '~', and for names side by side, as those with blanks."""
-    has_tilde = any(token.text == "~" for token in tokens)
+def check_tilde(text: str, tokens: Sequence[Token]) -> None:
+    """Raise an error for '=' in place of '~'."""
+    equals = [token for token in tokens if token.text == "=" and not token.context]
+    if equals and not any(token.text == "~" for token in tokens):
+        at = equals[0].start
+        left, right = text[:at].strip(), text[at + 1 :].strip()
+        message = f"the response and its model are joined by '~', not '=': {left} ~ {right}"
+        raise formula_error(text, at, message)
+
+
+def check_names(text: str, tokens: Sequence[Token]) -> None:
+    """Raise an error for names side by side, such as those of columns with blanks."""
     for i, token in enumerate(tokens):
-        if token.text == "=" and not token.context and not has_tilde:
-            left, right = text[: token.start].strip(), text[token.start + 1 :].strip()
-            message = f"the response and its model are joined by '~', not '=': {left} ~ {right}"
-            raise formula_error(text, token.start, message)
         run = _side_by_side(tokens[i:])
         if len(run) > 1:
             message = (
