@@ -15,13 +15,11 @@ class OutOfTime(Exception):
 
 @contextmanager
 def time_limit(seconds):
-    """Context in which :func:`check_time` raises after so many seconds; None adds no limit.
+    """Context in which :func:`check_time` raises after so many seconds, or never.
 
-    The limit is that of this thread alone: fits in other threads have their own.
+    The limit is that of one fit: fits in other threads, or inside of this one, have their own.
     """
-    before = _end.get()
-    own = None if seconds is None else time.monotonic() + seconds
-    token = _end.set(min((end for end in (before, own) if end is not None), default=None))
+    token = _end.set(None if seconds is None else time.monotonic() + seconds)
     try:
         yield
     finally:

@@ -93,6 +93,9 @@ class SeveralResponses(FittedMixedModel):
         names, Y = _read_responses(Y, type(self).__name__)
         whole = np.where(np.isnan(Y).any(axis=1), np.nan, Y[:, 0])
         design, _ = self._design(X, whole, groups, sample_weight)
+        table = self._table(X, reset=False)
+        for name, y in zip(names, Y.T, strict=True):
+            self._check_use(design, table, pd.Series(y, name=name), y, None)
         check_design(design)
         first = self._objective(design)
         responses = None if first.source.residual or first.iterates else first.responses(design)
@@ -128,6 +131,7 @@ class SeveralResponses(FittedMixedModel):
         """The fitted model of one response."""
         check_objective(design, objective)
         model = clone(self)
+        vars(model).pop("_skl_callbacks", None)  # they hear of the whole
         for name in ("n_features_in_", "feature_names_in_"):
             if name in vars(self):
                 setattr(model, name, vars(self)[name])

@@ -5,6 +5,7 @@ import logging
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -69,11 +70,10 @@ def _blas():
     return [(own["internal_api"], own["num_threads"]) for own in threadpool_info()]
 
 
-class _Clock:
-    """Seconds that pass by one at every reading."""
-
-    def __init__(self, monkeypatch):
-        monkeypatch.setattr(_deadline.time, "monotonic", itertools.count().__next__)
+def _count_seconds(monkeypatch):
+    """A second passes at every look at the clock of a deadline."""
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)
+    monkeypatch.setattr(_deadline, "time", clock)
 
 
 def _interrupted_at(monkeypatch, nth, error):
@@ -96,7 +96,7 @@ def test_a_deadline_leaves_the_estimator_unfitted(model, frame, seconds, monkeyp
     model = clone(model).fit(frame)
     expected, threads = model.deviance_, _blas()
     with monkeypatch.context() as patched:
-        _Clock(patched)
+        _count_seconds(patched)
         with pytest.raises(TimeoutError, match=rf"{type(model).__name__}: max_time={seconds} sec"):
             model.set_params(max_time=seconds).fit(frame)
     with pytest.raises(NotFittedError):
@@ -107,7 +107,7 @@ def test_a_deadline_leaves_the_estimator_unfitted(model, frame, seconds, monkeyp
 
 
 def test_a_deadline_says_how_far_the_search_was(sleep, monkeypatch):
-    _Clock(monkeypatch)
+    _count_seconds(monkeypatch)
     model = MixedLinearRegressor(SLEEP, max_time=4)
     with pytest.raises(FitTimeoutError, match=r"after \d+ steps of the search \(criterion 174"):
         model.fit(sleep)
@@ -120,7 +120,7 @@ def test_a_deadline_says_how_far_the_search_was(sleep, monkeypatch):
 
 
 def test_a_deadline_holds_for_batches_and_for_the_iterative_solver(sleep, monkeypatch):
-    _Clock(monkeypatch)
+    _count_seconds(monkeypatch)
     parts = [sleep[:90], sleep[90:]]
     with pytest.raises(FitTimeoutError):
         MixedLinearRegressor(SLEEP, max_time=1).fit_batches(lambda: iter(parts))
@@ -149,7 +149,9 @@ def test_a_deadline_is_of_one_fit_and_one_thread():
         with pytest.raises(_deadline.OutOfTime):
             _deadline.check_time()
         assert pool.submit(_deadline.check_time).result() is None
-        with _deadline.time_limit(1e9), pytest.raises(_deadline.OutOfTime):
+        with _deadline.time_limit(None):
+            assert _deadline.check_time() is None
+        with pytest.raises(_deadline.OutOfTime):
             _deadline.check_time()
     assert _deadline.check_time() is None
 
@@ -392,6 +394,19 @@ def test_progress_bar(sleep, capsys):
     bar = sklearn.callback.ProgressBar()
     MixedLinearRegressor(SLEEP).set_callbacks(bar).fit(sleep)
     assert "MixedLinearRegressor - fit" in capsys.readouterr().out
+
+
+@callbacks
+def test_callbacks_of_several_responses(sleep):
+    recorder = _Recorder()
+    Y = sleep[["Reaction"]].assign(log=np.log(sleep["Reaction"]))
+    model = MixedLinearRegressor("Days + (1 | Subject)").set_callbacks(recorder)
+    model.fit(sleep[["Days", "Subject"]], Y)
+    events = recorder.events
+    assert events.count("begin fit") == events.count("end fit") == events.count("setup") == 1
+    assert events.count("begin step") == events.count("end step")
+    assert not any("_skl_callbacks" in vars(one) for one in model.estimators_)
+    assert recorder.fitted[-1].predict(sleep).shape == (180, 2)
 
 
 @callbacks

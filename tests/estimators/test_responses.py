@@ -204,6 +204,14 @@ def test_pickles_and_pipelines(data):
     assert again[-1].fixed_effects_.shape == (2, 3)
 
 
+def test_a_response_that_explains_itself(data):
+    X, Y = data
+    with pytest.raises(ValueError, match="the response y is also the column 'dose' of X"):
+        MixedLinearRegressor(". + (1 | g)").fit(X.assign(dose=Y["dose"]), Y)
+    with pytest.raises(ValueError, match="the formula 'x' does not use them"):
+        MixedLinearRegressor("x").fit(X, Y, groups=X["g"])
+
+
 def test_a_singular_response_is_told(data):
     X, Y = data
     noise = np.random.default_rng(0).normal(size=180)
