@@ -19,6 +19,8 @@ LAYERS = {
     "skmixed.exceptions": (0, set()),
     "skmixed._version": (0, set()),
     "skmixed._warn": (0, set()),
+    "skmixed._log": (0, set()),
+    "skmixed._deadline": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
@@ -44,6 +46,7 @@ LAYERS = {
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
+    "skmixed.model_selection": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
     "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }

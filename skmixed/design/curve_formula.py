@@ -22,7 +22,7 @@ from skmixed.design.expression import column_name, read_expression, short, spell
 from skmixed.design.formula import parse_formula
 from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.names import term_names
-from skmixed.design.tokens import tokenize
+from skmixed.design.tokens import backticked, check_tilde, tokenize
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -103,6 +103,8 @@ def parse_curve_formula(text: str) -> CurveTerms:
     """
     if not isinstance(text, str):
         raise TypeError(f"a formula is a str, got {type(text).__name__}: {text!r}")
+    text = backticked(text)
+    check_tilde(text, tokenize(text))
     parts = _sides(text)
     random: tuple[RandomSpec, ...] = ()
     if len(parts) > 1 and _has_bar(parts[-1]):

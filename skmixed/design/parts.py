@@ -418,7 +418,8 @@ class PartBuilder:
         kind = self._kinds[names[0]] if names else "number"
         text = expr.removeprefix("0 + ")
         if kind == "category":
-            raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers")
+            way = ". For two classes there is MixedLogisticClassifier" * (what == "the response")
+            raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers{way}")
         if kind == "boolean":
             part: Part = PlainPart((PlainTerm(names[0]),))
             return part, part.matrix(self._rows)[:, 0]

@@ -196,7 +196,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
 
     def _predict_eta(self, X, groups, random_effects, return_std):
         """(eta, standard error or None) over all rows; NaN where covariates are missing."""
-        rows = self._new_rows(X, groups, random_effects)
+        return self._eta_of(self._new_rows(X, groups, random_effects), return_std)
+
+    def _eta_of(self, rows: NewRows, return_std):
         eta = self._fixed_part(rows)
         random = self._random_terms(rows)
         if any(term is not None for term in random):

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from skmixed._warn import warn
 from skmixed.design import parse_formula
 from skmixed.estimators._input import check_one_response, response_column
+from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
 from skmixed.exceptions import ClassOrderWarning
@@ -38,6 +39,11 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
     n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
 keep_factor, trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -95,6 +101,8 @@ result_, n_features_in_, feature_names_in_
         trusted=False,
         relationship=None,
         prior=None,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.link = link
@@ -110,6 +118,8 @@ result_, n_features_in_, feature_names_in_
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.max_time = max_time
+        self.warm_start = warm_start
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -141,6 +151,7 @@ result_, n_features_in_, feature_names_in_
             labels = labels.astype(int) if np.array_equal(labels, np.round(labels)) else labels
         return super()._outcome(design, family, labels)
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -165,7 +176,6 @@ result_, n_features_in_, feature_names_in_
             For one class or more than two, and for data or formulas that cannot determine the
             model; the message names the column and the remedy.
         """
-        self._begin()
         family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)

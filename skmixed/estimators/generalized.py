@@ -31,6 +31,7 @@ from skmixed.models.separation import (
     separates_beside_prior,
     separates_jointly,
 )
+from skmixed.models.warm import warm_generalised
 
 # Columns or categories that a warning names.
 MAX_SEPARATED = 10
@@ -60,12 +61,7 @@ class GeneralizedMixedModel(MixedModelBase):
         if limit is not None:
             problem = limit.remaining
         try:
-            fit = fit_glmm(
-                problem,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=self._print_step(problem.objective) if self.verbose else None,
-            )
+            fit = self._search(problem)
         except NoMode as error:
             raise ValueError(
                 f"{type(self).__name__}: no start has a finite likelihood under family="
@@ -76,6 +72,21 @@ class GeneralizedMixedModel(MixedModelBase):
             separated = self._separated(problem, fit, limit, design)
             fit = replace(fit, decided=decided) if limit is None else limit.complete(fit)
         return design, fit, outcome.classes, separated
+
+    def _search(self, problem):
+        """The GLMMFit, from the earlier fit where that is wanted and its likelihood not zero."""
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "callback": self._told(problem.objective),
+        }
+        near = self._warm(warm_generalised, problem)
+        try:
+            return fit_glmm(problem, near=near, **settings)
+        except NoMode:
+            if near is None:
+                raise
+            return fit_glmm(problem, **settings)
 
     def _problem(self, family, X, y, groups, sample_weight):
         """The design, the outcome, and the Problem that they make."""

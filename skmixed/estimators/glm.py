@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
 from skmixed.estimators._input import response_column
+from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
 from skmixed.estimators.mixed import r_squared
@@ -70,6 +71,11 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         (False: scales as they are, for the coefficients and for the intercept itself) and
         ``"coefficients"``, which maps columns of X to a scale, or to a location and a scale, in
         the units of the coefficient; a scale of inf is no prior.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -153,6 +159,8 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         trusted=False,
         relationship=None,
         prior=None,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.family = family
@@ -169,6 +177,8 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.max_time = max_time
+        self.warm_start = warm_start
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -183,6 +193,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
             return None
         return numbered_labels(values)
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -207,7 +218,6 @@ n_iter_, trace_, n_features_in_, feature_names_in_
             For a response outside the family's range, and for data or formulas that cannot
             determine the model; the message names the column and the remedy.
         """
-        self._begin()
         family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)

@@ -17,18 +17,20 @@ from skmixed._warn import warn
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
+from skmixed.estimators._operation import watched
 from skmixed.estimators._residual import (
     residual_covariance,
     residual_parameters,
     tell_of_residual,
 )
+from skmixed.estimators._responses import SeveralResponses, is_several, several_responses
 from skmixed.estimators._summary import MixedSummary, linear_summary
-from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
 from skmixed.models.stochastic import TOLD_SHARE
+from skmixed.models.warm import warm_theta
 
 
-class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
+class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
@@ -92,6 +94,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         is below 1 % of every standard error.
     random_state : int, default 0
         Seed of these vectors: the same data give the same numbers.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -155,6 +162,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
     result_ : LMMFit
         The fit, without labels. It keeps no row of the data; its cross-products, for refits, are
         left out of pickles.
+    estimators_, response_names_ : lists of q
+        Of a model of q responses alone: the model of each, with all methods and attributes, and
+        their names. The model itself predicts (n, q) and has ``coef_`` of shape (q, p),
+        ``fixed_effects_`` and ``standard_errors_`` with a column for each, ``theta_`` of shape
+        (q, t), ``intercept_``, ``sigma_``, ``deviance_`` and the like of shape (q,).
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -216,6 +228,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         solver="auto",
         n_probes="auto",
         random_state=0,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.reml = reml
@@ -233,7 +247,15 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
+        self.max_time = max_time
+        self.warm_start = warm_start
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -241,8 +263,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         ----------
         X : DataFrame, dict of columns or array, of n rows
             Covariates, grouping factors and, for a two-sided formula, the response.
-        y : (n,), optional
-            The response, for a one-sided formula.
+        y : (n,) or (n, q), optional
+            The response, for a one-sided formula. Each of q > 1 columns has a model of its own.
         groups : (n,), optional
             One more column, named ``groups``, which the formula has to use; without a formula it
             has a random intercept.
@@ -270,27 +292,27 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             explains the response exactly; the iterative solver has not converged, or its
             Monte-Carlo error is above 5 % of a standard error.
         """
-        self._begin()
+        if is_several(y):
+            return self._fit_several(X, y, groups, sample_weight)
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
-        objective = deviance_of(
-            design,
-            reml=self.reml,
-            solver=self.solver,
-            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
-            seed=int(self.random_state),
-        )
+        objective = self._objective(design)
         check_objective(design, objective)
-        fit = fit_lmm(
-            objective,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=self._print_step(objective) if self.verbose else None,
-        )
+        fit = self._search(objective)
         self._tell_monte_carlo(fit.monte_carlo)
         self._publish(design, fit)
         tell_of_residual(self)
         return self
+
+    def _search(self, objective):
+        """The LMMFit of an objective."""
+        return fit_lmm(
+            objective,
+            start=self._warm(warm_theta, objective),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self._told(objective),
+        )
 
     def _tell_monte_carlo(self, record):
         if record is None or record.share <= TOLD_SHARE:
@@ -336,13 +358,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         record = self.result_.monte_carlo
         return direct if record is None else getattr(record, name)
 
-    def _print_step(self, objective):
-        def show(iteration, value, theta):
-            theta = objective.layout.user_theta(theta)
-            shown = np.array2string(theta, precision=6, max_line_width=np.inf)
-            print(f"{iteration:3d}: {value:14.8g}: {shown}")
-
-        return show
+    def _user_theta(self, objective, parameters):
+        return objective.layout.user_theta(parameters)
 
     def _residual_sd(self, X):
         """Residual standard deviation of a new observation in every row."""
@@ -403,7 +420,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
 
         Returns
         -------
-        ndarray of shape (n,), or two of them
+        ndarray of shape (n,), or (n, q) of a model of q responses; or two of them
         """
         check_is_fitted(self)
         eta, std = self._predict_eta(X, groups, random_effects, return_std)
@@ -483,10 +500,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
 def r_squared(estimator, X, y, groups, sample_weight, left_out=False):
     """R^2 of the predictions; with missing="drop" that of the complete rows."""
     mean = estimator.predict(X, groups=groups)
-    y = column_or_1d(y)
+    y = column_or_1d(y) if mean.ndim == 1 else several_responses(y, mean)
     check_consistent_length(mean, y, sample_weight)
     if estimator.missing == "drop":
-        left_out = left_out | ~(np.isfinite(y) & np.isfinite(mean))
-    kept = np.broadcast_to(~np.asarray(left_out), mean.shape)
+        known = np.isfinite(y) & np.isfinite(mean)
+        left_out = left_out | ~known.reshape(len(y), -1).all(axis=1)
+    kept = np.broadcast_to(~np.asarray(left_out), len(mean))
     weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
     return r2_score(y[kept], mean[kept], sample_weight=weight)

@@ -25,6 +25,7 @@ from skmixed.estimators._checks import check_counts
 from skmixed.estimators._curves import PredictsCurves
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
+from skmixed.estimators._operation import RUNNING, watched
 from skmixed.estimators._restored import StorableModel
 from skmixed.estimators._starting import starting_values
 from skmixed.estimators._summary import MixedSummary, nonlinear_summary
@@ -32,6 +33,7 @@ from skmixed.estimators.mixed import r_squared
 from skmixed.linalg.threads import one_thread
 from skmixed.models.nlmm import fit_nlmm, nonlinear_problem
 from skmixed.models.pirls import NoMode
+from skmixed.models.warm import warm_nonlinear
 
 # The parameter of the model without a formula.
 _MEAN = "mean"
@@ -93,6 +95,11 @@ class MixedNonlinearRegressor(
         Print deviance and theta of every step.
     keep_factor : bool, default False
         As for :class:`MixedLinearRegressor`.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -158,7 +165,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
-        "verbose": ["verbose"],
+        **RUNNING,
         "keep_factor": ["boolean"],
     }
 
@@ -177,6 +184,8 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         tol=1e-8,
         verbose=0,
         keep_factor=False,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.fixed = fixed
@@ -190,6 +199,8 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         self.tol = tol
         self.verbose = verbose
         self.keep_factor = keep_factor
+        self.max_time = max_time
+        self.warm_start = warm_start
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -200,6 +211,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
 
     # Fit
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -230,25 +242,31 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         ConvergenceWarning
             The optimiser has not reached ``tol``, or random effects have several modes.
         """
-        self._begin()
         design = self._training_design(X, y, groups, sample_weight)
         given = {} if self.formula is None or self.start == "auto" else dict(self.start)
         start = starting_values(design, given, type(self).__name__)
         try:
             with one_thread():
                 problem = nonlinear_problem(design, start, self.n_agq)
-            fit = fit_nlmm(
-                problem,
-                max_iter=self.max_iter,
-                tol=self.tol if design.exact else max(self.tol, _DIFFERENCES_TOL),
-                callback=self._print_step(problem.objective) if self.verbose else None,
-            )
+            fit = self._search(problem)
         except NoMode as error:
             raise ValueError(
                 f"{type(self).__name__}: there is no likelihood at the starting values ({error}): "
                 "give others with start="
             ) from None
         return self._publish(design, fit, start)
+
+    def _search(self, problem):
+        """The NLMMFit, from the earlier fit where that is wanted and possible."""
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol if problem.exact else max(self.tol, _DIFFERENCES_TOL),
+            "callback": self._told(problem.objective),
+        }
+        warm = self._warm(warm_nonlinear, problem)
+        if warm is None or not np.isfinite(problem.objective.evaluate(warm.start).value):
+            return fit_nlmm(problem, **settings)
+        return fit_nlmm(warm, **settings)
 
     def _training_design(self, X, y, groups, sample_weight):
         table = self._table(X, reset=True)
@@ -279,6 +297,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
             )
         check_identifiable(design)
         check_counts(design, type(self).__name__)
+        self._tell_groups(groups)
         return design
 
     def _terms(self, table, groups):
