@@ -6,16 +6,9 @@ import numpy as np
 import pandas as pd
 
 from skmixed.inference.attempts import Given
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
-    POPULATION,
-    WITHIN,
-    legend_above,
-    level_panels,
-    response_name,
-)
+from skmixed.plotting._panels import level_panels, response_name
 from skmixed.plotting._rows import as_pandas, mean_of
+from skmixed.plotting._style import POPULATION, WITHIN, accent, data_ink, legend_below
 
 # Rows of a cluster for each mean that is drawn of it, and the most means.
 _ROWS_PER_MEAN, _MOST_MEANS = 8, 4
@@ -198,7 +191,11 @@ class ClusterDisplay:
     def _draw(self, panel, level, rng):
         own = self.points[self.points["level"] == level]
         panel.scatter(
-            *self._spread(own, rng), s=self._sizes(own), color=DATA, alpha=0.45, linewidths=0
+            *self._spread(own, rng),
+            s=self._sizes(own),
+            color=data_ink(panel),
+            alpha=0.45,
+            linewidths=0,
         )
         curve = self.curves[self.curves["level"] == level]
         lines = {}
@@ -207,7 +204,7 @@ class ClusterDisplay:
             lines["population"] = panel.plot(
                 curve["x"], curve["population"], "--", color=POPULATION, **style
             )[0]
-            lines["mixed"] = panel.plot(curve["x"], curve["mixed"], color=MIXED, **style)[0]
+            lines["mixed"] = panel.plot(curve["x"], curve["mixed"], color=accent(panel), **style)[0]
         mean = self.means[self.means["level"] == level]
         lines["mean"] = panel.plot(mean["x"], mean["mean"], "D", color=WITHIN, markersize=4)[0]
         panel.set_title(self.titles[level], fontsize=8, pad=2)
@@ -244,7 +241,7 @@ class ClusterDisplay:
         )
         axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=9)
         names = [name for name in _LEGEND if name in self.lines_[0]]
-        legend_above(
+        legend_below(
             self.figure_, self.ax_, [self.lines_[0][name] for name in names],
             [_LEGEND[name] for name in names],
         )  # fmt: skip

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from skmixed.inference.intervals import find_parameters
-from skmixed.plotting._panels import (
-    MIXED,
-    draw_forest,
-    effect_units,
-    scale_label,
-)
+from skmixed.plotting._panels import draw_forest, effect_units, scale_label
 from skmixed.plotting._rows import coefficients_of
+from skmixed.plotting._style import MIXED
 
 
 class CoefficientsDisplay:

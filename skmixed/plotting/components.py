@@ -6,13 +6,8 @@ import pandas as pd
 
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
-from skmixed.plotting._panels import (
-    MIXED,
-    choose_group,
-    draw_forest,
-    effect_units,
-    scale_label,
-)
+from skmixed.plotting._panels import choose_group, draw_forest, effect_units, scale_label
+from skmixed.plotting._style import MIXED
 
 
 class VarianceComponentsDisplay:

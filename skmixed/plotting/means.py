@@ -6,13 +6,13 @@ import pandas as pd
 
 from skmixed.inference import emmeans
 from skmixed.plotting._panels import (
-    MIXED,
     draw_intervals,
     effect_units,
     interval_height,
     panels,
     response_name,
 )
+from skmixed.plotting._style import MIXED
 
 
 class MarginalMeansDisplay:

@@ -7,16 +7,9 @@ from scipy.stats import chi2
 
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
-    choose_group,
-    effect_scale,
-    effect_units,
-    panels,
-    wrapped,
-)
+from skmixed.plotting._panels import choose_group, effect_scale, effect_units, panels, wrapped
 from skmixed.plotting._rows import curves_of
+from skmixed.plotting._style import MIXED, accent, data_ink, ink, zero_line
 
 
 class ProfileDisplay:
@@ -150,12 +143,14 @@ class ProfileDisplay:
         values, zeta = self.curves[name].T
         estimate, *ends = self.limits.loc[name, ["estimate", "lower", "upper"]]
         at = int(np.searchsorted(values, estimate))
-        panel.axhline(0, color="black", linewidth=0.8, zorder=0)
+        zero_line(panel, across=True)
         if 0 < at < len(values) - 1:
             slope = np.gradient(zeta, values)[at]
-            panel.axline((estimate, 0.0), slope=slope, color=DATA, linewidth=0.8, linestyle="--")
-        (line,) = panel.plot(values, zeta, color=color, linewidth=1.8)
-        panel.plot(estimate, 0.0, "o", color="black", markersize=4)
+            panel.axline(
+                (estimate, 0.0), slope=slope, color=data_ink(panel), linewidth=0.8, linestyle="--"
+            )
+        (line,) = panel.plot(values, zeta, color=accent(panel, color), linewidth=1.8)
+        panel.plot(estimate, 0.0, "o", color=ink(panel), markersize=4)
         for limit, side in zip(ends, (-1, 1), strict=True):
             if values[0] <= limit <= values[-1]:
                 _mark(panel, limit, float(np.interp(limit, values, zeta)), side)
@@ -170,7 +165,7 @@ class ProfileDisplay:
 
 def _mark(panel, limit, zeta, side):
     """A limit: a line from 0 to the curve, and its value on the side where the curve is not."""
-    panel.vlines(limit, min(zeta, 0.0), max(zeta, 0.0), color="black", linewidth=0.8)
+    panel.vlines(limit, min(zeta, 0.0), max(zeta, 0.0), color=ink(panel), linewidth=0.8)
     panel.annotate(
         f"{limit:.4g}", (limit, 0.0), xytext=(4 * side, -4 * side), textcoords="offset points",
         ha="right" if side > 0 else "left", va="top" if side > 0 else "bottom", fontsize=9,

@@ -5,16 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
-    POPULATION,
-    WITHIN,
-    choose_group,
-    legend_above,
-    level_panels,
-    response_name,
-)
+from skmixed.plotting._panels import choose_group, level_panels, response_name
 from skmixed.plotting._rows import (
     as_pandas,
     curve_covariates,
@@ -24,6 +15,7 @@ from skmixed.plotting._rows import (
     random_terms_of,
     response_of,
 )
+from skmixed.plotting._style import MIXED, POPULATION, WITHIN, data_ink, legend_below
 
 _STYLES = {
     "population": {"color": POPULATION, "linestyle": "--"},
@@ -191,7 +183,7 @@ class TrellisDisplay:
     def _draw(self, panel, level):
         points = self.points[self.points["level"] == level]
         curve = self.curves[self.curves["level"] == level]
-        panel.plot(points["x"], points["y"], ".", color=DATA, markersize=4)
+        panel.plot(points["x"], points["y"], ".", color=data_ink(panel), markersize=4)
         lines = {
             name: panel.plot(curve["x"], curve[name], linewidth=1.4, **style)[0]
             for name, style in _STYLES.items()
@@ -216,7 +208,7 @@ class TrellisDisplay:
         lines, names = zip(
             *((line, _LEGEND[name]) for name, line in self.lines_[0].items()), strict=True
         )
-        legend_above(self.figure_, self.ax_, lines, names)
+        legend_below(self.figure_, self.ax_, lines, names)
 
     def _limits(self):
         """Range of y for the data and the model's lines; lines within a level may leave it."""
