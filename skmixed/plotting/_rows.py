@@ -111,10 +111,20 @@ def weights_of(estimator, X):
 
 
 def mean_of(estimator, X, groups):
-    """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
+    """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others.
+
+    groups : names, or True for all of them and False for none.
+    """
     normal = is_linear(estimator) or is_curve(estimator)
     scale = {} if normal else {"scale": "response"}
-    return estimator.predict(X, random_effects=list(groups), **scale)
+    effects = groups if isinstance(groups, bool) else list(groups)
+    return estimator.predict(X, random_effects=effects, **scale)
+
+
+def has_events(estimator, y):
+    """Whether the response y (n,) is events: zeros and ones of a binomial family."""
+    family = getattr(estimator, "family_", None)
+    return family is not None and family.name == "binomial" and np.isin(y, (0.0, 1.0)).all()
 
 
 def coefficients_of(estimator, ddf, level):
