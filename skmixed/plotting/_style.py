@@ -6,7 +6,7 @@ from __future__ import annotations
 POPULATION, WITHIN, MIXED = "#999999", "#D55E00", "#0072B2"
 # For series side by side.
 SERIES = (MIXED, WITHIN, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", POPULATION)
-_LIGHT_BLUE = "#56B4E9"
+_ON_DARK = {MIXED: "#56B4E9", "#56B4E9": "#F0E442"}
 # Sums of red, green and blue below this are dark.
 _DARK = 1.5
 # Shares of the text's colour in what is drawn as data, and as a line that only guides the eye.
@@ -44,9 +44,9 @@ def background(ax):
 
 
 def accent(ax, color=MIXED):
-    """A colour as it can be seen in an Axes: the blue of the model is lighter on dark ground."""
+    """A colour as it can be seen in an Axes: dark ground has lighter ones for two blues."""
     dark = sum(background(ax)) < _DARK
-    return _LIGHT_BLUE if dark and color == MIXED else color
+    return _ON_DARK.get(color, color) if dark and isinstance(color, str) else color
 
 
 def to_pale(ax, color, strong=False):
@@ -74,7 +74,10 @@ def caption(display, ax, text):
 def legend_below(figure, ax, lines, names):
     """A legend under the figure if that makes room for one, else in one of its axes."""
     if _constrained(figure):
-        style = {"loc": "outside lower center", "ncols": 3, "fontsize": LABEL, "frameon": False}
+        longest = max((len(str(name)) for name in names), default=1)
+        columns = int(figure.get_figwidth() / (0.085 * longest + 0.55))  # inches
+        style = {"loc": "outside lower center", "fontsize": LABEL, "frameon": False}
+        style["ncols"] = min(max(columns, 1), 6)
         legend = figure.legend(lines, names, **style)
     else:
         legend = ax.legend(lines, names, fontsize=SMALL)

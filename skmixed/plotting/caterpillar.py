@@ -15,6 +15,7 @@ from skmixed.plotting._panels import (
     level_ticks,
     panels,
 )
+from skmixed.plotting._rows import opens_pipelines
 from skmixed.plotting._style import MIXED, SMALL, accent, caption, data_ink, ink, to_pale, zero_line
 
 # Names at either end where not all levels have one; height in inches of such a figure.
@@ -66,6 +67,7 @@ class CaterpillarDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, *, group=None, effects=None, sort_by=None, level=0.95, ax=None, **kwargs
     ):

@@ -10,6 +10,7 @@ import pandas as pd
 from skmixed.inference.check import check_model
 from skmixed.plotting import _check_panels as draw
 from skmixed.plotting._panels import panels
+from skmixed.plotting._rows import opens_pipelines
 from skmixed.plotting._style import POPULATION, WITHIN
 
 _WIDTH, _HEIGHT, _COLUMNS = 3.9, 3.2, 3
@@ -64,6 +65,7 @@ class ModelCheckDisplay:
         self.check = check
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, y=None, *, panels=None, ax=None, **kwargs):
         """Check a fitted mixed model and draw what that looked at.
 

@@ -8,7 +8,7 @@ import pandas as pd
 from skmixed.inference.attempts import Given
 from skmixed.plotting._bins import binned_shares, draw_shares, equal_parts
 from skmixed.plotting._panels import level_panels, response_name
-from skmixed.plotting._rows import as_pandas, mean_of
+from skmixed.plotting._rows import as_pandas, mean_of, opens_pipelines
 from skmixed.plotting._style import (
     LABEL,
     POPULATION,
@@ -94,6 +94,7 @@ class ClusterDisplay:
         self.categories = categories
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls,
         estimator,

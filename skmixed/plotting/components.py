@@ -7,6 +7,7 @@ import pandas as pd
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
 from skmixed.plotting._panels import choose_group, draw_forest, effect_units, scale_label
+from skmixed.plotting._rows import opens_pipelines
 from skmixed.plotting._style import MIXED
 
 
@@ -51,6 +52,7 @@ class VarianceComponentsDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, groups=None, sample_weight=None, method="wald",
         level=0.95, ax=None, color=MIXED,

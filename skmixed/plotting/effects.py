@@ -14,6 +14,7 @@ from skmixed.plotting._panels import (
     effect_units,
     panels,
 )
+from skmixed.plotting._rows import opens_pipelines
 from skmixed.plotting._style import MIXED, accent, caption, data_ink, zero_line
 
 # Effects of which all pairs can be looked at.
@@ -61,6 +62,7 @@ class RandomEffectsDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, *, group=None, effects=None, ax=None, **kwargs):
         """Plot the conditional modes of a fitted mixed model.
 

@@ -12,6 +12,7 @@ from skmixed.plotting._panels import (
     panels,
     response_name,
 )
+from skmixed.plotting._rows import opens_pipelines
 from skmixed.plotting._style import MIXED
 
 
@@ -62,6 +63,7 @@ class MarginalMeansDisplay:
         self.label = label
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, specs, by=None, *, letters=True, alpha=0.05, adjust=None, ax=None,
         color=MIXED, **options,

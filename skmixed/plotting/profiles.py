@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
 from skmixed.plotting._panels import choose_group, effect_scale, effect_units, panels, wrapped
-from skmixed.plotting._rows import curves_of
+from skmixed.plotting._rows import curves_of, opens_pipelines
 from skmixed.plotting._style import MIXED, accent, data_ink, ink, zero_line
 
 
@@ -70,6 +70,7 @@ class ProfileDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, parameters=None, level=0.95, points=10, groups=None,
         sample_weight=None, ax=None, color=MIXED,

@@ -16,7 +16,7 @@ from skmixed.plotting._panels import (
     effect_units,
     panels,
 )
-from skmixed.plotting._rows import is_curve, is_linear, response_of, weights_of
+from skmixed.plotting._rows import is_curve, is_linear, opens_pipelines, response_of, weights_of
 from skmixed.plotting._style import MIXED, POPULATION, accent, data_ink, ink
 
 # Levels that have an interval, evenly chosen of more.
@@ -75,6 +75,7 @@ class NormalQuantileDisplay:
         self.level = level
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, group=None, effects=None, level=0.95, ax=None, **kwargs
     ):

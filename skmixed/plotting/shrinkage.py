@@ -20,6 +20,7 @@ from skmixed.plotting._panels import (
 from skmixed.plotting._rows import (
     is_linear,
     mean_of,
+    opens_pipelines,
     random_terms_of,
     response_of,
     weights_of,
@@ -91,6 +92,7 @@ class ShrinkageDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, y=None, *, group=None, effects=None, ax=None, **kwargs):
         """Plot the shrinkage of a linear mixed model.
 

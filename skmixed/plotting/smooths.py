@@ -6,7 +6,7 @@ import numpy as np
 
 from skmixed.inference.smooths import chosen_terms, smooth_curves
 from skmixed.plotting._panels import effect_units, panels, wrapped
-from skmixed.plotting._rows import as_pandas, is_linear, smoothed_rows
+from skmixed.plotting._rows import as_pandas, is_linear, opens_pipelines, smoothed_rows
 from skmixed.plotting._style import MIXED, SERIES, accent, data_ink, zero_line
 
 # Lines of one panel, apart for colour-blind readers (Okabe and Ito).
@@ -67,6 +67,7 @@ class SmoothDisplay:
         self.by = by or {}
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, term=None, residuals=False, points=200, level=0.95,
         groups=None, ax=None, **kwargs,

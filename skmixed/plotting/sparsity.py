@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from skmixed.plotting._panels import choose_group, panels
-from skmixed.plotting._rows import random_terms_of, weights_of
+from skmixed.plotting._rows import opens_pipelines, random_terms_of, weights_of
 from skmixed.plotting._style import MIXED, accent, background
 
 # A dense factor of this order takes 200 MB.
@@ -79,6 +79,7 @@ class SparsityDisplay:
         self.patterns = patterns
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
         """Plot the matrices of a fitted mixed model.
 

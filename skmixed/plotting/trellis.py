@@ -9,11 +9,12 @@ from skmixed.plotting._bins import binned_shares, draw_shares, equal_parts
 from skmixed.plotting._panels import choose_group, level_panels, response_name
 from skmixed.plotting._rows import (
     as_pandas,
-    curve_covariates,
+    covariate,
     has_events,
     is_curve,
     is_linear,
     mean_of,
+    opens_pipelines,
     random_terms_of,
     response_of,
 )
@@ -77,6 +78,8 @@ class TrellisDisplay:
         One per level; ``ax_`` is the first.
     lines_ : list of dict
         The Line2D of every panel, by name: population, within, mixed.
+    shares_ : list of Line2D
+        The shares of events of every panel; empty for other responses.
 
     Examples
     --------
@@ -100,6 +103,7 @@ class TrellisDisplay:
         self.bins = bins
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls,
         estimator,
@@ -150,7 +154,7 @@ class TrellisDisplay:
         """
         group = choose_group(estimator, group)
         X = as_pandas(X, cls.__name__)
-        x = _covariate(estimator, X, x)
+        x = covariate(estimator, X, x)
         terms, kept = random_terms_of(estimator, X)
         codes = next(term.codes for term in terms if term.group == group)
         if not (codes >= 0).any():
@@ -199,6 +203,7 @@ class TrellisDisplay:
         n = len(levels)
         axes = level_panels(self, ax, n, columns, lambda c, r: (1.0 + 1.6 * c, 1.6 + 1.5 * r))
         limits = self._limits()
+        self.shares_ = []
         self.lines_ = [
             self._draw(panel, level, limits)
             for panel, level in zip(self.axes_, levels, strict=True)
@@ -211,10 +216,11 @@ class TrellisDisplay:
         curve = self.curves[self.curves["level"] == level]
         grey = data_ink(panel)
         if self.bins is None:
-            panel.plot(points["x"], points["y"], "o", color=grey, markersize=2.5, markeredgewidth=0)
+            panel.plot(points["x"], points["y"], "o", color=grey, markersize=3, markeredgewidth=0)
         else:
             panel.plot(points["x"], points["y"], "|", color=grey, markersize=5, alpha=0.5)
-            draw_shares(panel, self.bins[self.bins["level"] == level], grey, markersize=3.5)
+            own = self.bins[self.bins["level"] == level]
+            self.shares_.append(draw_shares(panel, own, grey, markersize=3.5))
         lines = {
             name: panel.plot(
                 curve["x"],
@@ -243,10 +249,10 @@ class TrellisDisplay:
         )
         axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
         caption(self, ax, f"{self.response} by {self.x} and {self.group}")
-        lines, names = zip(
-            *((line, _LEGEND[name]) for name, line in self.lines_[0].items()), strict=True
-        )
-        legend_below(self.figure_, self.ax_, lines, names)
+        found = {_LEGEND[name]: line for name, line in self.lines_[0].items()}
+        if self.shares_:
+            found["share in parts of the rows, 95 %"] = self.shares_[0]
+        legend_below(self.figure_, self.ax_, list(found.values()), list(found))
 
     def _limits(self):
         """Range of y for the data and the model's lines; lines within a level may leave it."""
@@ -254,22 +260,6 @@ class TrellisDisplay:
         low, high = np.nanmin(shown), np.nanmax(shown)
         margin = 0.05 * (high - low) or 1.0
         return low - margin, high + margin
-
-
-def _covariate(estimator, X, x):
-    """The numeric column along the axis."""
-    numeric = [name for name in X if pd.api.types.is_numeric_dtype(X[name])]
-    if x is None:
-        random = [name for term in estimator.random_terms_ for name in term.names]
-        candidates = [*random, *estimator.fixed_effects_.index]
-        if is_curve(estimator):
-            candidates = curve_covariates(estimator)[::-1]
-        x = next((name for name in candidates if name in numeric), None)
-        if x is None:
-            raise ValueError("no effect of the model is a numeric column of X: name one as x=")
-    if x not in numeric:
-        raise ValueError(f"x must be a numeric column of X, one of {numeric}, got {x!r}")
-    return x
 
 
 def _levels(modes, codes, levels, max_panels):
