@@ -152,7 +152,7 @@ def model_table(*models, names=None) -> ModelTable:
     if len(models) == 1 and isinstance(models[0], dict):
         if names is not None:
             raise ValueError("names are the keys of the dict: pass either names or a dict")
-        names, models = list(models[0]), list(models[0].values())
+        names, models = list(models[0]), tuple(models[0].values())
     names = [f"({k})" for k in range(1, len(models) + 1)] if names is None else list(names)
     if not models or len(names) != len(models) or len(set(map(str, names))) < len(names):
         raise ValueError(

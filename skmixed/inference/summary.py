@@ -185,7 +185,7 @@ def _tidy_variances(table):
         before.append(name)
     found = pd.DataFrame(rows, columns=["component", "group", "term", "estimate"])
     missing = ["std_error", "statistic", "df", "p_value", "lower", "upper"]
-    return found.assign(**dict.fromkeys(missing, np.nan))
+    return found.assign(**dict.fromkeys(missing, np.nan)).astype({"estimate": float})
 
 
 # Tables of text, for every format alike

@@ -10,7 +10,7 @@ _ON_DARK = {MIXED: "#56B4E9", "#56B4E9": "#F0E442"}
 # Sums of red, green and blue below this are dark.
 _DARK = 1.5
 # Shares of the text's colour in what is drawn as data, and as a line that only guides the eye.
-_DATA, _GUIDE = 0.67, 0.25
+_DATA, _GUIDE = 0.67, 0.4
 # Sizes of text, in points.
 TITLE, LABEL, SMALL = 11, 9, 8
 
