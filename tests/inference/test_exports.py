@@ -77,14 +77,14 @@ def test_markdown_has_one_line_and_two_cells_for_every_name():
 def test_other_programs_read_the_names_back(form):
     table = _table(HOSTILE)
     text = table.to_markdown() if form == "gfm" else table.to_latex()
-    text = text.replace(r"\textbar{}", "|")  # which Pandoc does not know
-    text = text.replace(r"\textasciigrave{}", r"\verb!`!")
+    for command, plain in ((r"\textbar{}", "|"), (r"\textasciigrave{}", "TICK")):
+        text = text.replace(command, plain)  # which Pandoc does not know
     html = subprocess.run(
         ["pandoc", "-f", form, "-t", "html"], input=text, capture_output=True, text=True, check=True
     ).stdout
     parsed = _cells(html)
     assert not {"script", "img", "strong", "em", "a", "del"} & set(parsed.tags)
-    names = [" ".join(cell.split()) for cell in parsed.cells[2::2]]
+    names = [" ".join(cell.replace("TICK", "`").split()) for cell in parsed.cells[2::2]]
     plain = [" ".join(name.split()).replace("“", '"').replace("”", '"') for name in HOSTILE]
     assert [name.replace("“", '"').replace("”", '"') for name in names] == plain
 
