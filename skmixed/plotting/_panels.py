@@ -7,7 +7,7 @@ from textwrap import wrap
 import numpy as np
 
 from skmixed.plotting._rows import is_curve, named_response
-from skmixed.plotting._style import accent, ink, zero_line
+from skmixed.plotting._style import accent, caption, ink, zero_line
 
 # More levels than this are drawn without a label each.
 MAX_LABELS = 40
@@ -182,10 +182,10 @@ def draw_intervals(ax, frame, labels, color):
     return lines
 
 
-def draw_forest(display, ax, frame, labels, label, color):
+def draw_forest(display, ax, frame, labels, label, color, title):
     """The one panel of a display: estimates with their intervals beside zero. Returns the display.
 
-    ax : where to draw, or None; label : of the axis of the estimates.
+    ax : where to draw, or None; label : of the axis of the estimates; title : of the figure.
     """
     display.figure_, axes = panels(ax, (1, 1), (5.2, interval_height(len(frame))))
     display.axes_ = axes.ravel()
@@ -193,6 +193,7 @@ def draw_forest(display, ax, frame, labels, label, color):
     zero_line(display.ax_)
     display.lines_ = [draw_intervals(display.ax_, frame, labels, color)]
     display.ax_.set_xlabel(label)
+    caption(display, ax, title)
     return display
 
 

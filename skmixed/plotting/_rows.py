@@ -171,7 +171,7 @@ def mean_of(estimator, X, groups):
 def variance_shares(estimator, X, y, groups):
     """Share of variance of the fixed effects, of every random-effects term, and of the residual."""
     total = shares_of(estimator, estimator._null_mean(X, y, groups))
-    parts = {"fixed effects": total.fixed}
+    parts = {"fixed effects": max(total.fixed, 0.0)}  # rounding
     for term, variance in zip(
         estimator.labels_.terms, random_variances(estimator.result_), strict=True
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.plotting._panels import panels, wrapped
-from skmixed.plotting._style import MIXED, accent, data_ink, ink
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink
 
 # Panels side by side, and bars of a histogram.
 _COLUMNS, _BARS = 3, 30
@@ -103,6 +103,7 @@ class BootstrapDisplay:
         self.bars_ = [
             self._panel(own, name, color) for own, name in zip(self.axes_, names, strict=True)
         ]
+        caption(self, ax, f"{len(self.draws):,} bootstrap draws, estimates and limits")
         return self
 
     def _panel(self, ax, name, color):

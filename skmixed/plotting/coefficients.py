@@ -8,7 +8,9 @@ import pandas as pd
 from skmixed.inference.intervals import find_parameters
 from skmixed.plotting._panels import draw_forest, effect_units, interval_height, panels, scale_label
 from skmixed.plotting._rows import coefficients_of, models_by_name, opens_pipelines
-from skmixed.plotting._style import MIXED, SERIES, accent, legend_below, zero_line
+from skmixed.plotting._style import MIXED, SERIES, accent, caption, legend_below, zero_line
+
+_TITLE = "Fixed effects with intervals"
 
 
 class CoefficientsDisplay:
@@ -148,7 +150,7 @@ class CoefficientsDisplay:
         self
         """
         if self.frame.index.nlevels == 1:
-            return draw_forest(self, ax, self.frame, self.frame.index, self.label, color)
+            return draw_forest(self, ax, self.frame, self.frame.index, self.label, color, _TITLE)
         return self._draw_models(ax)
 
     def _draw_models(self, ax):
@@ -172,5 +174,6 @@ class CoefficientsDisplay:
         self.ax_.set_yticks(list(rows.values()), list(rows))
         self.ax_.set_ylim(-0.7, len(parameters) - 0.3)
         self.ax_.set_xlabel(self.label)
+        caption(self, ax, _TITLE)
         legend_below(self.figure_, self.ax_, *self.ax_.get_legend_handles_labels())
         return self

@@ -108,7 +108,9 @@ class VarianceComponentsDisplay:
         labels = [f"{effect} | {group}" if effect else group for group, effect in self.frame.index]
         effects = [effect for effect in self.frame.index.get_level_values("effect") if effect]
         label = scale_label("standard deviation", effects, self.units)
-        return draw_forest(self, ax, self.frame, labels, label, color)
+        return draw_forest(
+            self, ax, self.frame, labels, label, color, "Standard deviations with intervals"
+        )
 
 
 def _group_and_effect(fit, component):

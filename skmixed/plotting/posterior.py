@@ -8,7 +8,7 @@ from scipy.stats import gaussian_kde
 from skmixed.inference.intervals import check_level, find_parameters
 from skmixed.inference.posterior_draws import highest_density
 from skmixed.plotting._panels import panels
-from skmixed.plotting._style import MIXED, accent, ink
+from skmixed.plotting._style import MIXED, accent, caption, ink
 
 KINDS = ("density", "pairs")
 # Columns of panels, and parameters that pairs are shown of at most.
@@ -113,6 +113,7 @@ class PosteriorDisplay:
             self._plot_densities(ax, color)
         else:
             self._plot_pairs(ax, color)
+        caption(self, ax, f"Posterior with medians and {100 * self.level:g} % intervals")
         return self
 
     def _interval(self, x):

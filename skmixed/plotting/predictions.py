@@ -75,7 +75,7 @@ class PredictionIntervalDisplay:
     >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(df)
     >>> display = PredictionIntervalDisplay.from_estimator(model, df)
     >>> round(display.inside_, 3)
-    0.961
+    0.978
     """
 
     def __init__(self, frame, *, coverage=0.95, kind="observation", x, response, group,

@@ -9,7 +9,7 @@ from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
 from skmixed.plotting._panels import choose_group, effect_scale, effect_units, panels, wrapped
 from skmixed.plotting._rows import curves_of, opens_pipelines
-from skmixed.plotting._style import MIXED, accent, data_ink, ink, zero_line
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink, zero_line
 
 
 class ProfileDisplay:
@@ -138,6 +138,7 @@ class ProfileDisplay:
         ]
         for panel in self.axes_[::columns]:
             panel.set_ylabel("zeta")
+        caption(self, ax, f"Profiles with {100 * self.level:g} % limits")
         return self
 
     def _draw(self, panel, name, color):

@@ -17,7 +17,7 @@ from skmixed.plotting._panels import (
     panels,
 )
 from skmixed.plotting._rows import is_curve, is_linear, opens_pipelines, response_of, weights_of
-from skmixed.plotting._style import MIXED, POPULATION, accent, data_ink, ink
+from skmixed.plotting._style import MIXED, POPULATION, accent, caption, data_ink, ink
 
 # Levels that have an interval, evenly chosen of more.
 _INTERVALS = 400
@@ -137,6 +137,7 @@ class NormalQuantileDisplay:
         self.outliers_, self.bands_, self.lines_ = {}, [], []
         for panel, name in zip(self.axes_, self.values, strict=True):
             self._draw(panel, name, color, outliers)
+        caption(self, ax, f"Normal quantiles, {100 * self.level:g} % band")
         return self
 
     def _draw(self, panel, name, color, most):

@@ -43,11 +43,11 @@ class VarianceSharesDisplay:
     >>> df = load_pastes().frame
     >>> model = MixedLinearRegressor("strength ~ 1 + (1 | batch / cask)").fit(df)
     >>> VarianceSharesDisplay.from_estimator(model).frame.round(2).T
-                           model
-    fixed effects           0.00
-    Intercept | batch       0.16
-    Intercept | batch:cask  0.78
-    residual                0.06
+                            model
+    fixed effects            0.00
+    Intercept | batch        0.15
+    Intercept | batch:cask   0.78
+    residual                 0.06
     """
 
     def __init__(self, frame):
