@@ -8,7 +8,8 @@ from html import escape
 
 import pandas as pd
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+# What has a meaning inside a line; cells and notes never begin one with a mark of a list.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]|~$])")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -219,8 +220,8 @@ def great_table(table, parts, title, subtitle=""):
         import great_tables
     except ImportError as error:
         raise ImportError(
-            "to_gt needs great_tables: pip install great-tables; to_html, to_markdown and "
-            "to_latex need nothing"
+            "to_gt needs great_tables: pip install 'scikit-mixed[tables]'; to_html, to_markdown "
+            "and to_latex need nothing"
         ) from error
     names = {f"c{k}": name for k, name in enumerate(table.header)}
     frame = pd.DataFrame(table.rows, columns=list(names))

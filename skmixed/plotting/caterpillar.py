@@ -148,7 +148,7 @@ class CaterpillarDisplay:
         zero_line(panel)
         lines = panel.hlines(
             rows, modes - half, modes + half, linewidth=0.8 if many else 1.8,
-            colors=[to_pale(panel, color, own) for own in apart],
+            colors=np.where(apart[:, None], to_pale(panel, color, True), to_pale(panel, color)),
         )  # fmt: skip
         panel.plot(modes, rows, "o", color=ink(panel) if many else color,
                    markersize=_point_size(len(modes)), markeredgewidth=0)  # fmt: skip

@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skmixed import MixedGLMRegressor, MixedLinearRegressor, MixedLogisticClassifier
+from skmixed import (
+    GeneralizedInverseRegressor,
+    MixedGLMRegressor,
+    MixedLinearRegressor,
+    MixedLogisticClassifier,
+)
 from skmixed.datasets import load_cbpp, load_sleepstudy, load_verbagg
 from skmixed.inference import likelihood_ratio_test, model_table
 from skmixed.inference.exports import Report, Section, TextTable, code_span, latex, markdown
@@ -222,6 +227,22 @@ def test_names_must_fit(pair):
         model_table("model")
 
 
+def test_linear_models_have_the_same_exports():
+    df = load_sleepstudy().frame.rename(columns={"Days": "a_b | <i>"})
+    model = GeneralizedInverseRegressor(formula="Reaction ~ `a_b | <i>` + Subject").fit(df)
+    summary = model.summary()
+    frame = summary.to_frame().set_index("term")
+    np.testing.assert_allclose(frame["estimate"], summary.table["estimate"])
+    assert list(frame.columns) == ["estimate", "mark", "std_error", "t", "p_value"]
+    assert "<i>" not in summary.to_html() + summary.to_markdown() + summary.to_latex()
+    assert summary._repr_html_() == summary.to_html()
+    cells = _cells(summary.to_html()).cells
+    assert "a_b | <i>" in cells and all(
+        level in "".join(cells) for level in df["Subject"].cat.categories
+    )
+    assert ElementTree.fromstring(summary.to_html()) is not None
+
+
 def test_great_tables_are_made_where_they_are_installed(pair, monkeypatch):
     great_tables = pytest.importorskip("great_tables")
     for shown in (pair[0].summary(), model_table(*pair)):
@@ -234,5 +255,5 @@ def test_great_tables_are_made_where_they_are_installed(pair, monkeypatch):
 def test_without_great_tables_the_error_says_what_to_install(pair, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "great_tables", None)
     for shown in (pair[0].summary(), model_table(*pair)):
-        with pytest.raises(ImportError, match="pip install great-tables"):
+        with pytest.raises(ImportError, match=r"pip install 'scikit-mixed\[tables\]'"):
             shown.to_gt()
