@@ -193,8 +193,8 @@ def shrunk(group):
         if len(np.unique(sizes)) < 3:
             return _strips(ax, names, shares, f"share kept by levels of {group}")
         for name, share, color in zip(names, shares, _COLORS, strict=False):
-            points = ax.scatter(sizes, share, s=_size(share) ** 2 / 2, color=color, alpha=0.6,
-                                linewidth=0, label=name)  # fmt: skip
+            points = ax.scatter(sizes, share, s=_size(share) ** 2 / 2, color=accent(ax, color),
+                                alpha=0.6, linewidth=0, label=name)  # fmt: skip
         ax.set(xlabel=f"rows of a level of {group}", ylabel="share kept", ylim=(0, 1.05))
         ax.locator_params(axis="x", nbins=6, integer=True)
         _log_where_wide(ax, sizes)
@@ -209,8 +209,8 @@ def _strips(ax, names, shares, label):
     """A row of points for every effect, one beside the other."""
     for row, (share, color) in enumerate(zip(shares, _COLORS, strict=False)):
         spread = np.linspace(-0.25, 0.25, len(share)) if len(share) > 1 else 0.0
-        points = ax.scatter(share, -row + spread, s=_size(share) ** 2 / 2, color=color, alpha=0.6,
-                            linewidth=0)  # fmt: skip
+        points = ax.scatter(share, -row + spread, s=_size(share) ** 2 / 2, color=accent(ax, color),
+                            alpha=0.6, linewidth=0)  # fmt: skip
     shown = names[: len(_COLORS)]
     ax.set(xlabel=label, xlim=(0, 1.02), ylim=(0.7 - len(shown), 0.7))
     ax.set_yticks(-np.arange(len(shown)), [_label(name) for name in shown])
