@@ -64,7 +64,9 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"arviz_base", "dask", "matplotlib", "polars", "pyarrow", "tqdm"}
+OPTIONAL = {
+    "adjustText", "arviz_base", "dask", "great_tables", "matplotlib", "polars", "pyarrow", "tqdm",
+}  # fmt: skip
 
 
 def _module_name(path):

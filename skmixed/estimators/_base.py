@@ -22,6 +22,7 @@ from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._operation import RUNNING, OperatedFits
+from skmixed.estimators._summary import ShowsFit
 from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
@@ -100,7 +101,7 @@ class TellsOfFits(OperatedFits, KnowsOtherNames):
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
+class MixedModelBase(ShowsFit, TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
