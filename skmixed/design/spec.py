@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -138,6 +138,29 @@ class DesignSpec:
         if self.terms is None:
             return frozenset()
         return coded_columns([self.terms.fixed, *(spec.expr for spec in self.terms.random)])
+
+    def with_levels_of(self, table: Any) -> tuple[DesignSpec, dict[str, np.ndarray]]:
+        """The specification with the levels of further rows too, and where its own are in it.
+
+        Levels that are read from no column, or are related to each other, stay as they are.
+        """
+        table, groups, places = Table(table), dict(self.groups), {}
+        for name, spec in self.groups.items():
+            places[name] = np.arange(len(spec.levels))
+            if not spec.columns or name in self.relationships:
+                continue
+            _check_present(table, spec.columns)
+            grouping = {
+                column: read_levels(column, table.column(column), own)
+                for column, own in zip(spec.columns, spec.column_levels, strict=True)
+            }
+            groups[name], places[name] = spec.with_levels_of(grouping)
+        return replace(self, groups=groups), places
+
+    def of_places(self, places: Mapping[str, np.ndarray]) -> DesignSpec:
+        """The specification with some of the levels of its grouping factors."""
+        groups = {name: spec.of_places(places[name]) for name, spec in self.groups.items()}
+        return replace(self, groups=groups)
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""

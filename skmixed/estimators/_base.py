@@ -16,10 +16,10 @@ from skmixed.design import build_design, parse_formula
 from skmixed.design.spec import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
+from skmixed.estimators._conditioning import ConditionsOnRows
 from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
-from skmixed.estimators._observed import ObservesRows
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
@@ -96,7 +96,7 @@ class TellsOfFits:
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
+class MixedModelBase(TellsOfFits, AnswersQuestions, ConditionsOnRows, BaseEstimator):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {

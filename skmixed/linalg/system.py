@@ -37,7 +37,7 @@ from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
 from skmixed.linalg.stacked import draws, summaries, with_added
-from skmixed.linalg.sums import Sums, cross_products
+from skmixed.linalg.sums import Sums, cross_products, sums_of
 from skmixed.linalg.traces import Direction
 
 __all__ = [
@@ -104,6 +104,10 @@ class System:
         groups, n_tail = sums.groups, len(sums.tail)
         plan = GramPlan.build(groups, n_tail, chain_from=chain_from, together=sums.together)
         return cls(cross_products(plan, sums))
+
+    def sums(self):
+        """`Sums` of the rows behind the system, to which those of other rows can be added."""
+        return sums_of(self._products)
 
     def factor(self, T):
         """Factor for relative covariance factors T, one (s, s) array for every group.

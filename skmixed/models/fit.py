@@ -60,6 +60,11 @@ class MixedFit(Questions):
         Fixed effects, covariance parameters and scale.
     source : Source
         Names, terms and fingerprints of what it was fitted to.
+
+    Notes
+    -----
+    A model that took in further rows (`models.conditioning`) has ``pending`` (r,): their scores by
+    gamma at its estimates, zero where these were estimated anew. Other models have None.
     """
 
     is_linear: ClassVar[bool] = False

@@ -131,6 +131,8 @@ class GLMMFit(MixedFit):
         Of gamma; ``deviance`` is without it.
     decided : tuple of str
         What separates the outcomes, so that the prior decides how far its estimates go.
+    pending : (r,) or None
+        As of a linear fit: of a model that further rows were taken in.
     """
 
     family: Family | None = None
@@ -141,6 +143,7 @@ class GLMMFit(MixedFit):
     n_agq: int = 1
     prior: Penalty | None = None
     decided: tuple[str, ...] = ()
+    pending: np.ndarray | None = None
     df_methods = ("asymptotic",)
     no_other_df = (
         "without a residual variance that is estimated beside the others, z tests are what the "
@@ -190,6 +193,10 @@ class GLMMFit(MixedFit):
 
     def _group_modes(self):
         return self.group_modes
+
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None)
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, y a mean of w outcomes."""

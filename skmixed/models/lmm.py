@@ -471,13 +471,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LMMFit(MixedFit):
-    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
+    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles.
+
+    ``group_modes`` and ``pending`` are those of a model that further rows were taken in.
+    """
 
     is_linear: ClassVar[bool] = True
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
+    group_modes: tuple | None = None
+    pending: np.ndarray | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -501,6 +506,13 @@ class LMMFit(MixedFit):
             objective=objective,
             residual=objective.fitted_residual(optimum.theta),
         )
+
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None, objective=None)
+
+    def _group_modes(self):
+        return super()._group_modes() if self.group_modes is None else self.group_modes
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""

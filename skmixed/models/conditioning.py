@@ -1,0 +1,322 @@
+"""Conditional modes given further rows: theta and the dispersion are held, rows are taken in.
+
+With x = (b, gamma), A the cross-products [Z Q]'W[Z Q] behind a fit and x0 its estimates, all that
+the rows of the fit say of other values of x is the quadratic form about x0
+
+    (x - x0)' (A + P) (x - x0),    P = diag(Lambda^-T Lambda^-1, 0),
+
+exactly for a linear model, to the second order for a generalised one. Further rows add their own
+log-likelihood, so that neither the rows of the fit nor their response are needed: the change
+x - x0 solves the equations of a system with the cross-products of both, whose right-hand side are
+the scores of the further rows at x0. Levels that the fit did not have have b = 0 in x0 and no part
+in A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skmixed.linalg.system import Effects, Group, NotPositiveDefinite, RelatedGroup, Sums, System
+from skmixed.linalg.threads import one_thread
+from skmixed.models.lmm import CHAIN_FROM
+
+# Newton decrement, in units of the deviance, after which one more step is exact to rounding.
+_LAST_STEP = 1e-10
+_MAX_STEPS, _MAX_HALVINGS = 100, 40
+
+
+class Unconditioned(ValueError):
+    """Why a fit cannot take in further rows, and the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Where the levels of a fit are among those of a larger set, by group.
+
+    places: for every group (l,) indices; sizes: the number of all levels.
+    """
+
+    places: tuple[np.ndarray, ...]
+    sizes: tuple[int, ...]
+
+    def spread(self, x, g):
+        """Values (..., l) of a group's levels among all of them, 0 elsewhere."""
+        wide = np.zeros((*x.shape[:-1], self.sizes[g]))
+        wide[..., self.places[g]] = x
+        return wide
+
+
+@dataclass(frozen=True, eq=False)
+class FurtherRows:
+    """Rows as the engine takes them: groups, basis of X, response, and eta at x0."""
+
+    groups: tuple[Group, ...]
+    Q: np.ndarray
+    eta: np.ndarray
+    observed: object
+
+    @classmethod
+    def of(cls, observed):
+        """The rows of ObservedRows."""
+        fit = observed.fit
+        groups = fit.layout.groups_of(observed.random) if observed.random else ()
+        return cls(groups, fit.basis.orthonormal(observed.X), observed.eta, observed)
+
+    def effects(self, v):
+        """[Z Q]'v as Effects."""
+        return Effects.of([group.sums(v) for group in self.groups], self.Q.T @ v)
+
+    def predictor(self, x):
+        """Z b + Q gamma (n,) of Effects with one column."""
+        eta = self.Q @ x.fixed[:, 0]
+        for group, b in zip(self.groups, x.levels(), strict=True):
+            eta = eta + group.values(b)
+        return eta
+
+    def sums(self, weight):
+        """Cross-products with these weights."""
+        return _explicit(Sums.of_rows(self.groups, weight, self.Q, np.zeros(len(weight))))
+
+    @property
+    def is_linear(self):
+        """Whether one step is exact."""
+        return self.observed.fit.is_linear
+
+    def curve(self, change):
+        """(summed log-likelihood, scores, weights) at eta + change.
+
+        Those of a linear model are in units of sigma^2.
+        """
+        observed, counts = self.observed, self.observed.counts
+        fit, w = observed.fit, observed.weights
+        if fit.is_linear:
+            w, rest = w * counts, observed.y - self.eta - change
+            return -0.5 * float(w @ rest**2), w * rest, w
+        y = observed.y * w if fit.family.name == "binomial" else observed.y
+        with np.errstate(all="ignore"):
+            found = fit.family.curve(self.eta + change, y, w, fit.log_dispersion)
+        return float((counts * found.loglik).sum()), counts * found.score, counts * found.weight
+
+    def expected_weight(self, change):
+        """Weights that are positive where those of :meth:`curve` need not be."""
+        observed, w = self.observed, self.observed.weights
+        fit = observed.fit
+        y = observed.y * w if fit.family.name == "binomial" else observed.y
+        found = fit.family.expected_weight(self.eta + change, y, w, fit.log_dispersion)
+        return observed.counts * found
+
+
+def check_conditions(fit):
+    """Raise Unconditioned for a fit of a kind that takes in no further rows."""
+    if not fit.layout.terms:
+        raise Unconditioned("the model has no random effects, which further rows could tell")
+    if getattr(fit, "residual", None) is not None:
+        raise Unconditioned(
+            "the residuals have a structure, and how those of further rows go with those of the "
+            "fit is not known without its rows: fit the model to both"
+        )
+    if getattr(fit, "monte_carlo", None) is not None:
+        raise Unconditioned(
+            "the iterative solver keeps no factor that rows could be added to: fit with "
+            "solver='direct'"
+        )
+    if any(isinstance(group, RelatedGroup) for group in fit.layout.groups):
+        raise Unconditioned(
+            "levels that are related to each other are told by all rows of all of them: fit the "
+            "model to the rows of the fit and these together"
+        )
+
+
+def with_levels(fit, levels):
+    """The fit with its modes among more levels, new ones at 0; it has no factor."""
+    modes = [levels.spread(b, g) for g, b in enumerate(_group_modes(fit))]
+    return _with_modes(fit, levels, modes)
+
+
+def conditioned(fit, observed, levels, *, update_fixed=False):
+    """The fit given further rows as well.
+
+    Parameters
+    ----------
+    fit : LMMFit or GLMMFit
+    observed : ObservedRows
+        The further rows, beside :func:`with_levels` of the fit.
+    levels : Levels
+    update_fixed : bool
+        Whether the fixed effects are estimated anew, too.
+
+    Returns
+    -------
+    LMMFit or GLMMFit
+        What tells how theta was found is that of the fit.
+
+    Raises
+    ------
+    Unconditioned
+        Where the cross-products of the fit are needed and gone.
+    """
+    rows, T = FurtherRows.of(observed), fit.layout.factors(fit.optimum.theta)
+    has_system = fit.factor is not None and fit.factor.has_system
+    if not has_system:
+        _check_apart(rows, levels, update_fixed)
+    with one_thread():
+        before = _sums_of_fit(fit, levels, rows) if has_system else None
+        pending = np.zeros(fit.rank) if fit.pending is None else fit.pending
+        change, rest, factor = _solved(rows, before, T, pending, update_fixed)
+    modes = [
+        levels.spread(b, g) + x / fit.unit
+        for g, (b, x) in enumerate(zip(_group_modes(fit), change.levels(), strict=True))
+    ]
+    found = _with_modes(fit, levels, modes)
+    if has_system:
+        found = replace(found, factor=factor, pending=rest)
+    if update_fixed:
+        gamma = fit.gamma + change.fixed[:, 0]
+        found = replace(found, gamma=gamma, fixed_root=factor.fixed_root)
+    return found
+
+
+def _group_modes(fit):
+    """Conditional modes (s, l) of every group, in the engine's units; from pickles, too."""
+    found = [np.zeros((g.n_columns, g.plain.n_levels)) for g in fit.layout.groups]
+    for term, b in zip(fit.layout.terms, fit.modes, strict=True):
+        found[term.group][term.columns] = b.T / fit.unit
+    return found
+
+
+def _with_modes(fit, levels, modes):
+    groups = tuple(
+        replace(group, n_levels=size)
+        for group, size in zip(fit.layout.groups, levels.sizes, strict=True)
+    )
+    layout = replace(fit.layout, groups=groups)
+    return fit.with_modes(layout, tuple(modes))
+
+
+def _check_apart(rows, levels, update_fixed):
+    """Raise Unconditioned where the rows say something that those of the fit say as well."""
+    why = "the fixed effects, which the rows of the fit tell as well" if update_fixed else None
+    for group, place in zip(rows.groups, levels.places, strict=True):
+        if np.isin(group.codes, place).any():
+            why = why or "levels that the rows of the fit tell as well"
+    if why:
+        raise Unconditioned(
+            f"the rows tell of {why}, so that the cross-products of the fit are needed, and this "
+            "copy of the model has none: they are not pickled unless the model is fitted with "
+            "keep_factor=True. Condition in the process of the fit, or leave rows of known levels "
+            "out"
+        )
+
+
+def _sums_of_fit(fit, levels, rows):
+    """Cross-products behind the fit among all levels.
+
+    Those of X are such that the fixed effects have the covariance that the fit tells, which in a
+    generalised model knows that theta was estimated.
+    """
+    sums = fit.factor.system.sums().without_response().at_levels(levels.places, levels.sizes)
+    if fit.is_linear or fit.pending is not None:
+        return sums
+    tail, root = sums.tail.copy(), fit.factor.fixed_root
+    tail[:-1, :-1] += fit.fixed_root @ fit.fixed_root.T - root @ root.T
+    return replace(sums, tail=tail)
+
+
+def _explicit(sums):
+    """Sums whose pairs are there whatever their weights are."""
+    sizes = [len(own) for own in sums.weights]
+    places = [np.arange(size) for size in sizes]
+    return sums.at_levels(places, sizes).without_response()
+
+
+def _factor(rows, before, T, weight):
+    """Factor of the system of both at weights of the further rows.
+
+    Of the unit pivots for y one is too many. With nothing known of X its columns are held, beside
+    pivots of their own.
+    """
+    own = rows.sums(weight)
+    tail = own.tail.copy()
+    if before is None:
+        tail[:-1, :-1] += np.eye(len(tail) - 1)
+        sums = replace(own, tail=tail)
+    else:
+        sums = before + own
+        sums.tail[-1, -1] = 1.0
+    return System.of_sums(sums, chain_from=CHAIN_FROM).factor(T)
+
+
+def _definite_factor(rows, before, T, at):
+    """Factor at a point with the observed weights or, where it has none, the expected ones."""
+    try:
+        return _factor(rows, before, T, at.weight), at.weight
+    except NotPositiveDefinite:
+        weight = np.maximum(rows.expected_weight(at.eta), np.abs(at.weight))
+        return _factor(rows, before, T, weight), weight
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """A change x - x0 with ``force`` = (A + P)(x - x0), and the further rows there.
+
+    eta (n,): change of the linear predictor; value: the penalised log-likelihood.
+    """
+
+    change: Effects
+    force: Effects
+    eta: np.ndarray
+    value: float
+    score: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def at(cls, rows, pending, change, force, eta):
+        value, score, weight = rows.curve(eta)
+        value += float(pending @ change.fixed[:, 0]) - 0.5 * float(change.dot(force)[0, 0])
+        return cls(change, force, eta, value if np.isfinite(value) else -np.inf, score, weight)
+
+
+def _solved(rows, before, T, pending, update_fixed):
+    """(change of x, scores of X that are left (r,), factor), by Newton's method with halving."""
+    none = Effects([np.zeros((g.n_columns, 1, g.n_levels)) for g in rows.groups],
+                   np.zeros((len(pending), 1)))  # fmt: skip
+    waiting = Effects(none.random, pending[:, None])
+    at = _Point.at(rows, pending, none, none, np.zeros(len(rows.eta)))
+    if not np.isfinite(at.value):
+        raise Unconditioned(
+            "a further row has a response that is impossible at its linear predictor"
+        )
+    for _ in range(_MAX_STEPS):
+        factor, weight = _definite_factor(rows, before, T, at)
+        v = rows.effects(at.score + weight * at.eta) + waiting
+        change, rest = factor.solve(v, fixed=update_fixed)
+        eta = rows.predictor(change)
+        force = v - rows.effects(weight * eta)
+        step = change - at.change
+        decrement = float(step.dot(force - at.force)[0, 0]) + float(weight @ (eta - at.eta) ** 2)
+        if rows.is_linear:
+            return change, rest.fixed[:, 0], factor
+        at = _ahead(rows, pending, at, change, force, eta)
+        if decrement <= _LAST_STEP:
+            factor, _ = _definite_factor(rows, before, T, at)
+            return at.change, rest.fixed[:, 0], factor
+    raise Unconditioned("the penalised likelihood of the further rows has no mode")
+
+
+def _ahead(rows, pending, at, change, force, eta):
+    """The point after a step, halved until the penalised likelihood does not fall."""
+    noise, length = 1e-13 * max(1.0, abs(at.value)), 1.0
+    for _ in range(_MAX_HALVINGS):
+        new = _Point.at(
+            rows,
+            pending,
+            at.change + (change - at.change).times(length),
+            at.force + (force - at.force).times(length),
+            at.eta + length * (eta - at.eta),
+        )
+        if new.value >= at.value - noise:
+            return new
+        length /= 2
+    return at
