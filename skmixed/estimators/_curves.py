@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.estimators._arguments import check_arguments
 from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._prediction import check_n_samples
 
@@ -16,7 +17,8 @@ _RESIDUALS = ("response", "pearson", "scaled", "marginal")
 class PredictsCurves(ObservesRows):
     """Means, parameters, intervals, residuals and simulations of a fitted nonlinear model."""
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
+                **unknown):  # fmt: skip
         """Predicted mean of every row: f at its parameters.
 
         With ``random_effects=False`` that is f at the fixed part, the curve of a typical member
@@ -31,12 +33,17 @@ class PredictsCurves(ObservesRows):
             Use the conditional modes of all, of no, or of the listed grouping factors.
         return_std : bool, default False
             Also return the standard error of the prediction, by the delta method.
+        history : None
+            Nonlinear models take in no further rows, see :meth:`condition`.
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        check_arguments(self, "predict", unknown)
+        if history is not None:
+            self.condition(*history)
         mean, std = self._predict_eta(X, groups, random_effects, return_std)
         return (mean, std) if return_std else mean
 
@@ -62,6 +69,15 @@ class PredictsCurves(ObservesRows):
         if self.unseen_groups == "nan":
             phi[rows.unseen] = np.nan
         return phi
+
+    def condition(self, X, y=None, *, groups=None, sample_weight=None, update_fixed=False):
+        """An error: nonlinear models take in no further rows."""
+        check_is_fitted(self)
+        raise ValueError(
+            f"{type(self).__name__}: condition: the modes of a nonlinear model are not had from "
+            "cross-products: fit the model to the rows of the fit and these together, from "
+            "start=model.fixed_effects_"
+        )
 
     def parameters_of(self, X, *, groups=None, random_effects=True):
         """The parameters of the curve of every row.

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skmixed._warn import warn
 from skmixed.design import parse_formula
+from skmixed.estimators._arguments import check_arguments
 from skmixed.estimators._input import check_one_response, response_column
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
@@ -196,7 +197,8 @@ trusted, relationship, prior
             self.family_.link.link(0.5)
         )  # fmt: skip
 
-    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False):
+    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None,
+                      **unknown):  # fmt: skip
         """Probabilities (n, 2) of the two classes, in the order of ``classes_``.
 
         Parameters
@@ -209,9 +211,12 @@ trusted, relationship, prior
         marginal : bool, default False
             Averaged over the distribution of the random effects, of all grouping factors or of
             those in the list; with ``random_effects=False`` no grouping column is needed.
+        history : tuple (X, y), optional
+            As for :meth:`predict`.
         """
         check_is_fitted(self)
-        p = self._mean(X, groups, random_effects, marginal)
+        check_arguments(self, "predict_proba", unknown)
+        p = self._with_history(history)._mean(X, groups, random_effects, marginal)
         return np.column_stack([1 - p, p])
 
     def predict_log_proba(self, X, *, groups=None, random_effects=True, marginal=False):
@@ -221,7 +226,8 @@ trusted, relationship, prior
             return np.log(self.predict_proba(X, groups=groups, random_effects=random_effects,
                                              marginal=marginal))  # fmt: skip
 
-    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False,
+                history=None, **unknown):  # fmt: skip
         """The likelier class of every row.
 
         Parameters
@@ -234,14 +240,18 @@ trusted, relationship, prior
             Labels, the probability of the second class, or the linear predictor.
         return_std : bool, default False
             Also return the standard error of the linear predictor.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        check_arguments(self, "predict", unknown)
         check_scale(scale, ("class", "response", "link"), False)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        eta, std = self._with_history(history)._predict_eta(X, groups, random_effects, return_std)
         if scale == "class":
             result = self._classes_at(eta)
         else:

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
+from skmixed.estimators._arguments import check_arguments
 from skmixed.estimators._input import response_column
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
@@ -222,7 +223,7 @@ feature_names_in_
             )
 
     def predict(self, X, *, groups=None, random_effects=True, scale="response", marginal=False,
-                return_std=False):  # fmt: skip
+                return_std=False, history=None, **unknown):  # fmt: skip
         """Predicted mean of every row.
 
         Parameters
@@ -243,16 +244,21 @@ feature_names_in_
             Also return the standard error of the linear predictor: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        check_arguments(self, "predict", unknown)
         check_scale(scale, ("response", "link"), marginal)
         if marginal and not return_std:
             return self._mean(X, groups, random_effects, True)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        model = self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         if marginal:
             return self._mean(X, groups, random_effects, True), std
         result = eta if scale == "link" else self._mean_at(eta)

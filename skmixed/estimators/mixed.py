@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed._warn import warn
+from skmixed.estimators._arguments import check_arguments
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
@@ -376,7 +377,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         check_is_fitted(self)
         return residual_covariance(self, rows)
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
+                **unknown):  # fmt: skip
         """Predicted mean x'beta + z'b of every row.
 
         Parameters
@@ -391,13 +393,18 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
             Also return the standard error of the predicted mean: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        check_arguments(self, "predict", unknown)
+        model = self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         return (eta, std) if return_std else eta
 
     def score(self, X, y=None, *, groups=None, sample_weight=None):

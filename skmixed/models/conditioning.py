@@ -169,9 +169,9 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
         levels.spread(b, g) + x / fit.unit
         for g, (b, x) in enumerate(zip(_group_modes(fit), change.levels(), strict=True))
     ]
-    found = _with_modes(fit, levels, modes)
+    found = replace(_with_modes(fit, levels, modes), pending=rest)
     if has_system:
-        found = replace(found, factor=factor, pending=rest)
+        found = replace(found, factor=factor)
     if update_fixed:
         gamma = fit.gamma + change.fixed[:, 0]
         found = replace(found, gamma=gamma, fixed_root=factor.fixed_root)

@@ -68,6 +68,7 @@ class MixedFit(Questions):
     """
 
     is_linear: ClassVar[bool] = False
+    pending = None  # a field of the fits that take in rows
 
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -249,7 +250,7 @@ class MixedFit(Questions):
         """:attr:`effects_variance` in units of sigma^2."""
         if not self.layout.terms:
             return ()
-        blocks = self.factor.conditional_blocks()
+        blocks = self._factor("standard deviations of random effects").conditional_blocks()
         return tuple(
             t.users_covariances(blocks[t.group][t.columns, t.columns]) for t in self.layout.terms
         )
@@ -379,6 +380,11 @@ class MixedFit(Questions):
         return np.argsort(np.concatenate(by_effect))
 
     def _factor(self, what):
+        if self.factor is None and self.pending is not None:
+            raise ValueError(
+                f"{what} cannot be had from this model: it was conditioned without the "
+                "cross-products of its fit, which were not in the pickle that it came from"
+            )
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
@@ -451,13 +457,14 @@ class MixedFit(Questions):
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
-        for name in ("beta", "relative_vcov", "modes", "relative_effects_variance"):
+        for name in ("beta", "relative_vcov", "modes"):
             getattr(self, name)
+        if self.factor is not None or self.pending is None:
+            self.relative_effects_variance  # noqa: B018  a cached value
         if self.factor is not None and self.factor.has_system:
             self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        state["factor"] = (
-            None if self.factor is None else self.factor.compact(_PICKLED_FACTOR_BYTES)
-        )
+        if self.factor is not None and self.pending is None:  # else more rows are to come
+            state["factor"] = self.factor.compact(_PICKLED_FACTOR_BYTES)
         return state

@@ -1,0 +1,305 @@
+"""condition(X, y): further rows taken in at the theta of the fit, against dense equations."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from skmixed import (
+    MixedGLMRegressor,
+    MixedLinearRegressor,
+    MixedLogisticClassifier,
+    MixedNonlinearRegressor,
+)
+
+
+def _frame(n, seed=0, first=0, n_levels=(12, 7)):
+    """Rows with two crossed factors, one nested in the first, a slope, weights and an offset."""
+    rng = np.random.default_rng(seed)
+    a = rng.integers(first, first + n_levels[0], n)
+    b = rng.integers(0, n_levels[1], n)
+    c = 3 * a + rng.integers(0, 3, n)
+    x, t = rng.normal(5.0, 2.0, n), rng.integers(0, 4, n)
+    effect = np.random.default_rng(1).normal(size=(4, 600))
+    y = 2.0 + 0.5 * x + effect[0, a] + 0.4 * x * effect[1, a] + effect[2, b] + 0.6 * effect[3, c]
+    return pd.DataFrame(
+        {
+            "y": y + rng.normal(size=n),
+            "x": x,
+            "t": t,
+            "f": np.array(["u", "v", "w"])[rng.integers(0, 3, n)],
+            "a": [f"a{k:03d}" for k in a],
+            "b": b,
+            "c": [f"c{k:04d}" for k in c],
+            "w": rng.uniform(0.5, 2.0, n),
+            "o": rng.normal(size=n),
+        }
+    )
+
+
+def _dense(model, frame):
+    """y less offset, X, Z, the covariance G of all random effects and weights of rows."""
+    design = model.design_spec_.new(frame)
+    fit, n = model.result_, len(frame)
+    Z, G = [], []
+    for term, covariance in zip(design.random, fit.covariances, strict=True):
+        own = np.zeros((n, term.n_levels, len(covariance)))
+        own[np.arange(n), term.codes] = term.z
+        Z.append(own.reshape(n, -1))
+        G.append(np.kron(np.eye(term.n_levels), covariance))
+    whole = np.zeros((sum(map(len, G)),) * 2)
+    at = 0
+    for own in G:
+        whole[at : at + len(own), at : at + len(own)] = own
+        at += len(own)
+    y = frame["y"].to_numpy() - (0 if design.offset is None else design.offset)
+    w = np.ones(n) if model.prior_weights is None else frame[model.prior_weights].to_numpy()
+    return y, design.X[:, fit.basis.kept], np.hstack(Z), whole, w
+
+
+def _oracle(model, frame, fixed):
+    """Fixed effects, modes, their standard deviations: dense equations at the theta of a fit."""
+    y, X, Z, G, w = _dense(model, frame)
+    V = Z @ G @ Z.T + np.diag(model.sigma_**2 / w)
+    Vi = np.linalg.inv(V)
+    beta = np.linalg.solve(X.T @ Vi @ X, X.T @ Vi @ y) if fixed is None else fixed
+    b = G @ Z.T @ Vi @ (y - X @ beta)
+    C = G - G @ Z.T @ Vi @ Z @ G
+    return beta, b, C, Vi
+
+
+def _flat(model, tables):
+    """Random effects or their deviations, in the order of the terms, level by level."""
+    parts, used = [], {}
+    for term in model.labels_.terms:
+        start = used.get(term.group, 0)
+        used[term.group] = start + len(term.names)
+        table = tables[term.group].to_numpy()
+        parts.append(table[:, start : used[term.group]].ravel())
+    return np.concatenate(parts)
+
+
+MODELS = [
+    ("y ~ x + (1 | a)", {}),
+    ("y ~ x + f + (x | a)", {}),
+    ("y ~ x + (x || a)", {}),
+    ("y ~ x + (1 | a) + (1 | b)", {}),
+    ("y ~ x + (x | a) + (1 + f | b)", {}),
+    ("y ~ x + (1 | a / c)", {}),
+    ("y ~ x + (1 | a / c) + (1 | b)", {}),
+    ("y ~ x + offset(o) + (x | a) + (1 | b)", {"prior_weights": "w", "reml": False}),
+    ("y ~ x + (1 | a:b)", {}),
+    ("y ~ x + cs(0 + f | a)", {}),
+    ("y ~ x + ar1(0 + C(t) | a)", {}),
+]
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.SingularFitWarning")
+@pytest.mark.parametrize("large", [False, True], ids=["small", "chain"])
+@pytest.mark.parametrize(("formula", "settings"), MODELS, ids=[m[0] for m in MODELS])
+def test_conditioned_models_solve_the_equations_of_all_rows(formula, settings, large):
+    sizes = (70, 30) if large else (12, 7)
+    frame = _frame(600 if large else 300, n_levels=sizes)
+    further = _frame(40, seed=5, first=sizes[0] - 4, n_levels=(9, sizes[1] + 2))
+    model = MixedLinearRegressor(formula, **settings).fit(frame)
+    both = pd.concat([frame, further], ignore_index=True)
+    for update in (False, True):
+        found = model.condition(further, update_fixed=update)
+        fixed = None if update else model.result_.beta
+        beta, b, C, Vi = _oracle(found, both, fixed)
+        np.testing.assert_allclose(found.result_.beta, beta, rtol=1e-9)
+        np.testing.assert_allclose(_flat(found, found.random_effects_), b, rtol=0, atol=1e-10)
+        std = np.sqrt(np.maximum(C.diagonal(), 0))
+        np.testing.assert_allclose(_flat(found, found.random_effects_std_), std, atol=1e-8)
+        # the variance of a prediction: of b given beta, and of beta from the rows that told it
+        _, X, Z, G, w = _dense(found, both)
+        if not update:
+            _, X0, Z0, _, w0 = _dense(found, frame)
+            V0 = Z0 @ G @ Z0.T + np.diag(model.sigma_**2 / w0)
+            Phi = np.linalg.inv(X0.T @ np.linalg.solve(V0, X0))
+        else:
+            Phi = np.linalg.inv(X.T @ Vi @ X)
+        left = X - Z @ G @ Z.T @ Vi @ X
+        variance = np.einsum("ni,ij,nj->n", left, Phi, left)
+        variance += np.einsum("ni,ij,nj->n", Z, C, Z)
+        mean, se = found.predict(both, return_std=True)
+        np.testing.assert_allclose(se, np.sqrt(variance), rtol=1e-8)
+        offset = both["o"].to_numpy() if "offset" in formula else 0.0
+        np.testing.assert_allclose(mean, X @ beta + Z @ b + offset, rtol=1e-9)
+        np.testing.assert_allclose(found.vcov_, Phi, rtol=1e-8)
+
+
+def test_conditioning_accumulates_and_leaves_the_model_as_it_is():
+    frame, more = _frame(300), _frame(40, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (x | a) + (1 | b)").fit(frame)
+    before = {name: table.copy() for name, table in model.random_effects_.items()}
+    at_once = model.condition(more, update_fixed=True)
+    for first in (False, True):  # fixed effects that waited catch up
+        steps = model.condition(more[:10], update_fixed=first).condition(more[10:25])
+        steps = steps.condition(more[25:], update_fixed=True)
+        for name, table in at_once.random_effects_.items():
+            other = steps.random_effects_[name].loc[table.index]
+            np.testing.assert_allclose(other, table, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(steps.fixed_effects_, at_once.fixed_effects_, rtol=1e-10)
+        np.testing.assert_allclose(steps.vcov_, at_once.vcov_, rtol=1e-9)
+    assert at_once.n_conditioned_ == steps.n_conditioned_ == 40
+    assert not hasattr(model, "n_conditioned_")
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(model.random_effects_[name], table)
+    assert at_once.deviance_ == model.deviance_ and at_once.n_obs_ == 300
+    np.testing.assert_allclose(at_once.theta_, model.theta_)
+
+
+def test_history_is_conditioning_for_one_call():
+    frame, more = _frame(300), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("x + (1 | a)").fit(frame, frame["y"])
+    found = model.predict(more, history=(more[:8], more["y"][:8]), return_std=True)
+    own = model.condition(more[:8], more["y"][:8]).predict(more, return_std=True)
+    np.testing.assert_allclose(found, own)
+    assert np.abs(found[0] - model.predict(more)).max() > 0.1
+    with pytest.raises(ValueError, match=r"history must be a tuple \(X, y\)"):
+        model.predict(more, history=more)
+
+
+def test_levels_of_groups_given_at_fit():
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    X = ["x"]
+    model = MixedLinearRegressor().fit(frame[X], frame["y"], groups=frame["a"])
+    found = model.condition(more[X], more["y"], groups=more["a"])
+    named = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame).condition(more)
+    np.testing.assert_allclose(
+        found.random_effects_["groups"], named.random_effects_["a"], rtol=1e-6
+    )
+    by_call = model.predict(
+        more[X], groups=more["a"], history=(more[X], more["y"], more["a"])
+    )
+    np.testing.assert_allclose(by_call, found.predict(more[X], groups=more["a"]))
+
+
+@pytest.mark.parametrize("kind", ["category", "int", "backticks"])
+def test_levels_of_other_types(kind):
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    formula = "y ~ x + (1 | a)"
+    if kind == "category":
+        frame["a"], more["a"] = frame["a"].astype("category"), more["a"].astype("category")
+    elif kind == "int":
+        frame["a"] = frame["a"].str[1:].astype(int)
+        more["a"] = more["a"].str[1:].astype(float)
+    else:
+        frame, more = frame.rename(columns={"a": "a b"}), more.rename(columns={"a": "a b"})
+        formula = "y ~ x + (1 | `a b`)"
+    found = MixedLinearRegressor(formula).fit(frame).condition(more)
+    expected = MixedLinearRegressor("y ~ x + (1 | a)").fit(_frame(200))
+    expected = expected.condition(_frame(20, seed=5, first=9))
+    [table] = found.random_effects_.values()
+    np.testing.assert_allclose(table, expected.random_effects_["a"], rtol=1e-8)
+    assert table.index.is_unique
+
+
+def test_rows_with_missing_values_are_left_out():
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    whole = MixedLinearRegressor("y ~ x + (1 | a)", missing="drop").fit(frame)
+    more = more.sort_values("a", ignore_index=True)
+    first = more["a"] == more["a"][0]
+    last = more["a"] == more["a"].iloc[-1]
+    gaps = more.copy()
+    gaps.loc[last, "y"] = np.nan
+    gaps.loc[5, "x"] = np.nan
+    gaps.loc[first, "a"] = None
+    complete = gaps.dropna(subset=["y", "x", "a"])
+    found = whole.condition(gaps)
+    pd.testing.assert_frame_equal(
+        found.random_effects_["a"], whole.condition(complete).random_effects_["a"]
+    )
+    assert found.n_conditioned_ == len(complete)
+    assert more["a"].iloc[-1] not in found.random_effects_["a"].index
+    with pytest.raises(ValueError, match="missing"):
+        clone(whole).set_params(missing="raise").fit(frame).condition(gaps)
+
+
+def test_no_rows_change_nothing():
+    frame = _frame(100)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    found = model.condition(frame[:0])
+    np.testing.assert_allclose(found.random_effects_["a"], model.random_effects_["a"])
+    np.testing.assert_allclose(found.predict(frame), model.predict(frame))
+
+
+def test_sample_weights_count_rows():
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    counts = np.arange(20) % 3
+    found = model.condition(more, sample_weight=counts)
+    repeated = model.condition(more.loc[np.repeat(more.index, counts)])
+    a = repeated.random_effects_["a"]
+    np.testing.assert_allclose(found.random_effects_["a"].loc[a.index], a, atol=1e-12)
+
+
+def test_pickled_models_take_in_new_levels_and_refuse_known_ones():
+    frame, more = _frame(300), _frame(20, seed=5, first=50)
+    model = MixedLinearRegressor("y ~ x + (x | a)").fit(frame)
+    loaded = pickle.loads(pickle.dumps(model))
+    found, expected = loaded.condition(more), model.condition(more)
+    np.testing.assert_allclose(
+        found.random_effects_["a"], expected.random_effects_["a"], rtol=1e-9
+    )
+    np.testing.assert_allclose(found.predict(more), expected.predict(more), rtol=1e-9)
+    again = loaded.condition(more[:5]).condition(_frame(5, seed=9, first=80))
+    assert len(again.random_effects_["a"]) > len(loaded.random_effects_["a"])
+    with pytest.raises(ValueError, match="conditioned without the cross-products"):
+        found.predict_interval(more)
+    with pytest.raises(ValueError, match="levels that the rows of the fit tell as well"):
+        loaded.condition(frame[:5])
+    with pytest.raises(ValueError, match="fixed effects, which the rows of the fit tell as well"):
+        loaded.condition(more, update_fixed=True)
+    with pytest.raises(ValueError, match="levels that the rows of the fit tell as well"):
+        loaded.condition(more[:5]).condition(more[5:])
+
+
+def test_a_conditioned_model_survives_pickling_and_takes_in_more():
+    frame, more = _frame(300), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (x | a) + (1 | b)").fit(frame).condition(more[:10])
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(
+        loaded.predict(more, return_std=True), model.predict(more, return_std=True), rtol=1e-9
+    )
+    found, expected = loaded.condition(more[10:]), model.condition(more[10:])
+    np.testing.assert_allclose(found.predict(more), expected.predict(more), rtol=1e-9)
+    assert "further rows" in str(found.summary())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"formula": "y ~ x"}, "no random effects"),
+        ({"formula": "y ~ x + (1 | a)", "residual": "ident(f)"}, "residuals have a structure"),
+        ({"formula": "y ~ x + (1 | a) + (1 | b)", "solver": "iterative"}, "solver='direct'"),
+    ],
+)
+def test_models_that_take_in_no_rows_say_why(settings, message):
+    frame = _frame(200)
+    model = MixedLinearRegressor(**settings).fit(frame)
+    with pytest.raises(ValueError, match=message):
+        model.condition(frame[:5])
+
+
+def test_related_levels_and_curves_take_in_no_rows():
+    frame = _frame(200)
+    levels = sorted(frame["a"].unique())
+    K = pd.DataFrame(np.eye(len(levels)) + 0.2, index=levels, columns=levels)
+    model = MixedLinearRegressor("y ~ x + (1 | a)", relationship={"a": K}).fit(frame)
+    with pytest.raises(ValueError, match="related to each other"):
+        model.condition(frame[:5])
+    rng = np.random.default_rng(0)
+    t = np.tile(np.arange(1.0, 7.0), 10)
+    g = np.repeat(np.arange(10), 6)
+    y = (5 + rng.normal(size=10)[g]) * np.exp(-0.3 * t) + 0.05 * rng.normal(size=60)
+    data = pd.DataFrame({"y": y, "t": t, "g": g})
+    curve = MixedNonlinearRegressor(
+        "y ~ A * exp(-k * t) ~ (A | g)", start={"A": 5.0, "k": 0.3}
+    ).fit(data)
+    for ask in (lambda: curve.condition(data[:3]), lambda: curve.predict(data, history=(data,))):
+        with pytest.raises(ValueError, match="modes of a nonlinear model"):
+            ask()
