@@ -352,9 +352,7 @@ def _pair_blocks(products, dense, i, k):
         table = table.reshape(a.n_levels, a.n_columns, b.n_levels, b.n_columns)
     elif plan.entries[i] is None:
         wide = products.chain[i].border[:, columns]
-        table = wide.transpose(2, 0, 1).reshape(
-            a.n_levels, a.n_columns, b.n_levels, b.n_columns
-        )
+        table = wide.transpose(2, 0, 1).reshape(a.n_levels, a.n_columns, b.n_levels, b.n_columns)
     else:
         return _entry_blocks(products, i, b, columns)
     rows, others = np.nonzero(table.any(axis=(1, 3)))

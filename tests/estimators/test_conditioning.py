@@ -172,9 +172,7 @@ def test_levels_of_groups_given_at_fit():
     np.testing.assert_allclose(
         found.random_effects_["groups"], named.random_effects_["a"], rtol=1e-6
     )
-    by_call = model.predict(
-        more[X], groups=more["a"], history=(more[X], more["y"], more["a"])
-    )
+    by_call = model.predict(more[X], groups=more["a"], history=(more[X], more["y"], more["a"]))
     np.testing.assert_allclose(by_call, found.predict(more[X], groups=more["a"]))
 
 
@@ -242,9 +240,7 @@ def test_pickled_models_take_in_new_levels_and_refuse_known_ones():
     model = MixedLinearRegressor("y ~ x + (x | a)").fit(frame)
     loaded = pickle.loads(pickle.dumps(model))
     found, expected = loaded.condition(more), model.condition(more)
-    np.testing.assert_allclose(
-        found.random_effects_["a"], expected.random_effects_["a"], rtol=1e-9
-    )
+    np.testing.assert_allclose(found.random_effects_["a"], expected.random_effects_["a"], rtol=1e-9)
     np.testing.assert_allclose(found.predict(more), expected.predict(more), rtol=1e-9)
     again = loaded.condition(more[:5]).condition(_frame(5, seed=9, first=80))
     assert len(again.random_effects_["a"]) > len(loaded.random_effects_["a"])
@@ -303,3 +299,155 @@ def test_related_levels_and_curves_take_in_no_rows():
     for ask in (lambda: curve.condition(data[:3]), lambda: curve.predict(data, history=(data,))):
         with pytest.raises(ValueError, match="modes of a nonlinear model"):
             ask()
+
+
+def _counts(n, seed, first=0):
+    """Counts and 0/1 outcomes with two crossed factors."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(first, first + 15, n), rng.integers(0, 6, n)
+    x = rng.normal(size=n)
+    effect = np.random.default_rng(2).normal(size=(3, 60))
+    eta = 0.4 + 0.5 * x + 0.7 * effect[0, a] + 0.3 * x * effect[1, a] + 0.5 * effect[2, b]
+    return pd.DataFrame(
+        {
+            "k": rng.poisson(np.exp(eta)),
+            "z": np.where(rng.uniform(size=n) < 1 / (1 + np.exp(-eta)), "yes", "no"),
+            "p": (1 + rng.gamma(3.0, np.exp(eta) / 3.0)),
+            "x": x,
+            "a": a,
+            "b": b,
+        }
+    )
+
+
+GENERALISED = [
+    (MixedGLMRegressor("k ~ x + (x | a) + (1 | b)"), "k"),
+    (MixedGLMRegressor("k ~ x + (x | a) + (1 | b)", "negative_binomial"), "k"),
+    (MixedGLMRegressor("p ~ x + (1 | a) + (1 | b)", "gamma", "log"), "p"),
+    (MixedLogisticClassifier("z ~ x + (1 | a) + (1 | b)"), "z"),
+    (MixedLogisticClassifier("z ~ x + (1 | a) + (1 | b)", link="probit", n_agq=0), "z"),
+    (MixedLogisticClassifier("z ~ x + (1 | a)", n_agq=7), "z"),
+]
+
+
+def _generalised_parts(model, frame, response):
+    """y, Q, Z by level blocks and the precision of all random effects."""
+    design, fit = model.design_spec_.new(frame), model.result_
+    y = frame[response].to_numpy()
+    y = (y == "yes").astype(float) if response == "z" else y.astype(float)
+    Z, P = [], []
+    for term, covariance in zip(design.random, fit.covariances, strict=True):
+        own = np.zeros((len(frame), term.n_levels, len(covariance)))
+        own[np.arange(len(frame)), term.codes] = term.z
+        Z.append(own.reshape(len(frame), -1))
+        P += [np.linalg.inv(covariance)] * term.n_levels
+    size = sum(map(len, P))
+    precision, at = np.zeros((size, size)), 0
+    for own in P:
+        precision[at : at + len(own), at : at + len(own)] = own
+        at += len(own)
+    return y, fit.basis.orthonormal(design.X), np.hstack(Z), precision
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.SingularFitWarning")
+@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize(("model", "response"), GENERALISED, ids=lambda m: str(m)[:60])
+def test_conditioned_generalised_models_are_at_the_mode(model, response, update):
+    """The gradient of further rows, the prior and the fit's quadratic form vanishes."""
+    frame, more = _counts(300, 0), _counts(50, 1, first=10)
+    model = clone(model).fit(frame)
+    found = model.condition(more, update_fixed=update)
+    fit = found.result_
+    y, Q, Z, precision = _generalised_parts(found, more, response)
+    b = _flat(found, found.random_effects_)
+    before = {}  # modes of the fit at all levels, 0 for new ones
+    for group, table in found.random_effects_.items():
+        before[group] = model.random_effects_[group].reindex(table.index).fillna(0.0)
+    b0 = _flat(found, before)
+    # what the rows of the fit say, to the second order
+    y0, Q0, Z0, _ = _generalised_parts(found, frame, response)
+    family, log_disp = fit.family, fit.log_dispersion
+    one = np.ones(len(y0))
+    w0 = family.curve(Q0 @ model.result_.gamma + Z0 @ b0, y0, one, log_disp).weight
+    H = Z0.T @ (w0[:, None] * Z0) + precision
+    curve = family.curve(Q @ fit.gamma + Z @ b, y, np.ones(len(y)), log_disp)
+    change, moved = b - b0, fit.gamma - model.result_.gamma
+    cross = Z0.T @ (w0[:, None] * Q0)
+    np.testing.assert_allclose(Z.T @ curve.score, H @ change + cross @ moved, atol=1e-6)
+    own = cross.T @ np.linalg.solve(H, cross)
+    known = own + model.result_.fixed_root @ model.result_.fixed_root.T
+    left = Q.T @ curve.score - known @ moved - cross.T @ change
+    if update:
+        np.testing.assert_allclose(left, 0.0, atol=1e-6)
+    else:
+        assert not moved.any()
+    # curvature there: standard deviations given the fixed effects, and those of these
+    whole = H + Z.T @ (curve.weight[:, None] * Z)
+    std = np.sqrt(np.linalg.inv(whole).diagonal())
+    np.testing.assert_allclose(_flat(found, found.random_effects_std_), std, rtol=1e-6)
+    if update:
+        cross = cross + Z.T @ (curve.weight[:, None] * Q)
+        info = known + Q.T @ (curve.weight[:, None] * Q) - cross.T @ np.linalg.solve(whole, cross)
+        np.testing.assert_allclose(fit.fixed_root @ fit.fixed_root.T, info, rtol=1e-6, atol=1e-6)
+
+
+def test_new_levels_of_a_generalised_model_are_at_their_own_modes():
+    """Twice as many rows of a new level, taken in at once or one by one from a pickle."""
+    frame, more = _counts(300, 0), _counts(30, 1, first=40)
+    model = MixedGLMRegressor("k ~ x + (1 | a)").fit(frame)
+    found = pickle.loads(pickle.dumps(model)).condition(more)
+    variance = float(model.covariances_["a"].iloc[0, 0])
+    eta = model.predict(more, random_effects=False, scale="link")
+    for level, rows in more.groupby("a"):
+        b = float(found.random_effects_["a"].loc[level, "Intercept"])
+        mean = np.exp(eta[rows.index] + b)
+        np.testing.assert_allclose((rows["k"] - mean).sum(), b / variance, atol=1e-7)
+    np.testing.assert_allclose(model.predict(more, history=(more,)), found.predict(more), rtol=1e-9)
+
+
+def test_history_reaches_classes_and_probabilities():
+    frame, more = _counts(300, 0), _counts(30, 1, first=40)
+    model = MixedLogisticClassifier("z ~ x + (1 | a)").fit(frame)
+    found = model.condition(more)
+    np.testing.assert_allclose(
+        model.predict_proba(more, history=(more,)), found.predict_proba(more), rtol=1e-9
+    )
+    assert (model.predict(more, history=(more,)) == found.predict(more)).all()
+    with pytest.raises(ValueError, match="none of the classes"):
+        model.condition(more.assign(z="perhaps"))
+
+
+def test_a_response_out_of_the_family_is_an_error():
+    frame = _counts(300, 0)
+    model = MixedGLMRegressor("k ~ x + (1 | a)").fit(frame)
+    with pytest.raises(ValueError, match="poisson"):
+        model.condition(frame.assign(k=-1))
+
+
+def test_a_hundred_new_groups_are_predicted_as_well_as_by_a_refit():
+    """5 rows of each tell their effects: errors of new rows within 1 % of a refit's."""
+    rng = np.random.default_rng(3)
+
+    def rows(groups, n):
+        g = np.repeat(groups, n)
+        x = rng.normal(size=len(g))
+        y = 1.0 + 0.5 * x + effects[g, 0] + x * effects[g, 1] + rng.normal(size=len(g))
+        return pd.DataFrame({"y": y, "x": x, "g": g})
+
+    effects = rng.normal(size=(500, 2)) * [1.5, 0.7]
+    old, new = rows(np.arange(400), 8), rows(np.arange(400, 500), 5)
+    test = rows(np.arange(400, 500), 20)
+    formula = "y ~ x + (x | g)"
+    model = MixedLinearRegressor(formula).fit(old)
+    found = model.condition(new)
+    refit = MixedLinearRegressor(formula).fit(pd.concat([old, new], ignore_index=True))
+
+    def error(fitted):
+        return np.sqrt(np.mean((fitted.predict(test) - test["y"]) ** 2))
+
+    assert error(found) < 1.01 * error(refit)
+    population = np.sqrt(np.mean((model.predict(test, random_effects=False) - test["y"]) ** 2))
+    assert error(found) < 0.8 * population
+    limits = found.predict_interval(test, kind="observation")
+    inside = (limits[:, 0] < test["y"]) & (test["y"] < limits[:, 1])
+    assert 0.93 < inside.mean() < 0.97
