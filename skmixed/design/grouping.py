@@ -71,6 +71,8 @@ class GroupSpec:
 
     def of_places(self, places: np.ndarray) -> GroupSpec:
         """The factor with some of its levels, by their places."""
+        if not self.columns:
+            return replace(self, levels=self.levels[places])
         if self.cells is None:
             levels = self.levels[places]
             return replace(self, column_levels=(levels,), levels=levels)

@@ -62,12 +62,11 @@ class PairSums:
 
     @classmethod
     def of_blocks(cls, rows, columns, blocks, shape):
-        """Sums from blocks (m, s, s') at pairs of levels; those that are zero are left out."""
-        some = np.flatnonzero(blocks.any(axis=(1, 2)))
-        some = some[np.argsort(rows[some] * np.int64(shape[1]) + columns[some])]
-        starts = np.searchsorted(rows[some], np.arange(shape[0] + 1))
-        ones = np.ones(len(some))
-        return cls(sparse.csr_matrix((ones, columns[some], starts), shape=shape), blocks[some])
+        """Sums from blocks (m, s, s') at different pairs of levels."""
+        order = np.argsort(rows * np.int64(shape[1]) + columns)
+        starts = np.searchsorted(rows[order], np.arange(shape[0] + 1))
+        ones = np.ones(len(order))
+        return cls(sparse.csr_matrix((ones, columns[order], starts), shape=shape), blocks[order])
 
     def __add__(self, other):
         weights = self.weights + other.weights
@@ -95,6 +94,30 @@ class PairSums:
         """The sums among more levels, those of these being ``rows`` and ``columns`` there."""
         own = self.levels
         return PairSums.of_blocks(rows[own[0]], columns[own[1]], self.blocks, shape)
+
+    def complete(self):
+        """The same with blocks of zero for levels that meet none, as those of rows never do.
+
+        Blocks that are zero by chance are not seen where sums were read off a dense matrix, and
+        the order of elimination counts on every level having another one above it.
+        """
+        rows, columns = self.levels
+        shape = self.weights.shape
+        lone = [
+            np.setdiff1d(np.arange(size), own)
+            for size, own in zip(shape, (rows, columns), strict=True)
+        ]
+        if not any(map(len, lone)):
+            return self
+        keys = np.unique(np.concatenate([lone[0] * np.int64(shape[1]), lone[1]]))
+        more = np.divmod(keys, shape[1])
+        none = np.zeros((len(keys), *self.blocks.shape[1:]))
+        return PairSums.of_blocks(
+            np.concatenate([rows, more[0]]),
+            np.concatenate([columns, more[1]]),
+            np.concatenate([self.blocks, none]),
+            shape,
+        )
 
     @property
     def levels(self):
@@ -203,6 +226,10 @@ class Sums:
             for (g, h), own in self.pairs.items()
         }
         return Sums(wider[0], wider[1], pairs, self.tail, wider[2])
+
+    def complete(self):
+        """The sums with pairs for all levels, see :meth:`PairSums.complete`."""
+        return replace(self, pairs={key: own.complete() for key, own in self.pairs.items()})
 
     def without_response(self):
         """The sums without y: its row is zero beside a unit pivot."""

@@ -41,6 +41,11 @@ class Levels:
     places: tuple[np.ndarray, ...]
     sizes: tuple[int, ...]
 
+    @classmethod
+    def all_of(cls, sizes):
+        """All levels, where they are."""
+        return cls(tuple(np.arange(size) for size in sizes), sizes)
+
     def spread(self, x, g):
         """Values (..., l) of a group's levels among all of them, 0 elsewhere."""
         wide = np.zeros((*x.shape[:-1], self.sizes[g]))
@@ -63,6 +68,16 @@ class FurtherRows:
         fit = observed.fit
         groups = fit.layout.groups_of(observed.random) if observed.random else ()
         return cls(groups, fit.basis.orthonormal(observed.X), observed.eta, observed)
+
+    def compressed(self):
+        """The rows with their own levels alone, and Levels of these among all."""
+        places, groups = [], []
+        for group in self.groups:
+            place, codes = np.unique(group.codes, return_inverse=True)
+            places.append(place)
+            groups.append(replace(group, codes=codes, n_levels=len(place)))
+        sizes = tuple(group.n_levels for group in self.groups)
+        return replace(self, groups=tuple(groups)), Levels(tuple(places), sizes)
 
     def effects(self, v):
         """[Z Q]'v as Effects."""
@@ -158,15 +173,17 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
         Where the cross-products of the fit are needed and gone.
     """
     rows, T = FurtherRows.of(observed), fit.layout.factors(fit.optimum.theta)
-    has_system = fit.factor is not None and fit.factor.has_system
-    if not has_system:
+    has_system, before = fit.factor is not None and fit.factor.has_system, None
+    if has_system:
+        before, changed = _sums_of_fit(fit, levels), Levels.all_of(levels.sizes)
+    else:
         _check_apart(rows, levels, update_fixed)
+        rows, changed = rows.compressed()
+    pending = np.zeros(fit.rank) if fit.pending is None else fit.pending
     with one_thread():
-        before = _sums_of_fit(fit, levels, rows) if has_system else None
-        pending = np.zeros(fit.rank) if fit.pending is None else fit.pending
         change, rest, factor = _solved(rows, before, T, pending, update_fixed)
     modes = [
-        levels.spread(b, g) + x / fit.unit
+        levels.spread(b, g) + changed.spread(x, g) / fit.unit
         for g, (b, x) in enumerate(zip(_group_modes(fit), change.levels(), strict=True))
     ]
     found = replace(_with_modes(fit, levels, modes), pending=rest)
@@ -210,7 +227,7 @@ def _check_apart(rows, levels, update_fixed):
         )
 
 
-def _sums_of_fit(fit, levels, rows):
+def _sums_of_fit(fit, levels):
     """Cross-products behind the fit among all levels.
 
     Those of X are such that the fixed effects have the covariance that the fit tells, which in a
@@ -226,9 +243,8 @@ def _sums_of_fit(fit, levels, rows):
 
 def _explicit(sums):
     """Sums whose pairs are there whatever their weights are."""
-    sizes = [len(own) for own in sums.weights]
-    places = [np.arange(size) for size in sizes]
-    return sums.at_levels(places, sizes).without_response()
+    every = Levels.all_of(tuple(len(own) for own in sums.weights))
+    return sums.at_levels(every.places, every.sizes).without_response()
 
 
 def _factor(rows, before, T, weight):
@@ -245,7 +261,7 @@ def _factor(rows, before, T, weight):
     else:
         sums = before + own
         sums.tail[-1, -1] = 1.0
-    return System.of_sums(sums, chain_from=CHAIN_FROM).factor(T)
+    return System.of_sums(sums.complete(), chain_from=CHAIN_FROM).factor(T)
 
 
 def _definite_factor(rows, before, T, at):

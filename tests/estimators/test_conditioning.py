@@ -114,7 +114,7 @@ def test_conditioned_models_solve_the_equations_of_all_rows(formula, settings, l
         std = np.sqrt(np.maximum(C.diagonal(), 0))
         np.testing.assert_allclose(_flat(found, found.random_effects_std_), std, atol=1e-8)
         # the variance of a prediction: of b given beta, and of beta from the rows that told it
-        _, X, Z, G, w = _dense(found, both)
+        _, X, Z, G, _w = _dense(found, both)
         if not update:
             _, X0, Z0, _, w0 = _dense(found, frame)
             V0 = Z0 @ G @ Z0.T + np.diag(model.sigma_**2 / w0)
@@ -236,13 +236,13 @@ def test_sample_weights_count_rows():
 
 
 def test_pickled_models_take_in_new_levels_and_refuse_known_ones():
-    frame, more = _frame(300), _frame(20, seed=5, first=50)
-    model = MixedLinearRegressor("y ~ x + (x | a)").fit(frame)
+    frame, more = _frame(900, n_levels=(60, 7)), _frame(20, seed=5, first=70)
+    model = MixedLinearRegressor("y ~ x + (x | a) + (1 | c)").fit(frame)  # c is nested in a
     loaded = pickle.loads(pickle.dumps(model))
     found, expected = loaded.condition(more), model.condition(more)
     np.testing.assert_allclose(found.random_effects_["a"], expected.random_effects_["a"], rtol=1e-9)
     np.testing.assert_allclose(found.predict(more), expected.predict(more), rtol=1e-9)
-    again = loaded.condition(more[:5]).condition(_frame(5, seed=9, first=80))
+    again = loaded.condition(more[:5]).condition(_frame(5, seed=9, first=90))
     assert len(again.random_effects_["a"]) > len(loaded.random_effects_["a"])
     with pytest.raises(ValueError, match="conditioned without the cross-products"):
         found.predict_interval(more)
@@ -451,3 +451,14 @@ def test_a_hundred_new_groups_are_predicted_as_well_as_by_a_refit():
     limits = found.predict_interval(test, kind="observation")
     inside = (limits[:, 0] < test["y"]) & (test["y"] < limits[:, 1])
     assert 0.93 < inside.mean() < 0.97
+
+
+def test_smooth_functions_take_in_rows_too():
+    frame, more = _frame(300), _frame(40, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ s(x, k=6) + (1 | a)").fit(frame)
+    more = more[more["x"].between(frame["x"].min(), frame["x"].max())]
+    found = model.condition(more)
+    both = pd.concat([frame, more], ignore_index=True)
+    beta, b, _, _ = _oracle(found, both, model.result_.beta)
+    _, X, Z, _, _ = _dense(found, both)
+    np.testing.assert_allclose(found.predict(both), X @ beta + Z @ b, rtol=1e-8)
