@@ -137,6 +137,11 @@ def check_conditions(fit):
             "the iterative solver keeps no factor that rows could be added to: fit with "
             "solver='direct'"
         )
+    if fit.factor is not None and len(fit.factor.fixed_root) != fit.rank:
+        raise Unconditioned(
+            "fixed effects that separate the outcomes of the fit are reported in the limit, where "
+            "its rows say nothing of others: give the coefficients a prior, prior='normal'"
+        )
     if any(isinstance(group, RelatedGroup) for group in fit.layout.groups):
         raise Unconditioned(
             "levels that are related to each other are told by all rows of all of them: fit the "
@@ -191,7 +196,9 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
         found = replace(found, factor=factor)
     if update_fixed:
         gamma = fit.gamma + change.fixed[:, 0]
-        found = replace(found, gamma=gamma, fixed_root=factor.fixed_root)
+        return replace(found, gamma=gamma, fixed_root=factor.fixed_root)
+    if "second_order" in vars(fit):  # degrees of freedom of the same estimates
+        vars(found)["second_order"] = fit.second_order
     return found
 
 

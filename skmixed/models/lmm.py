@@ -60,6 +60,10 @@ _NO_VALUES = (
 _NO_ITERATIONS = (
     "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
 )
+_CONDITIONED = (
+    "{} are those of the fit, and this model has taken in further rows at its theta: ask the model "
+    "that was conditioned, or fit one to all rows"
+)
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
 
@@ -575,6 +579,8 @@ class LMMFit(MixedFit):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
             return self
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("refits"))
         if self.objective is None:
             raise ValueError(
                 "a refit needs the cross-products of the data, which are not pickled: fit the "
@@ -595,6 +601,8 @@ class LMMFit(MixedFit):
         """
         if self.monte_carlo is not None:
             raise ValueError(_NO_VALUES)
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("degrees of freedom"))
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():

@@ -462,3 +462,41 @@ def test_smooth_functions_take_in_rows_too():
     beta, b, _, _ = _oracle(found, both, model.result_.beta)
     _, X, Z, _, _ = _dense(found, both)
     np.testing.assert_allclose(found.predict(both), X @ beta + Z @ b, rtol=1e-8)
+
+
+def test_degrees_of_freedom_are_those_of_the_fit():
+    frame, more = _frame(300), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    with pytest.raises(ValueError, match="ask the model that was conditioned"):
+        model.condition(more).confint()
+    with pytest.raises(ValueError, match="refits are those of the fit"):
+        model.condition(more).result_.refit(reml=False)
+    own = model.confint(["Intercept", "x"])
+    pd.testing.assert_frame_equal(model.condition(more).confint(["Intercept", "x"]), own)
+    with pytest.raises(ValueError, match="ask the model that was conditioned"):
+        model.condition(more, update_fixed=True).confint(["Intercept", "x"])
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.SeparationWarning")
+def test_separated_outcomes_take_a_prior():
+    frame, more = _counts(300, 0), _counts(30, 1, 10).assign(s="r")
+    frame["s"] = np.where(frame["x"] > 0.8, "q", "r")
+    frame.loc[frame["s"] == "q", "z"] = "yes"
+    model = MixedLogisticClassifier("z ~ x + s + (1 | a)").fit(frame)
+    with pytest.raises(ValueError, match="prior='normal'"):
+        model.condition(more)
+    held = clone(model).set_params(prior="normal").fit(frame).condition(more)
+    assert np.isfinite(held.predict_proba(more)).all()
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.RankDeficiencyWarning")
+@pytest.mark.parametrize("rank_deficient", ["drop", "minimum_norm"])
+def test_dependent_columns_change_nothing(rank_deficient):
+    frame, more = _frame(300), _frame(20, seed=5, first=9)
+    plain = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    twice = MixedLinearRegressor("y ~ x + I(2 * x) + (1 | a)", rank_deficient=rank_deficient)
+    twice.fit(frame)
+    for update in (False, True):
+        found = twice.condition(more, update_fixed=update).predict(more)
+        expected = plain.condition(more, update_fixed=update).predict(more)
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
