@@ -104,6 +104,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ConditionsOnRows, BaseEstima
         "rank_deficient": [StrOptions({"drop", "minimum_norm", "raise"})],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],

@@ -73,7 +73,7 @@ class ConditionsOnRows(ObservesRows):
         >>> model = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)").fit(sleep)
         >>> news = pd.DataFrame({"Days": [0, 1, 2], "Subject": "new", "Reaction": [310, 330, 335]})
         >>> model.condition(news).random_effects_["Subject"].loc["new"].round(1).tolist()
-        [41.2, 6.9]
+        [44.4, 3.1]
         """
         check_is_fitted(self)
         return self._given(X, y, groups, sample_weight, update_fixed, "condition")

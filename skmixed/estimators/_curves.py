@@ -121,7 +121,8 @@ class PredictsCurves(ObservesRows):
         check_is_fitted(self)
         return self._interval(X, level, kind, groups, random_effects)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals.
@@ -134,6 +135,9 @@ class PredictsCurves(ObservesRows):
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -146,21 +150,25 @@ class PredictsCurves(ObservesRows):
         fixed = self.result_.parameters(rows.design.X)
         weight = self._weights_in(rows.table)[rows.design.rows]
         draws = np.empty((len(fixed), n_samples))
+        if conditional and any(term is not None for term in rows.known):
+            fixed = fixed + self.result_.random_parameters(rows.known)
         for k in range(n_samples):
-            phi = fixed + self._drawn_effects(rows, rng)
+            phi = fixed + self._drawn_effects(rows, rng, conditional)
             noise = self.sigma_ / np.sqrt(weight) * rng.standard_normal(len(phi))
             with np.errstate(all="ignore"):
                 draws[:, k] = rows.design.value(phi.T) + noise
         return rows.over_input(draws)
 
-    def _drawn_effects(self, rows, rng):
-        """What new random effects add to the parameters (n, P)."""
+    def _drawn_effects(self, rows, rng, conditional):
+        """What new random effects, of unknown levels if ``conditional``, add to phi (n, P)."""
         phi = np.zeros((len(rows.design.rows), len(rows.design.parameters)))
         factors, owners = self.result_.term_factors, self.design_spec_.owners
-        for term, T, owner in zip(rows.terms, factors, owners, strict=bool(rows.terms)):
+        terms = zip(rows.terms, rows.known, factors, owners, strict=bool(rows.terms))
+        for term, known, T, owner in terms:
             if term is not None:
                 b = self.sigma_ * rng.standard_normal((term.n_levels, len(T))) @ T.T
-                np.add.at(phi.T, owner, (term.z * b[term.codes]).T)
+                drawn = (known.codes < 0) | (not conditional)
+                np.add.at(phi.T, owner, (drawn[:, None] * term.z * b[term.codes]).T)
         return phi
 
     def residuals(self, X, y=None, kind="response", *, groups=None):

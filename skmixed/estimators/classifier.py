@@ -36,8 +36,8 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         labels of any type, a proportion (with ``prior_weights``) or
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
-    n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted, relationship, prior
+    n_agq, rank_deficient, unseen_groups, missing, unknown_categories, prior_weights, max_iter, \
+tol, verbose, trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
 
     Attributes
@@ -84,6 +84,7 @@ trusted, relationship, prior
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -98,6 +99,7 @@ trusted, relationship, prior
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol

@@ -51,6 +51,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     rank_deficient : {"drop", "minimum_norm", "raise"}, default "drop"
     unseen_groups : {"population", "raise", "nan"}, default "population"
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         As for :class:`MixedLinearRegressor`.
     prior_weights : str, optional
         Column of X: the number of trials of a binomial proportion; the dispersion divided by it;
@@ -145,6 +146,7 @@ feature_names_in_
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -160,6 +162,7 @@ feature_names_in_
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol

@@ -58,6 +58,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         at all, or NaN.
     missing : {"raise", "drop"}, default "raise"
         Rows with missing values are an error, or are left out of the fit and predicted as NaN.
+        A missing level of a grouping factor is one more unseen level to predictions, unless
+        ``unseen_groups="raise"``.
+    unknown_categories : {"raise", "nan"}, default "raise"
+        Rows of a prediction with a category of a fixed factor that the training data did not have
+        are an error, or predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
     max_iter : int, default 100
@@ -199,6 +204,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -215,6 +221,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
@@ -443,7 +450,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         check_is_fitted(self)
         return self._interval(X, level, kind, groups, random_effects)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals,
@@ -457,6 +465,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -464,7 +475,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         """
         check_is_fitted(self)
         rng = check_random_state(random_state)
-        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
         sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
         noise = rng.standard_normal(eta.shape)
         if self.result_.residual is not None:
