@@ -160,7 +160,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 raise ValueError(f"{type(self).__name__}: {told}")
             if self.unseen_groups != "population" or any(own <= columns for own in told_of):
                 continue
-            if missing and len(new):
+            if 2 * int(new.sum()) <= len(new):
+                continue
+            if missing:
                 told = self._without_groups()
             else:
                 present = ~self._lacks_level(group, design, table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -60,15 +60,12 @@ class MixedFit(Questions):
         Fixed effects, covariance parameters and scale.
     source : Source
         Names, terms and fingerprints of what it was fitted to.
-
-    Notes
-    -----
-    A model that took in further rows (`models.conditioning`) has ``pending`` (r,): their scores by
-    gamma at its estimates, zero where these were estimated anew. Other models have None.
+    pending : (r,) or None
+        Of a model that took in further rows (`models.conditioning`) their scores by gamma at its
+        estimates: zero where these were estimated anew.
     """
 
     is_linear: ClassVar[bool] = False
-    pending = None  # a field of the fits that take in rows
 
     layout: CovarianceLayout
     basis: ColumnBasis
@@ -83,6 +80,7 @@ class MixedFit(Questions):
     n_obs: float
     n_params: int
     source: Source
+    pending: np.ndarray | None = field(default=None, kw_only=True)
 
     @property
     def rank(self):

@@ -131,8 +131,6 @@ class GLMMFit(MixedFit):
         Of gamma; ``deviance`` is without it.
     decided : tuple of str
         What separates the outcomes, so that the prior decides how far its estimates go.
-    pending : (r,) or None
-        As of a linear fit: of a model that further rows were taken in.
     """
 
     family: Family | None = None
@@ -143,7 +141,6 @@ class GLMMFit(MixedFit):
     n_agq: int = 1
     prior: Penalty | None = None
     decided: tuple[str, ...] = ()
-    pending: np.ndarray | None = None
     df_methods = ("asymptotic",)
     no_other_df = (
         "without a residual variance that is estimated beside the others, z tests are what the "

@@ -477,7 +477,7 @@ class Evaluation:
 class LMMFit(MixedFit):
     """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles.
 
-    ``group_modes`` and ``pending`` are those of a model that further rows were taken in.
+    ``group_modes`` are those of a model that took in further rows, by group (s, l).
     """
 
     is_linear: ClassVar[bool] = True
@@ -486,7 +486,6 @@ class LMMFit(MixedFit):
     residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
     group_modes: tuple | None = None
-    pending: np.ndarray | None = None
 
     @classmethod
     def at(cls, objective, optimum):
