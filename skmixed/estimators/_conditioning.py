@@ -53,9 +53,9 @@ class ConditionsOnRows(ObservesRows):
         Raises
         ------
         ValueError
-            For models that cannot take in rows (nonlinear ones, residual structures, related
-            levels, the iterative solver), and where cross-products of the fit are needed that
-            this copy of the model has not, as after unpickling.
+            For models that cannot take in rows (nonlinear ones, residual structures, the iterative
+            solver), for levels that a relationship matrix does not have, and where cross-products
+            of the fit are needed that this copy of the model has not, as after unpickling.
 
         Notes
         -----
@@ -112,6 +112,12 @@ class ConditionsOnRows(ObservesRows):
                 "rows at positions that the fit did not have tell of the field between its own: "
                 "fit the model to all rows"
             )
+        for term in observed.random:
+            if (term.codes < 0).any():
+                raise Unconditioned(
+                    f"{(term.codes < 0).sum()} rows have levels that the relationship matrix of "
+                    f"{term.group!r} does not have: fit the model with a matrix that has them"
+                )
         # levels whose rows were all left out are no levels
         kept = self._used(places, joined, observed.random)
         last = {name: np.cumsum(mask) - 1 for name, mask in kept.items()}
@@ -152,5 +158,4 @@ class ConditionsOnRows(ObservesRows):
         layout, found = self.result_.layout, {}
         for own, term in zip(spec.terms.random, layout.terms, strict=True):
             found[term.group] = places[own.group], len(spec.groups[own.group].levels)
-        by_group = [found[g] for g in range(len(layout.groups))]
-        return Levels(tuple(place for place, _ in by_group), tuple(size for _, size in by_group))
+        return Levels.of(layout, [found[g] for g in range(len(layout.groups))])

@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skmixed.linalg.system import Effects, Group, NotPositiveDefinite, RelatedGroup, Sums, System
+from skmixed.linalg.system import (
+    Effects,
+    Group,
+    NotPositiveDefinite,
+    Pattern,
+    RelatedGroup,
+    Sums,
+    System,
+)
 from skmixed.linalg.threads import one_thread
 from skmixed.models.lmm import CHAIN_FROM
 
@@ -40,6 +48,15 @@ class Levels:
 
     places: tuple[np.ndarray, ...]
     sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layout, found):
+        """Levels from (places, size) by group; those of related levels stay as they are."""
+        found = [
+            (np.arange(group.n_levels), group.n_levels) if isinstance(group, RelatedGroup) else own
+            for group, own in zip(layout.groups, found, strict=True)
+        ]
+        return cls(tuple(place for place, _ in found), tuple(size for _, size in found))
 
     @classmethod
     def all_of(cls, sizes):
@@ -142,11 +159,6 @@ def check_conditions(fit):
             "fixed effects that separate the outcomes of the fit are reported in the limit, where "
             "its rows say nothing of others: give the coefficients a prior, prior='normal'"
         )
-    if any(isinstance(group, RelatedGroup) for group in fit.layout.groups):
-        raise Unconditioned(
-            "levels that are related to each other are told by all rows of all of them: fit the "
-            "model to the rows of the fit and these together"
-        )
 
 
 def with_levels(fit, levels):
@@ -180,7 +192,8 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
     rows, T = FurtherRows.of(observed), fit.layout.factors(fit.optimum.theta)
     has_system, before = fit.factor is not None and fit.factor.has_system, None
     if has_system:
-        before, changed = _sums_of_fit(fit, levels), Levels.all_of(levels.sizes)
+        told = DenseTold if _has_related(fit) else SummedTold
+        before, changed = told.of(fit, levels, rows), Levels.all_of(levels.sizes)
     else:
         _check_apart(rows, levels, update_fixed)
         rows, changed = rows.compressed()
@@ -204,6 +217,8 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
 
 def _group_modes(fit):
     """Conditional modes (s, l) of every group, in the engine's units; from pickles, too."""
+    if _has_related(fit):
+        return fit._group_modes()
     found = [np.zeros((g.n_columns, g.plain.n_levels)) for g in fit.layout.groups]
     for term, b in zip(fit.layout.terms, fit.modes, strict=True):
         found[term.group][term.columns] = b.T / fit.unit
@@ -223,7 +238,7 @@ def _check_apart(rows, levels, update_fixed):
     """Raise Unconditioned where the rows say something that those of the fit say as well."""
     why = "the fixed effects, which the rows of the fit tell as well" if update_fixed else None
     for group, place in zip(rows.groups, levels.places, strict=True):
-        if np.isin(group.codes, place).any():
+        if isinstance(group, RelatedGroup) or np.isin(group.codes, place).any():
             why = why or "levels that the rows of the fit tell as well"
     if why:
         raise Unconditioned(
@@ -234,18 +249,69 @@ def _check_apart(rows, levels, update_fixed):
         )
 
 
-def _sums_of_fit(fit, levels):
-    """Cross-products behind the fit among all levels.
+def _has_related(fit):
+    return any(isinstance(group, RelatedGroup) for group in fit.layout.groups)
 
-    Those of X are such that the fixed effects have the covariance that the fit tells, which in a
-    generalised model knows that theta was estimated.
+
+def _missing_information(fit):
+    """What to add to X'WX for fixed effects with the covariance that the fit tells, or None.
+
+    In a generalised model that knows that theta was estimated.
     """
-    sums = fit.factor.system.sums().without_response().at_levels(levels.places, levels.sizes)
     if fit.is_linear or fit.pending is not None:
-        return sums
-    tail, root = sums.tail.copy(), fit.factor.fixed_root
-    tail[:-1, :-1] += fit.fixed_root @ fit.fixed_root.T - root @ root.T
-    return replace(sums, tail=tail)
+        return None
+    root = fit.factor.fixed_root
+    return fit.fixed_root @ fit.fixed_root.T - root @ root.T
+
+
+@dataclass(frozen=True, eq=False)
+class SummedTold:
+    """Cross-products behind a fit among all levels, by grouping factor."""
+
+    sums: Sums
+
+    @classmethod
+    def of(cls, fit, levels, rows):
+        sums = fit.factor.system.sums().without_response().at_levels(levels.places, levels.sizes)
+        more = _missing_information(fit)
+        if more is not None:
+            tail = sums.tail.copy()
+            tail[:-1, :-1] += more
+            sums = replace(sums, tail=tail)
+        return cls(sums)
+
+    def system(self, rows, weight):
+        """The system of the fit's rows and further ones; of two unit pivots for y one is left."""
+        sums = self.sums + rows.sums(weight)
+        sums.tail[-1, -1] = 1.0
+        return System.of_sums(sums.complete(), chain_from=CHAIN_FROM)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseTold:
+    """The same as one dense matrix, where rows meet all levels of a group of related ones."""
+
+    gram: np.ndarray
+    pattern: Pattern
+
+    @classmethod
+    def of(cls, fit, levels, rows):
+        own, more = fit.factor.system.gram(), _missing_information(fit)
+        if more is not None:
+            own[-fit.rank :, -fit.rank :] += more
+        places, begin = [], 0
+        for group, place in zip(rows.groups, levels.places, strict=True):
+            columns = np.arange(group.n_columns)
+            places.append((begin + place[:, None] * group.n_columns + columns).ravel())
+            begin += group.size
+        at = np.concatenate([*places, begin + np.arange(fit.rank)])
+        gram = np.zeros((begin + fit.rank,) * 2)
+        gram[np.ix_(at, at)] = own
+        return cls(gram, Pattern.build(rows.groups, fit.rank, chain_from=np.inf))
+
+    def system(self, rows, weight):
+        """The system of the fit's rows and further ones."""
+        return self.pattern.system(weight, rows.Q).with_gram(self.gram).without_rows()
 
 
 def _explicit(sums):
@@ -257,18 +323,14 @@ def _explicit(sums):
 def _factor(rows, before, T, weight):
     """Factor of the system of both at weights of the further rows.
 
-    Of the unit pivots for y one is too many. With nothing known of X its columns are held, beside
-    pivots of their own.
+    With nothing known of X its columns are held, beside pivots of their own.
     """
+    if before is not None:
+        return before.system(rows, weight).factor(T)
     own = rows.sums(weight)
     tail = own.tail.copy()
-    if before is None:
-        tail[:-1, :-1] += np.eye(len(tail) - 1)
-        sums = replace(own, tail=tail)
-    else:
-        sums = before + own
-        sums.tail[-1, -1] = 1.0
-    return System.of_sums(sums.complete(), chain_from=CHAIN_FROM).factor(T)
+    tail[:-1, :-1] += np.eye(len(tail) - 1)
+    return System.of_sums(replace(own, tail=tail), chain_from=CHAIN_FROM).factor(T)
 
 
 def _definite_factor(rows, before, T, at):

@@ -463,6 +463,11 @@ class MixedFit(Questions):
             self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        if self.factor is not None and self.pending is None:  # else more rows are to come
+        if self.factor is not None and not self._keeps_system:
             state["factor"] = self.factor.compact(_PICKLED_FACTOR_BYTES)
         return state
+
+    @property
+    def _keeps_system(self):
+        """Whether pickles keep the cross-products behind the factor: more rows are to come."""
+        return self.pending is not None or getattr(self, "keep_factor", False)

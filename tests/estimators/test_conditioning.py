@@ -281,13 +281,7 @@ def test_models_that_take_in_no_rows_say_why(settings, message):
         model.condition(frame[:5])
 
 
-def test_related_levels_and_curves_take_in_no_rows():
-    frame = _frame(200)
-    levels = sorted(frame["a"].unique())
-    K = pd.DataFrame(np.eye(len(levels)) + 0.2, index=levels, columns=levels)
-    model = MixedLinearRegressor("y ~ x + (1 | a)", relationship={"a": K}).fit(frame)
-    with pytest.raises(ValueError, match="related to each other"):
-        model.condition(frame[:5])
+def test_curves_take_in_no_rows():
     rng = np.random.default_rng(0)
     t = np.tile(np.arange(1.0, 7.0), 10)
     g = np.repeat(np.arange(10), 6)
@@ -500,3 +494,42 @@ def test_dependent_columns_change_nothing(rank_deficient):
         found = twice.condition(more, update_fixed=update).predict(more)
         expected = plain.condition(more, update_fixed=update).predict(more)
         np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.SingularFitWarning")
+@pytest.mark.parametrize("n_levels", [12, 110])
+@pytest.mark.parametrize("random", ["(1 | a)", "(1 | a) + (1 | b)", "(x | a) + (1 | b)"])
+def test_related_levels_learn_from_further_rows(random, n_levels):
+    frame = _frame(5 * n_levels, n_levels=(n_levels - 4, 7))
+    more = _frame(30, seed=5, first=n_levels - 9, n_levels=(8, 9))
+    levels = [f"a{k:03d}" for k in range(n_levels)]  # some have rows in none, some in the second
+    half = np.random.default_rng(0).normal(size=(n_levels, n_levels + 4))
+    K = pd.DataFrame(half @ half.T / n_levels + 0.3 * np.eye(n_levels), levels, levels)
+    model = MixedLinearRegressor(f"y ~ x + {random}", relationship={"a": K}).fit(frame)
+    both = pd.concat([frame, more], ignore_index=True)
+    for update in (False, True):
+        found = model.condition(more[:10], update_fixed=update).condition(
+            more[10:], update_fixed=update
+        )
+        design, V, terms = found.design_spec_.new(both), model.sigma_**2 * np.eye(len(both)), []
+        for term, covariance in zip(design.random, model.result_.covariances, strict=True):
+            own = np.zeros((len(both), term.n_levels, term.z.shape[1]))
+            own[np.arange(len(both)), term.codes] = term.z
+            Z = own.reshape(len(both), -1)
+            related = K.loc[term.levels, term.levels] if term.group == "a" else None
+            G = np.kron(np.eye(term.n_levels) if related is None else related, covariance)
+            V += Z @ G @ Z.T
+            terms.append((term.group, Z, G))
+        Vi, X, y = np.linalg.inv(V), design.X, both["y"].to_numpy()
+        beta = np.linalg.solve(X.T @ Vi @ X, X.T @ Vi @ y) if update else model.fixed_effects_
+        np.testing.assert_allclose(found.fixed_effects_, beta, rtol=1e-8)
+        for group, Z, G in terms:
+            b = G @ Z.T @ Vi @ (y - X @ np.asarray(beta))
+            np.testing.assert_allclose(np.ravel(found.random_effects_[group]), b, atol=1e-8)
+            std = np.sqrt((G - G @ Z.T @ Vi @ Z @ G).diagonal())
+            np.testing.assert_allclose(np.ravel(found.random_effects_std_[group]), std, atol=1e-7)
+    loaded = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match="levels that the rows of the fit tell as well"):
+        loaded.condition(more)
+    with pytest.raises(ValueError, match="2 rows have levels that the relationship matrix"):
+        model.condition(more.assign(a=["a999", "a998", *more["a"][2:]]))
