@@ -433,7 +433,7 @@ class ColumnSpec:
 
     def read(self, name: str, raw: Any, policy: Any = None) -> Column:
         """The column ``raw`` of new rows with the categories of the fit, see :meth:`conform`."""
-        if policy is not None and policy.drops_infinite:
+        if policy is not None and policy.infinite == "drop":
             raw = _without_infinity(raw)
         is_text = self.kind == "category" and not isinstance(raw, TextColumn)
         codes = few_codes(raw, self.categories) if is_text and raw.dtype.kind in "OU" else None

@@ -24,8 +24,8 @@ class RowPolicy:
         Rows with a category that the fit did not have.
     levels : {"missing", "unseen"}
         Whether a missing level of a grouping factor is a missing value, or one more unseen level.
-    infinite : {"raise", "missing"}
-        Whether infinite covariates are an error where missing ones are dropped.
+    infinite : {"raise", "drop"}
+        Rows with infinite covariates, and where an expression is infinite.
     """
 
     missing: str = "raise"
@@ -33,18 +33,13 @@ class RowPolicy:
     levels: str = "missing"
     infinite: str = "raise"
 
-    def __post_init__(self) -> None:
-        check_missing(self.missing)
-
     @classmethod
     def of(cls, missing: str | RowPolicy) -> RowPolicy:
         """A policy, or that of what becomes of missing values alone."""
-        return missing if isinstance(missing, RowPolicy) else cls(missing)
-
-    @property
-    def drops_infinite(self) -> bool:
-        """Whether an infinite value is a missing one."""
-        return self.missing == "drop" and self.infinite == "missing"
+        if isinstance(missing, RowPolicy):
+            return missing
+        check_missing(missing)
+        return cls(missing)
 
 
 def check_missing(missing: str) -> None:
@@ -95,11 +90,10 @@ def undefined_rows(
     block: np.ndarray | None, names: Sequence[str], missing: str | RowPolicy
 ) -> np.ndarray | None:
     """A mask of the rows with NaN; None if there are none."""
-    policy = RowPolicy.of(missing)
     if block is None or not block.size or not block.strides[0] or np.isfinite(total(block)):
         return None
-    block = block.reshape(len(block), -1)
-    if policy.drops_infinite:
+    block, policy = block.reshape(len(block), -1), RowPolicy.of(missing)
+    if policy.infinite == "drop":
         mask = ~np.isfinite(block).all(axis=1)
         return mask if mask.any() else None
     for name, column in zip(names, block.T, strict=False):

@@ -50,11 +50,6 @@ class RandomTerm:
     elsewhere: np.ndarray | None = None
 
     @property
-    def is_smooth(self) -> bool:
-        """Whether these are the effects of a smooth function."""
-        return self.structure == "smooth"
-
-    @property
     def n_levels(self) -> int:
         """The number of levels l."""
         return len(self.levels)

@@ -225,7 +225,8 @@ class DesignSpec:
             for name, own in grouped.items()
             if name not in absent
         }
-        drop_unknown(table, cleaned)
+        if policy.unknown == "drop":
+            drop_unknown(table, cleaned)
         strict = grouping if policy.levels == "missing" else {}
         drop_missing(table, cleaned, strict, policy.missing)
         make = self._rows(table, cleaned)

@@ -35,13 +35,11 @@ _ELSEWHERE = {
 }
 
 
-def check_arguments(estimator, method, unknown):
-    """Raise TypeError for arguments that a method does not have, with the way to say it here."""
-    if not unknown:
-        return
+def unknown_argument(estimator, method, unknown):
+    """TypeError for arguments that a method does not have, with the way to say it here."""
     name = next(iter(unknown))
     told = _ELSEWHERE.get(name)
-    raise TypeError(
+    return TypeError(
         f"{type(estimator).__name__}.{method}() got an unexpected keyword argument {name!r}"
         + (f": here that is {told}" if told else "")
     )

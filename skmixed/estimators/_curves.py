@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmixed.estimators._arguments import check_arguments
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._prediction import check_n_samples
 
@@ -41,7 +41,8 @@ class PredictsCurves(ObservesRows):
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        check_arguments(self, "predict", unknown)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         if history is not None:
             self.condition(*history)
         mean, std = self._predict_eta(X, groups, random_effects, return_std)

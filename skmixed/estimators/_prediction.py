@@ -77,17 +77,12 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         unseen = np.zeros(len(design.rows), dtype=bool)
         if levels != "none":
             unseen = self._unseen(design, entering, table, no_groups and GROUPS in used)
-        known = design
+        fit = design
         if levels == "own" and entering:
             design = self._read_rows(table, need, absent, policy, levels="own")
         self._tell_outside(design)
-        terms, known = (
-            tuple(
-                term if term is None or term.is_smooth or term.group in entering else None
-                for term in own.random
-            )
-            for own in (design, known)
-        )
+        terms = _entering_terms(design.random, entering)
+        known = terms if fit is design else _entering_terms(fit.random, entering)
         return NewRows(table, design, terms, unseen, known)
 
     def _new_design(self, X) -> Design:
@@ -100,7 +95,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
             missing=self.missing,
             unknown="drop" if self.unknown_categories == "nan" else "raise",
             levels="missing" if complete or self.unseen_groups == "raise" else "unseen",
-            infinite="missing",
+            infinite=self.missing,
         )
 
     def _read_rows(self, table, need, absent, policy, levels="fit"):
@@ -152,15 +147,16 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         for group, own in codes.items():
             new = own < 0
             unseen |= new
+            count = int(new.sum())
+            strict = self.unseen_groups == "raise" and count
+            if not (strict or (self.unseen_groups == "population" and 2 * count > len(new))):
+                continue
             columns = set(self._columns_of(group))
             missing = without_groups and GROUPS in columns
-            if self.unseen_groups == "raise" and new.any():
-                count = int(new.sum())
+            if strict:
                 told = self._without_groups() if missing else _unseen_error(group, count)
                 raise ValueError(f"{type(self).__name__}: {told}")
-            if self.unseen_groups != "population" or any(own <= columns for own in told_of):
-                continue
-            if 2 * int(new.sum()) <= len(new):
+            if any(own <= columns for own in told_of):
                 continue
             if missing:
                 told = self._without_groups()
@@ -210,6 +206,8 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     def _tell_outside(self, design: Design):
         """Warn of rows in which a dependent column is not the combination it was at the fit."""
         basis = self.result_.basis
+        if not basis.aliased.any():
+            return
         gap = self._outside(design)
         outside = np.flatnonzero(gap.any(axis=1))
         if len(outside):
@@ -329,6 +327,14 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 f"the column {self.prior_weights!r}"
             )
         return read_prior_weights(self.prior_weights, Table(table))
+
+
+def _entering_terms(random, entering):
+    """Terms of these grouping factors and smooth terms, None for the others."""
+    return tuple(
+        term if term is None or term.structure == "smooth" or term.group in entering else None
+        for term in random
+    )
 
 
 def check_n_samples(n_samples):

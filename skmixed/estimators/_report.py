@@ -144,7 +144,7 @@ class ReportsOnRows(PredictsNewRows):
         return (spec.carrier, *(part for part in spec.parts if part is not None))
 
 
-_LENIENT = RowPolicy(missing="drop", unknown="drop", levels="unseen", infinite="missing")
+_LENIENT = RowPolicy(missing="drop", unknown="drop", levels="unseen", infinite="drop")
 
 
 def _masks(table, **found):

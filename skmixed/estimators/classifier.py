@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skmixed._warn import warn
 from skmixed.design import parse_formula
-from skmixed.estimators._arguments import check_arguments
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import check_one_response, response_column
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
@@ -217,7 +217,8 @@ tol, verbose, trusted, relationship, prior
             As for :meth:`predict`.
         """
         check_is_fitted(self)
-        check_arguments(self, "predict_proba", unknown)
+        if unknown:
+            raise unknown_argument(self, "predict_proba", unknown)
         p = self._with_history(history)._mean(X, groups, random_effects, marginal)
         return np.column_stack([1 - p, p])
 
@@ -251,7 +252,8 @@ tol, verbose, trusted, relationship, prior
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        check_arguments(self, "predict", unknown)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("class", "response", "link"), False)
         eta, std = self._with_history(history)._predict_eta(X, groups, random_effects, return_std)
         if scale == "class":

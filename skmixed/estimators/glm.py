@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
-from skmixed.estimators._arguments import check_arguments
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import response_column
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
@@ -256,11 +256,12 @@ feature_names_in_
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        check_arguments(self, "predict", unknown)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("response", "link"), marginal)
         if marginal and not return_std:
             return self._mean(X, groups, random_effects, True)
-        model = self._with_history(history)
+        model = self if history is None else self._with_history(history)
         eta, std = model._predict_eta(X, groups, random_effects, return_std)
         if marginal:
             return self._mean(X, groups, random_effects, True), std

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed._warn import warn
-from skmixed.estimators._arguments import check_arguments
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
@@ -409,8 +409,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        check_arguments(self, "predict", unknown)
-        model = self._with_history(history)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
+        model = self if history is None else self._with_history(history)
         eta, std = model._predict_eta(X, groups, random_effects, return_std)
         return (eta, std) if return_std else eta
 
