@@ -194,6 +194,8 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
     if has_system:
         told = DenseTold if _has_related(fit) else SummedTold
         before, changed = told.of(fit, levels, rows), Levels.all_of(levels.sizes)
+    elif not len(rows.eta):
+        return fit
     else:
         _check_apart(rows, levels, update_fixed)
         rows, changed = rows.compressed()

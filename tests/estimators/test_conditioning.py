@@ -533,3 +533,57 @@ def test_related_levels_learn_from_further_rows(random, n_levels):
         loaded.condition(more)
     with pytest.raises(ValueError, match="2 rows have levels that the relationship matrix"):
         model.condition(more.assign(a=["a999", "a998", *more["a"][2:]]))
+
+
+@pytest.mark.parametrize("unseen", ["population", "nan", "raise"])
+def test_new_levels_are_taken_in_whatever_predictions_do_with_them(unseen):
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    own = clone(model).set_params(unseen_groups=unseen).fit(frame).condition(more)
+    np.testing.assert_allclose(own.predict(more), model.condition(more).predict(more), rtol=1e-9)
+
+
+def test_arrays_frames_of_polars_and_batches():
+    polars = pytest.importorskip("polars")
+    frame, more = _frame(200), _frame(20, seed=5, first=9)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    expected = model.condition(more).predict(more)
+    other = polars.DataFrame(more.to_dict("list"))
+    found = model.condition(other).predict(other)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    batches = MixedLinearRegressor("y ~ x + (1 | a)").fit_batches([frame[:90], frame[90:]])
+    np.testing.assert_allclose(batches.condition(more).predict(more), expected, rtol=1e-6)
+    numbers = [rows.assign(a=rows["a"].str[1:].astype(float))[["x", "a"]] for rows in (frame, more)]
+    array = MixedLinearRegressor("x0 + (1 | x1)").fit(numbers[0].to_numpy(), frame["y"])
+    found = array.condition(numbers[1].to_numpy(), more["y"]).predict(numbers[1].to_numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_proportions_count_their_trials():
+    frame, more = _counts(300, 0), _counts(40, 1, first=12)
+    model = MixedLogisticClassifier("z ~ x + (1 | a)").fit(frame)
+    more["x"], frame["n"] = more["x"].round(), 1.0
+    more["one"] = (more["z"] == "yes").astype(float)
+    frame["one"] = (frame["z"] == "yes").astype(float)
+    grouped = more.groupby(["a", "x"], as_index=False).agg(one=("one", "mean"), n=("one", "size"))
+    trials = MixedGLMRegressor("one ~ x + (1 | a)", "binomial", prior_weights="n").fit(frame)
+    counts = MixedGLMRegressor("one ~ x + (1 | a)", "binomial").fit(frame)
+    expected = model.condition(more).random_effects_["a"]
+    for found in (
+        trials.condition(grouped.assign(n=grouped["n"].astype(float))),
+        counts.condition(more[["x", "a", "one"]].drop_duplicates(), sample_weight=more.groupby(
+            ["x", "a", "one"], sort=False).size()),
+    ):  # fmt: skip
+        table = found.random_effects_["a"].loc[expected.index]
+        np.testing.assert_allclose(table, expected, atol=1e-5)
+
+
+def test_no_rows_leave_a_loaded_model_its_intervals():
+    frame = _frame(100)
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(frame)
+    loaded = pickle.loads(pickle.dumps(model)).condition(frame[:0])
+    np.testing.assert_allclose(loaded.predict_interval(frame), model.predict_interval(frame))
+    kept = pickle.loads(pickle.dumps(model.condition(frame[:0])))  # with its cross-products
+    more = _frame(20, seed=5, first=9)
+    expected = model.condition(more).predict(more)
+    np.testing.assert_allclose(kept.condition(more).predict(more), expected, rtol=1e-9)
