@@ -28,6 +28,7 @@ from skmixed.linalg.system import (
     System,
 )
 from skmixed.linalg.threads import one_thread
+from skmixed.models.apart import Apart, Part
 from skmixed.models.lmm import CHAIN_FROM
 
 # Newton decrement, in units of the deviance, after which one more step is exact to rounding.
@@ -209,12 +210,35 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
     found = replace(_with_modes(fit, levels, modes), pending=rest)
     if has_system:
         found = replace(found, factor=factor)
+    elif fit.factor is not None:
+        found = _beside(found, fit, levels, changed, factor)
     if update_fixed:
         gamma = fit.gamma + change.fixed[:, 0]
         return replace(found, gamma=gamma, fixed_root=factor.fixed_root)
     if "second_order" in vars(fit):  # degrees of freedom of the same estimates
         vars(found)["second_order"] = fit.second_order
     return found
+
+
+def _beside(found, fit, levels, changed, factor):
+    """The model with levels ``changed`` beside those of the fit, whose variances are known."""
+    apart = Apart((Part(Levels.all_of(_sizes(fit)).places, fit.factor),))
+    apart = (apart if fit.apart is None else fit.apart).moved(levels)
+    part = Part.of(changed.places, factor.without_rows())
+    found = replace(found, factor=fit.factor, apart=Apart((*apart.parts, part)))
+    variances, blocks = [], factor.conditional_blocks()
+    for term, before in zip(fit.layout.terms, fit.relative_effects_variance, strict=True):
+        g, own = term.group, blocks[term.group][term.columns, term.columns]
+        wide = np.zeros((levels.sizes[g], *before.shape[1:]))
+        wide[levels.places[g]] = before
+        wide[changed.places[g]] = term.users_covariances(own)
+        variances.append(wide)
+    vars(found)["relative_effects_variance"] = tuple(variances)
+    return found
+
+
+def _sizes(fit):
+    return tuple(group.n_levels for group in fit.layout.groups)
 
 
 def _group_modes(fit):

@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
 from skmixed.linalg.threads import one_thread
+from skmixed.models.apart import Apart
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
@@ -63,6 +64,9 @@ class MixedFit(Questions):
     pending : (r,) or None
         Of a model that took in further rows (`models.conditioning`) their scores by gamma at its
         estimates: zero where these were estimated anew.
+    apart : Apart or None
+        Levels beside those of ``factor``, of a model that took in new ones without the
+        cross-products of its fit.
     """
 
     is_linear: ClassVar[bool] = False
@@ -81,6 +85,7 @@ class MixedFit(Questions):
     n_params: int
     source: Source
     pending: np.ndarray | None = field(default=None, kw_only=True)
+    apart: Apart | None = field(default=None, kw_only=True)
 
     @property
     def rank(self):
@@ -373,6 +378,8 @@ class MixedFit(Questions):
 
     def elimination_order(self):
         """Indices of the effects (term by term, effect by effect) in the order of elimination."""
+        if self.apart is not None:
+            raise ValueError("the factors of expand() are those of a model with one factor")
         ranks = self._factor("the factors of expand()").ranks()
         by_effect = [ranks[t.group][t.columns].ravel() for t in self.layout.terms]
         return np.argsort(np.concatenate(by_effect))
@@ -380,8 +387,8 @@ class MixedFit(Questions):
     def _factor(self, what):
         if self.factor is None and self.pending is not None:
             raise ValueError(
-                f"{what} cannot be had from this model: it was conditioned without the "
-                "cross-products of its fit, which were not in the pickle that it came from"
+                f"{what} cannot be had from this model: it was conditioned without the factor of "
+                "its fit, which was too large for the pickle that it came from"
             )
         if self.factor is None:
             raise ValueError(
@@ -436,7 +443,7 @@ class MixedFit(Questions):
             variance[unseen] += at.mean_variance * np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(Q), -1)
         groups = range(len(self.layout.groups))
-        return variance + factor.row_norms(
+        return variance + (self.apart or factor).row_norms(
             [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
             Q,

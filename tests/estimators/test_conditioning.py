@@ -244,8 +244,18 @@ def test_pickled_models_take_in_new_levels_and_refuse_known_ones():
     np.testing.assert_allclose(found.predict(more), expected.predict(more), rtol=1e-9)
     again = loaded.condition(more[:5]).condition(_frame(5, seed=9, first=90))
     assert len(again.random_effects_["a"]) > len(loaded.random_effects_["a"])
-    with pytest.raises(ValueError, match="conditioned without the cross-products"):
-        found.predict_interval(more)
+    mixed = frame[:10].assign(c=more["c"][:10].to_numpy())  # an old level beside a new one
+    unseen = _frame(10, seed=7, first=150)
+    both = pd.concat([frame, more, mixed, unseen], ignore_index=True)
+    std = [m.predict(both, return_std=True)[1] for m in (found, expected)]
+    np.testing.assert_allclose(*std, rtol=1e-8)  # and for levels of neither
+    for group, table in expected.random_effects_std_.items():
+        own = found.random_effects_std_[group].loc[table.index]
+        np.testing.assert_allclose(own, table, rtol=1e-7)
+    steps = loaded.condition(more[more["a"] < "a074"])
+    steps = pickle.loads(pickle.dumps(steps)).condition(more[more["a"] >= "a074"])
+    std = [m.predict(both, return_std=True)[1] for m in (steps, expected)]
+    np.testing.assert_allclose(*std, rtol=1e-8)
     with pytest.raises(ValueError, match="levels that the rows of the fit tell as well"):
         loaded.condition(frame[:5])
     with pytest.raises(ValueError, match="fixed effects, which the rows of the fit tell as well"):
@@ -390,6 +400,9 @@ def test_new_levels_of_a_generalised_model_are_at_their_own_modes():
     frame, more = _counts(300, 0), _counts(30, 1, first=40)
     model = MixedGLMRegressor("k ~ x + (1 | a)").fit(frame)
     found = pickle.loads(pickle.dumps(model)).condition(more)
+    both = pd.concat([frame, more])
+    std = [m.predict(both, return_std=True)[1] for m in (found, model.condition(more))]
+    np.testing.assert_allclose(*std, rtol=1e-6)
     variance = float(model.covariances_["a"].iloc[0, 0])
     eta = model.predict(more, random_effects=False, scale="link")
     for level, rows in more.groupby("a"):
@@ -551,7 +564,9 @@ def test_arrays_frames_of_polars_and_batches():
     other = polars.DataFrame(more.to_dict("list"))
     found = model.condition(other).predict(other)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    batches = MixedLinearRegressor("y ~ x + (1 | a)").fit_batches([frame[:90], frame[90:]])
+    batches = MixedLinearRegressor("y ~ x + (1 | a)").fit_batches(
+        lambda: iter([frame[:90], frame[90:]])
+    )
     np.testing.assert_allclose(batches.condition(more).predict(more), expected, rtol=1e-6)
     numbers = [rows.assign(a=rows["a"].str[1:].astype(float))[["x", "a"]] for rows in (frame, more)]
     array = MixedLinearRegressor("x0 + (1 | x1)").fit(numbers[0].to_numpy(), frame["y"])
