@@ -9,13 +9,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._observed import ObservesRows
-from skmixed.models.conditioning import (
-    Levels,
-    Unconditioned,
-    check_conditions,
-    conditioned,
-    with_levels,
-)
+from skmixed.models.conditioning import Unconditioned, check_conditions, conditioned, with_levels
+from skmixed.models.further_rows import Levels
 
 
 class ConditionsOnRows(ObservesRows):

@@ -83,6 +83,7 @@ def _flat(model, tables):
 
 MODELS = [
     ("y ~ x + (1 | a)", {}),
+    ("y ~ 0 + (1 | a) + (1 | b)", {}),
     ("y ~ x + f + (x | a)", {}),
     ("y ~ x + (x || a)", {}),
     ("y ~ x + (1 | a) + (1 | b)", {}),
@@ -326,6 +327,7 @@ def _counts(n, seed, first=0):
 
 GENERALISED = [
     (MixedGLMRegressor("k ~ x + (x | a) + (1 | b)"), "k"),
+    (MixedGLMRegressor("k ~ 0 + (1 | a)"), "k"),
     (MixedGLMRegressor("k ~ x + (x | a) + (1 | b)", "negative_binomial"), "k"),
     (MixedGLMRegressor("p ~ x + (1 | a) + (1 | b)", "gamma", "log"), "p"),
     (MixedLogisticClassifier("z ~ x + (1 | a) + (1 | b)"), "z"),
