@@ -434,7 +434,7 @@ class ColumnSpec:
     def read(self, name: str, raw: Any, policy: Any = None) -> Column:
         """The column ``raw`` of new rows with the categories of the fit, see :meth:`conform`."""
         if policy is not None and policy.infinite == "drop":
-            raw = _without_infinity(raw)
+            raw = without_infinity(raw)
         is_text = self.kind == "category" and not isinstance(raw, TextColumn)
         codes = few_codes(raw, self.categories) if is_text and raw.dtype.kind in "OU" else None
         if codes is None:
@@ -494,7 +494,7 @@ def _as_boolean(name: str, column: Column, lenient: bool) -> Column:
     )
 
 
-def _without_infinity(raw: Any) -> Any:
+def without_infinity(raw: Any) -> Any:
     """A column of floats with NaN in the place of infinite values; others as they are."""
     if isinstance(raw, TextColumn) or not pd.api.types.is_float_dtype(raw.dtype):
         return raw

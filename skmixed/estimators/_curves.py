@@ -149,7 +149,7 @@ class PredictsCurves(ObservesRows):
         rng = check_random_state(random_state)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         fixed = self.result_.parameters(rows.design.X)
-        weight = self._weights_in(rows.table)[rows.design.rows]
+        weight = self._residual_weights(rows.table)[rows.design.rows]
         draws = np.empty((len(fixed), n_samples))
         if conditional and any(term is not None for term in rows.known):
             fixed = fixed + self.result_.random_parameters(rows.known)

@@ -273,7 +273,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
 
     def _residual_sd(self, X):
         """Residual standard deviation (n,) of a new observation in every row."""
-        return self.sigma_ / np.sqrt(self._new_weights(X))
+        return self.sigma_ / np.sqrt(self._residual_weights(self._table(X, reset=False)))
 
     def _interval(self, X, level, kind, groups, random_effects):
         """Limits (n, 2) for the mean or for a new observation with the residual variance."""
@@ -318,7 +318,11 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         """Prior weights of all new rows: the column of X if the model has one."""
         return self._weights_in(self._table(X, reset=False))
 
-    def _weights_in(self, table: Table):
+    def _residual_weights(self, table: Table):
+        """Weights by which residual variances of new rows are divided, NaN where there is none."""
+        return self._weights_in(table, lenient=self.missing == "drop")
+
+    def _weights_in(self, table: Table, lenient=False):
         if self.prior_weights is None:
             return np.ones(table.n_input)
         if self.prior_weights not in table.names:
@@ -326,7 +330,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 f"the residual variance of a new row depends on its prior weight: the data need "
                 f"the column {self.prior_weights!r}"
             )
-        return read_prior_weights(self.prior_weights, Table(table))
+        return read_prior_weights(self.prior_weights, Table(table), lenient)
 
 
 def _entering_terms(random, entering):

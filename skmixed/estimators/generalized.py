@@ -242,7 +242,7 @@ class GeneralizedMixedModel(MixedModelBase):
             used = {name for part in terms.responses for name in read_expression(part).columns}
             if used <= set(table.names):
                 return self._counts_of(table, terms).sum(axis=1)
-        return self._weights_in(table)
+        return self._residual_weights(table)
 
     def _counts_of(self, table, terms):
         """The two counts (n, 2) that the formula names, NaN where one is missing."""

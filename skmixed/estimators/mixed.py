@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed._warn import warn
+from skmixed.design.columns import without_infinity
 from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
@@ -345,16 +346,26 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
 
     def _residual_sd(self, X):
         """Residual standard deviation of a new observation in every row."""
-        sd = self.result_.sigma / np.sqrt(self._new_weights(X))
+        table = self._table(X, reset=False)
+        sd = self.result_.sigma / np.sqrt(self._residual_weights(table))
         if self.result_.residual is None:
             return sd
-        table = self._table(X, reset=False)
-        rows = np.arange(len(sd))
-        if self.missing == "drop":
-            rows = np.flatnonzero(self.design_spec_.residual.known(table))
-        found = np.full(len(sd), np.nan)
+        table, known = self._residual_rows(table)
+        found, rows = np.full(len(sd), np.nan), np.flatnonzero(known)
         found[rows] = self.result_.residual.sd(self._residual_terms(table, rows))
         return sd * found
+
+    def _residual_rows(self, table):
+        """A table for the residual structure, and the mask of its rows whose variance is known."""
+        spec, known = self.design_spec_.residual, np.ones(table.n_input, dtype=bool)
+        if self.missing == "drop":
+            for name in spec.columns:
+                if name in table.names:
+                    table = table.with_column(name, without_infinity(table.column(name)))
+            known &= spec.known(table)
+        if self.unknown_categories == "nan":
+            known &= spec.recognised(table)
+        return table, known
 
     @property
     def residual_parameters_(self):
@@ -477,11 +488,16 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         check_is_fitted(self)
         rng = check_random_state(random_state)
         rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
-        sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
+        sd = self.result_.sigma / np.sqrt(
+            self._residual_weights(rows.table)[rows.design.rows, None]
+        )
         noise = rng.standard_normal(eta.shape)
         if self.result_.residual is not None:
-            terms = self._residual_terms(rows.table, rows.design.rows)
-            noise = self.result_.residual.draw(terms, noise)
+            table, known = self._residual_rows(rows.table)
+            known = known[rows.design.rows]
+            terms = self._residual_terms(table, rows.design.rows[known])
+            noise[known] = self.result_.residual.draw(terms, noise[known])
+            noise[~known] = np.nan
         return rows.over_input(eta + sd * noise)
 
     def summary(self) -> MixedSummary:

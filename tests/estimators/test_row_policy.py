@@ -318,3 +318,40 @@ def test_arguments_by_other_names_are_told(frame, name, told):
         model = clone(model).fit(frame)
         with pytest.raises(TypeError, match=told):
             model.predict(frame[:2], **{name: True})
+
+
+@pytest.mark.parametrize(
+    ("settings", "column", "value"),
+    [
+        ({"residual": "ident(f)"}, "f", "nowhere"),
+        ({"residual": "ident(f)"}, "f", None),
+        ({"residual": "power(x)"}, "x", np.nan),
+        ({"residual": "power(x)"}, "x", np.inf),
+        ({"residual": "us(v | u)"}, "v", "never"),
+        ({"residual": "us(v | u)"}, "u", None),
+        ({"prior_weights": "x"}, "x", np.inf),
+        ({"prior_weights": "x"}, "x", -1.0),
+    ],
+)
+def test_rows_without_a_residual_variance_are_nan_alone(frame, settings, column, value):
+    data = frame.assign(u=np.arange(len(frame)) // 3, v=np.tile(["a", "b", "c"], len(frame) // 3))
+    formula = "y ~ h" if "us(v | u)" in settings.values() else "y ~ h + (1 | g)"
+    model = MixedLinearRegressor(formula, **settings, **LENIENT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(data)
+    rows = data[:3].astype({"f": object, "v": object, "u": object}).reset_index(drop=True)
+    good = model.predict_interval(rows, kind="observation")
+    rows.loc[1, column] = value
+    limits = model.predict_interval(rows, kind="observation")
+    assert np.isnan(limits).any(axis=1).tolist() == [False, True, False]
+    np.testing.assert_allclose(limits[[0, 2]], good[[0, 2]], rtol=1e-9)
+    drawn = model.simulate(rows, 5, random_state=0)
+    assert np.isnan(drawn).all(axis=1).tolist() == [False, True, False]
+    assert np.isfinite(model.predict(rows)).all() or column == "x"
+    strict = clone(model).set_params(missing="raise", unknown_categories="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        strict.fit(data)
+    with pytest.raises(ValueError):
+        strict.predict_interval(rows, kind="observation")
