@@ -161,9 +161,9 @@ def _check_apart(rows, levels, update_fixed):
     if why:
         raise Unconditioned(
             f"the rows tell of {why}, so that the cross-products of the fit are needed, and this "
-            "copy of the model has none: pickles of a fit leave them out. Those of a model that "
-            "was conditioned in the process of its fit, if on no rows, keep them; or leave the "
-            "rows of known levels out"
+            "copy of the model has none: files of a fit leave them out, unless it was fitted with "
+            "keep_factor=True, or conditioned, if on no rows, in the process of the fit. Otherwise "
+            "leave the rows of known levels out"
         )
 
 
