@@ -90,7 +90,7 @@ class PairSums:
         """Cross-products (nnz, s, s') of the covariates, written out."""
         return self.weights.data[:, None, None] if self.values is None else self.values
 
-    def at_levels(self, rows, columns, shape):
+    def among(self, rows, columns, shape):
         """The sums among more levels, those of these being ``rows`` and ``columns`` there."""
         own = self.levels
         return PairSums.of_blocks(rows[own[0]], columns[own[1]], self.blocks, shape)
@@ -210,7 +210,7 @@ class Sums:
             tuple(x[k] for k, x in zip(kept, self.weights, strict=True)),
         )
 
-    def at_levels(self, places, sizes):
+    def among(self, places, sizes):
         """The sums among more levels: ``places`` (l,) of these by group, ``sizes`` of all."""
 
         def spread(x, at, size):
@@ -222,7 +222,7 @@ class Sums:
             tuple(map(spread, own, places, sizes)) for own in (self.own, self.tails, self.weights)
         ]
         pairs = {
-            (g, h): own.at_levels(places[g], places[h], (sizes[g], sizes[h]))
+            (g, h): own.among(places[g], places[h], (sizes[g], sizes[h]))
             for (g, h), own in self.pairs.items()
         }
         return Sums(wider[0], wider[1], pairs, self.tail, wider[2])
@@ -329,9 +329,8 @@ def _met(plan, sums, i, k):
 
 def sums_of(products):
     """Sums that :func:`cross_products` makes these of; weights of levels are not known: zeros."""
-    plan, q = products.plan, products.plan.q_core
-    dense = products.dense
-    own, tails, n = {}, {}, len(plan.groups)
+    plan, dense = products.plan, products.dense
+    n, q, own, tails = len(plan.groups), plan.q_core, {}, {}
     for i, g in enumerate(plan.order):
         if i < plan.n_chain:
             blocks = products.chain[i]
@@ -342,28 +341,30 @@ def sums_of(products):
         own[g] = products.core_blocks(i - plan.n_chain)
         wide = dense[q:, rows].reshape(plan.n_tail, group.n_levels, group.n_columns)
         tails[g] = wide.transpose(2, 0, 1)
-    pairs = {}
-    for i, k in combinations(range(n), 2):
-        g, h = plan.order[i], plan.order[k]
-        met = _pair_blocks(products, dense, i, k)
-        sizes = plan.groups[i].n_levels, plan.groups[k].n_levels
-        rows, columns = (
-            level if plan.positions[j] is None else np.argsort(plan.positions[j])[level]
-            for j, level in zip((i, k), met[:2], strict=True)
-        )
-        pairs[min(g, h), max(g, h)] = (
-            PairSums.of_blocks(rows, columns, met[2], sizes)
-            if g < h
-            else PairSums.of_blocks(columns, rows, met[2].transpose(0, 2, 1), sizes[::-1])
-        )
-    weights = tuple(np.zeros(own[g].shape[2]) for g in range(n))
     return Sums(
         tuple(own[g] for g in range(n)),
         tuple(tails[g] for g in range(n)),
-        pairs,
+        {
+            tuple(sorted((plan.order[i], plan.order[k]))): _pair_of(products, dense, i, k)
+            for i, k in combinations(range(n), 2)
+        },
         dense[q:, q:],
-        weights,
+        tuple(np.zeros(own[g].shape[2]) for g in range(n)),
     )
+
+
+def _pair_of(products, dense, i, k):
+    """PairSums of plan groups i < k, levels and groups in the user's order."""
+    plan = products.plan
+    *met, blocks = _pair_blocks(products, dense, i, k)
+    rows, columns = (
+        level if plan.positions[j] is None else np.argsort(plan.positions[j])[level]
+        for j, level in zip((i, k), met, strict=True)
+    )
+    sizes = plan.groups[i].n_levels, plan.groups[k].n_levels
+    if plan.order[i] < plan.order[k]:
+        return PairSums.of_blocks(rows, columns, blocks, sizes)
+    return PairSums.of_blocks(columns, rows, blocks.transpose(0, 2, 1), sizes[::-1])
 
 
 def _pair_blocks(products, dense, i, k):

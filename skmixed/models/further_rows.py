@@ -134,7 +134,7 @@ class SummedTold:
 
     @classmethod
     def of(cls, fit, levels, rows):
-        sums = fit.factor.system.sums().without_response().at_levels(levels.places, levels.sizes)
+        sums = fit.factor.system.sums().without_response().among(levels.places, levels.sizes)
         more = _missing_information(fit)
         if more is not None:
             tail = sums.tail.copy()
@@ -179,4 +179,4 @@ class DenseTold:
 def _explicit(sums):
     """Sums whose pairs are there whatever their weights are."""
     every = Levels.all_of(tuple(len(own) for own in sums.weights))
-    return sums.at_levels(every.places, every.sizes).without_response()
+    return sums.among(every.places, every.sizes).without_response()

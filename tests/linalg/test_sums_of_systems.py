@@ -49,7 +49,7 @@ def test_sums_among_more_levels_are_those_of_these_levels(kind):
     places = [rng.permutation(size)[: g.n_levels] for g, size in zip(groups, sizes, strict=True)]
     T = [np.tril(rng.normal(size=(g.n_columns,) * 2)) for g in groups]
     one = System.of_sums(sums, chain_from=100).factor(T)
-    two = System.of_sums(sums.at_levels(places, sizes).complete(), chain_from=100).factor(T)
+    two = System.of_sums(sums.among(places, sizes).complete(), chain_from=100).factor(T)
     assert one.log_det_u == pytest.approx(two.log_det_u, rel=1e-9)
     for x, z, at in zip(one.mode.levels(), two.mode.levels(), places, strict=True):
         np.testing.assert_allclose(x, z[:, at], atol=1e-9)
