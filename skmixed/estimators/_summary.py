@@ -184,6 +184,11 @@ def _notes(model):
         notes.append(f"The optimiser did not converge: {model.result_.optimum.message}.")
     if model.result_.optimum.doubt:
         notes.append(f"The end of the search is in doubt: {model.result_.optimum.doubt}.")
+    if model.result_.pending is not None:
+        notes.append(
+            f"Conditioned on {model.n_conditioned_} further rows: the random effects know them; "
+            "criteria and variances are those of the fit."
+        )
     dropped = [n for n, out in zip(model.labels_.columns, model.aliased_, strict=True) if out]
     if dropped:
         verb = "depend" if len(dropped) > 1 else "depends"

@@ -253,7 +253,7 @@ class GeneralizedMixedModel(MixedModelBase):
             used = {name for part in terms.responses for name in read_expression(part).columns}
             if used <= set(table.names):
                 return self._counts_of(table, terms).sum(axis=1)
-        return self._weights_in(table)
+        return self._residual_weights(table)
 
     def _counts_of(self, table, terms):
         """The two counts (n, 2) that the formula names, NaN where one is missing."""
@@ -399,7 +399,8 @@ class GeneralizedMixedModel(MixedModelBase):
             )
         return ends
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new responses; for
@@ -414,6 +415,9 @@ class GeneralizedMixedModel(MixedModelBase):
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -421,7 +425,7 @@ class GeneralizedMixedModel(MixedModelBase):
         """
         check_is_fitted(self)
         rng = check_random_state(random_state)
-        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
         w = self._trials_in(rows.table)[rows.design.rows, None]
         mu = self._mean_at(eta)
         known = np.isfinite(mu) & np.isfinite(w) & (w != 0)

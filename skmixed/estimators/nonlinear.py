@@ -83,6 +83,7 @@ class MixedNonlinearRegressor(
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data.
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         Rows with missing values are an error, or left out of the fit and predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
@@ -159,6 +160,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         "n_agq": [Interval(Integral, 0, None, closed="left")],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -175,6 +177,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         n_agq=1,
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -189,6 +192,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         self.n_agq = n_agq
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
