@@ -17,6 +17,7 @@ ROOT = Path(skmixed.__file__).parent
 # The longest matching prefix counts: (layer, packages it may import besides the standard library).
 LAYERS = {
     "skmixed.exceptions": (0, set()),
+    "skmixed._version": (0, set()),
     "skmixed._warn": (0, set()),
     "skmixed._log": (0, set()),
     "skmixed._deadline": (0, set()),
@@ -45,6 +46,7 @@ LAYERS = {
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
     "skmixed.model_selection": (6, {"numpy", "pandas", "sklearn"}),
+    "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
     "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
@@ -64,9 +66,9 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {
-    "adjustText", "arviz_base", "dask", "great_tables", "matplotlib", "polars", "pyarrow", "tqdm",
-}  # fmt: skip
+OPTIONAL = set(
+    "adjustText arviz_base dask great_tables matplotlib onnx polars pyarrow skl2onnx tqdm".split()
+)
 
 
 def _module_name(path):

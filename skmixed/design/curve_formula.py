@@ -215,6 +215,16 @@ class MeanFunction:
         curves = {name: curve.function for name, curve in CURVES.items()}
         return FUNCTIONS | curves | dict(self.functions)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("text", "parameters", "functions")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parameters = dict.fromkeys(state["parameters"])
+        made = read_mean(state["text"], parameters, state["functions"])
+        if made.parameters != tuple(parameters):
+            raise ValueError(f"the parameters of {short(made.text)!r} are {made.parameters}")
+        self.__dict__.update(vars(made))
+
     @property
     def is_own(self) -> bool:
         """Whether a function of the user is called."""

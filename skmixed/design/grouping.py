@@ -78,6 +78,27 @@ class GroupSpec:
             return replace(self, column_levels=(levels,), levels=levels)
         return replace(self, cells=self.cells[places], levels=self.levels[places])
 
+    def cell_table(self) -> np.ndarray:
+        """The code of every combination of levels, mixed radix, with one more level of each column.
+
+        The number of levels stands for combinations that the fit did not have.
+        """
+        assert self.cells is not None
+        sizes = [len(own) for own in self.column_levels]
+        table = np.full([size + 1 for size in sizes], len(self.levels), dtype=np.int64)
+        table[tuple(cell_digits(self.cells, sizes))] = np.arange(len(self.cells))
+        return table.ravel()
+
+    @property
+    def wrong(self) -> str | None:
+        """What no grouping factor of a fit has, None where there is nothing."""
+        if self.cells is not None:
+            same = len(self.cells) in (0, len(self.levels))
+            return None if same else f"has {len(self.cells)} cells for {len(self.levels)} levels"
+        if self.columns and not self.levels.equals(self.column_levels[0]):
+            return "has its levels twice, and they differ"
+        return None
+
     def of_levels(self, levels: pd.Index) -> GroupSpec:
         """The factor with some of its levels, or with new ones that no row of a table has."""
         place = self.levels.get_indexer(levels)

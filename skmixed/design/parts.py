@@ -22,6 +22,7 @@ from skmixed.design.evaluate import Evaluator
 from skmixed.design.expression import Expression, read_expression
 from skmixed.design.functions import FUNCTIONS
 from skmixed.design.names import formulaic_formula, term_names
+from skmixed.design.plain import model_spec_of, plain_spec
 
 Columns = Mapping[str, Any]
 
@@ -349,6 +350,12 @@ class FormulaPart:
     def matrix(self, rows: Materializer) -> np.ndarray:
         """The (n, p) matrix."""
         return _materialize(self.expr, rows, self.model_spec)[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model_spec": plain_spec(self.model_spec)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, model_spec=model_spec_of(state["expr"], state["model_spec"]))
 
 
 Part = PlainPart | FormulaPart

@@ -22,6 +22,7 @@ from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._operation import RUNNING, OperatedFits
+from skmixed.estimators._restored import StorableModel
 from skmixed.estimators._summary import ShowsFit
 from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
@@ -101,7 +102,9 @@ class TellsOfFits(OperatedFits, KnowsOtherNames):
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, BaseEstimator):
+class MixedModelBase(
+    ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, StorableModel, BaseEstimator
+):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -114,6 +117,7 @@ class MixedModelBase(ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, 
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         **RUNNING,
+        "keep_factor": ["boolean"],
         "trusted": ["boolean"],
         "relationship": [dict, None],
     }
@@ -229,6 +233,7 @@ class MixedModelBase(ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, 
         if fit.smooth_terms:
             own = design.X, design.random, design.frequencies
             more["_fixed_variance_"] = fit.fixed_variance(*own)
+        fit = fit.keeping_factor() if self.keep_factor else fit
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 

@@ -38,7 +38,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, unknown_categories, prior_weights, max_iter, \
-tol, verbose, trusted, relationship, prior
+tol, verbose, keep_factor, trusted, relationship, prior
         As for :class:`MixedGLMRegressor`.
     max_time : float, optional
         Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
@@ -99,6 +99,7 @@ result_, n_features_in_, feature_names_in_
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
@@ -116,6 +117,7 @@ result_, n_features_in_, feature_names_in_
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior

@@ -60,6 +60,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     max_iter : int, default 100
     tol : float, default 1e-8
     verbose : int, default 0
+    keep_factor : bool, default False
     trusted : bool, default False
     relationship : dict, optional
         As for :class:`MixedLinearRegressor`.
@@ -157,6 +158,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
@@ -175,6 +177,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior

@@ -74,6 +74,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         Decrease of the criterion that the optimiser may leave undone.
     verbose : int, default 0
         Print the criterion and theta of every step.
+    keep_factor : bool, default False
+        Keep in files what standard errors and intervals of predictions need, however large it is,
+        with the cross-products behind it; otherwise these are left out, and beyond 16 MB all of it.
     trusted : bool, default False
         Evaluate expressions of the formula as Python code, at the fit and at every prediction,
         where they are more than arithmetic on columns: only for formulas of your own.
@@ -226,6 +229,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         residual=None,
@@ -245,6 +249,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.residual = residual

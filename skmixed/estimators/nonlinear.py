@@ -26,6 +26,7 @@ from skmixed.estimators._curves import PredictsCurves
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._operation import RUNNING, watched
+from skmixed.estimators._restored import StorableModel
 from skmixed.estimators._starting import starting_values
 from skmixed.estimators._summary import MixedSummary, nonlinear_summary
 from skmixed.estimators.mixed import r_squared
@@ -45,7 +46,7 @@ _MAX_LEVELS = 5
 
 
 class MixedNonlinearRegressor(
-    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, BaseEstimator
+    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, StorableModel, BaseEstimator
 ):
     """Nonlinear mixed model, fitted by maximum likelihood.
 
@@ -98,6 +99,8 @@ class MixedNonlinearRegressor(
     warm_start : bool, default False
         Start from the parameters of the previous fit of this estimator, where it had the same
         terms and columns: the same estimates, in fewer evaluations.
+    keep_factor : bool, default False
+        As for :class:`MixedLinearRegressor`.
 
     Attributes
     ----------
@@ -165,6 +168,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         **RUNNING,
+        "keep_factor": ["boolean"],
     }
 
     def __init__(
@@ -184,6 +188,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         verbose=0,
         max_time=None,
         warm_start=False,
+        keep_factor=False,
     ):
         self.formula = formula
         self.fixed = fixed
@@ -199,6 +204,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         self.verbose = verbose
         self.max_time = max_time
         self.warm_start = warm_start
+        self.keep_factor = keep_factor
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -341,7 +347,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
             curve_=design.spec.mean.text,
             design_spec_=design.spec,
             labels_=labels,
-            result_=fit,
+            result_=fit.keeping_factor() if self.keep_factor else fit,
         )
         return self
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from skmixed.linalg.iterative import IterativeFactor
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
 from skmixed.linalg.threads import one_thread
@@ -42,7 +43,7 @@ class MixedFit(Questions):
         Terms and grouping factors, without rows.
     basis : ColumnBasis
     optimum : Optimum
-    factor : Factor or None
+    factor : Factor, IterativeFactor or None
         None after unpickling a model whose factor is large.
     fixed_root : (r, r)
         Lower root of the information on gamma, in units of 1 / sigma^2: the factor's own, or one
@@ -67,6 +68,8 @@ class MixedFit(Questions):
     apart : Apart or None
         Levels beside those of ``factor``, of a model that took in new ones without the
         cross-products of its fit.
+    keep_factor : bool
+        Whether files keep the factor, however large it is, with the cross-products behind it.
     """
 
     is_linear: ClassVar[bool] = False
@@ -74,7 +77,7 @@ class MixedFit(Questions):
     layout: CovarianceLayout
     basis: ColumnBasis
     optimum: Optimum
-    factor: Factor | None
+    factor: Factor | IterativeFactor | None
     fixed_root: np.ndarray
     gamma: np.ndarray
     sigma: float
@@ -86,6 +89,7 @@ class MixedFit(Questions):
     source: Source
     pending: np.ndarray | None = field(default=None, kw_only=True)
     apart: Apart | None = field(default=None, kw_only=True)
+    keep_factor: bool = field(default=False, kw_only=True)
 
     @property
     def rank(self):
@@ -393,7 +397,8 @@ class MixedFit(Questions):
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
-                "was too large to be pickled. Fit the model again in this process"
+                "was too large to be pickled. Fit with keep_factor=True, or fit the model again in "
+                "this process"
             )
         return self.factor
 
@@ -460,6 +465,10 @@ class MixedFit(Questions):
                 total = total + own * at.variances_of(term.codes)
         return total
 
+    def keeping_factor(self):
+        """The same fit, whose factor stays with it in files."""
+        return replace(self, keep_factor=True)
+
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
         for name in ("beta", "relative_vcov", "modes"):
@@ -477,4 +486,4 @@ class MixedFit(Questions):
     @property
     def _keeps_system(self):
         """Whether pickles keep the cross-products behind the factor: more rows are to come."""
-        return self.pending is not None or getattr(self, "keep_factor", False)
+        return self.pending is not None or self.keep_factor
