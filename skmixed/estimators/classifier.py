@@ -36,7 +36,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted, relationship, prior
+trusted, relationship, prior, solver, n_probes, random_state
         As for :class:`MixedGLMRegressor`.
 
     Attributes
@@ -90,6 +90,9 @@ trusted, relationship, prior
         trusted=False,
         relationship=None,
         prior=None,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.link = link
@@ -104,6 +107,9 @@ trusted, relationship, prior
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

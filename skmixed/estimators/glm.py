@@ -69,6 +69,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         (False: scales as they are, for the coefficients and for the intercept itself) and
         ``"coefficients"``, which maps columns of X to a scale, or to a location and a scale, in
         the units of the coefficient; a scale of inf is no prior.
+    solver, n_probes, random_state
+        As for :class:`MixedLinearRegressor`; the iterative solver is for ``n_agq`` of 0 and 1.
 
     Attributes
     ----------
@@ -93,6 +95,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         modelled. They are in the order of the categories of a categorical, else sorted.
     n_evaluations_, n_pirls_steps_ : int
         Evaluations of the approximated likelihood, and Newton steps within them.
+    solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_
+        As for :class:`MixedLinearRegressor`; the share is the largest of all parameters.
     result_ : GLMMFit
     n_obs_, df_resid_, aliased_, is_singular_, converged_, n_iter_, trace_, n_features_in_, \
 feature_names_in_
@@ -151,6 +155,9 @@ feature_names_in_
         trusted=False,
         relationship=None,
         prior=None,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.family = family
@@ -166,6 +173,9 @@ feature_names_in_
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

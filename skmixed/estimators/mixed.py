@@ -22,13 +22,13 @@ from skmixed.estimators._residual import (
     residual_parameters,
     tell_of_residual,
 )
+from skmixed.estimators._solver import ChoosesSolver
 from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
-from skmixed.models.stochastic import TOLD_SHARE
 
 
-class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
+class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedModelBase):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
@@ -185,9 +185,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
         "residual": [str, None],
-        "solver": [StrOptions({"auto", "direct", "iterative"})],
-        "n_probes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        **ChoosesSolver._parameter_constraints,
     }
 
     def __init__(
@@ -264,13 +262,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self._begin()
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
-        objective = deviance_of(
-            design,
-            reml=self.reml,
-            solver=self.solver,
-            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
-            seed=int(self.random_state),
-        )
+        objective = deviance_of(design, reml=self.reml, **self._solver_settings)
         check_objective(design, objective)
         fit = fit_lmm(
             objective,
@@ -282,50 +274,6 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, MixedModelBase):
         self._publish(design, fit)
         tell_of_residual(self)
         return self
-
-    def _tell_monte_carlo(self, record):
-        if record is None or record.share <= TOLD_SHARE:
-            return
-        warn(
-            f"{type(self).__name__}: with {record.n_probes} probes the Monte-Carlo error of theta "
-            f"is {record.share:.0%} of a standard error. Estimates stand with that error: raise "
-            "n_probes, or use solver='direct'",
-            ConvergenceWarning,
-        )
-
-    @property
-    def solver_(self) -> str:
-        """How the mixed-model equations were solved: "direct" or "iterative"."""
-        return self.result_.solver
-
-    @property
-    def n_probes_(self) -> int:
-        """Random vectors of the iterative solver, 0 if direct."""
-        return self._monte_carlo("n_probes", 0)
-
-    @property
-    def n_cg_iterations_(self) -> int:
-        """Iterations of the slowest linear system of the last evaluation, 0 if direct."""
-        return self._monte_carlo("n_iterations", 0)
-
-    @property
-    def theta_mc_std_(self) -> np.ndarray:
-        """Monte-Carlo error of ``theta_``."""
-        return self._monte_carlo("theta_std", np.zeros(len(self.theta_))).copy()
-
-    @property
-    def monte_carlo_share_(self) -> float:
-        """Largest Monte-Carlo error of an entry of theta, as a share of its standard error."""
-        return self._monte_carlo("share", 0.0)
-
-    @property
-    def deviance_mc_std_(self) -> float:
-        """Monte-Carlo error of ``deviance_``."""
-        return self._monte_carlo("deviance_std", 0.0)
-
-    def _monte_carlo(self, name, direct):
-        record = self.result_.monte_carlo
-        return direct if record is None else getattr(record, name)
 
     def _print_step(self, objective):
         def show(iteration, value, theta):

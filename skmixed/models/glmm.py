@@ -26,7 +26,7 @@ from skmixed.models.stochastic import MonteCarlo
 from skmixed.models.stochastic_laplace import IterativeLaplace, find_root
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
-_DIFFERENCE = 1e-5, 1e-2
+_DIFFERENCE, _ITERATED = (1e-5, 1e-2), 0.02
 # Slope of the penalised deviance, per length of a difference, that its accuracy allows.
 _SLOPE = 1e-3
 # Newton decrement that is near enough for a start.
@@ -64,17 +64,17 @@ _START_RANGE = 0.5, 1e4
 class Solver:
     """How penalised systems are solved: "auto", "direct" or "iterative"; the latter's probes."""
 
-    kind: str = "direct"
+    solver: str = "direct"
     n_probes: int | None = None
     seed: int = 0
 
     def iterates(self, layout, n_fixed, n_agq):
         """Whether the models of a layout go to the iterative solver."""
         if n_agq > 1:
-            if self.kind == "iterative":
+            if self.solver == "iterative":
                 raise ValueError(_NO_QUADRATURE.format(n_agq))
             return False
-        return iterates(layout, n_fixed, self.kind)
+        return iterates(layout, n_fixed, self.solver)
 
 
 @dataclass(frozen=True)
@@ -508,8 +508,10 @@ def _difference(objective, state, steps):
     """Length of the differences: the rounding of the scores over it should stay small.
 
     eta has relative errors of one rounding, which the information multiplies: counts of a million
-    have scores that are sums of large numbers with opposite signs.
+    have scores that are sums of large numbers with opposite signs. Iterations leave more.
     """
+    if isinstance(objective, IterativeLaplace):
+        return _ITERATED
     rows, mode = objective.rows, state.mode
     rounding = np.finfo(float).eps * np.abs(mode.curve.weight) * (1.0 + np.abs(mode.eta))
     along = rows.Q @ steps[: rows.n_fixed]

@@ -142,7 +142,8 @@ def _remaining(problem, design, stay):
         frequencies=None if rows.frequencies is None else rows.frequencies[stay],
         offset=None if rows.offset is None else rows.offset[stay],
     )
-    return approximation(design, rows.y[stay], rows.w[stay], rows.family, problem.n_agq)
+    own = rows.y[stay], rows.w[stay], rows.family, problem.n_agq
+    return approximation(design, *own, solver=problem.solver)
 
 
 def _nothing(problem):
