@@ -181,7 +181,7 @@ def find_root(objective, start, *, n_probes=None, unit, units, max_iter, tol, ca
     objective = replace(objective, n_probes=k)
     optimum = _settled(objective, minimize_theta(objective.evaluate, start, **settings), unit)
     share = optimum.state.errors()[1]
-    while n_probes is None and not are_enough(k, share):
+    while n_probes is None and optimum.converged and not are_enough(k, share):
         k = more_probes(k, share)
         optimum = _again(objective, optimum, k, unit, settings)
         share = optimum.state.errors()[1]
