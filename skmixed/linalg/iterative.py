@@ -417,9 +417,7 @@ class IterativeFactor:
         b = core.scaled(moved)
         left = v_0 - core.down(b) - X_0 @ beta
         first = times_blocks(core.N, left)
-        spherical = system._joined(
-            times_blocks(core.J, left), moved, np.zeros((0, 1))
-        ).levels()
+        spherical = system._joined(times_blocks(core.J, left), moved, np.zeros((0, 1))).levels()
         eliminated = system.order[0]
         spherical[eliminated] = self.T[eliminated].T @ spherical[eliminated]
         return system._joined(first, b, beta), spherical

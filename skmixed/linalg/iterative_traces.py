@@ -43,8 +43,8 @@ _FEW, _UNITS = 32, 1e-4
 def information_samples(core, M, z, x, W_x, solve, tolerance):
     """[(k, s, s)] by group in order of elimination from signs z (q, k) and x = S^-1 z.
 
-    M: the preconditioner. W_x: S^-1 times :func:`constants`. solve(kind, F, tolerance) finds further solutions where T is nearly
-    singular.
+    M: the preconditioner. W_x: S^-1 times :func:`constants`. solve(kind, F, tolerance) finds
+    further solutions where T is nearly singular.
     """
     signs, W = z, constants(core)
     z = np.concatenate([z, W], axis=1)

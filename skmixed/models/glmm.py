@@ -23,7 +23,7 @@ from skmixed.models.quadrature import QuadratureDeviance, product_rule
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.source import Source, checksum
 from skmixed.models.stochastic import MonteCarlo
-from skmixed.models.stochastic_laplace import IterativeLaplace, find_root
+from skmixed.models.stochastic_laplace import IterativeLaplace, find_root, restated
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
 _DIFFERENCE, _ITERATED = (1e-5, 1e-2), 0.02
@@ -47,8 +47,8 @@ _EXACT = (
     "column of the data a copy or a transform of the response?"
 )
 _NO_QUADRATURE = (
-    "solver='iterative' is for Laplace's approximation, got n_agq={}: a quadrature has one grouping "
-    "factor, which solver='direct' takes at any size"
+    "solver='iterative' is for Laplace's approximation, got n_agq={}: a quadrature has one "
+    "grouping factor, which solver='direct' takes at any size"
 )
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
@@ -277,6 +277,8 @@ def fit_glmm(problem: Problem, *, near=None, max_iter=100, tol=1e-8, callback=No
         if optimum.obstacle and np.isfinite(objective.rows.family.predictor_range).any():
             optimum = replace(optimum, remedy=objective.rows.family.remedy)
         fit = GLMMFit.at(replace(problem, objective=objective), optimum)
+        if record is not None and fit.covariance is not None:
+            record = restated(record, optimum.state, fit.covariance)
         return fit if record is None else replace(fit, monte_carlo=record)
 
 

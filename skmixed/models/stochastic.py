@@ -153,7 +153,8 @@ class EstimatedScore:
 
         By the probes; and what the search has left undone counts as an error too.
         """
-        return estimation_errors(self.gradients, self.gradient, self.hessian)
+        covariance = 2.0 * positive_solve(self.hessian, np.eye(len(self.theta)))
+        return estimation_errors(self.gradients, self.gradient, covariance)
 
     def recharted(self):
         """This point in smooth coordinates (see minimize_theta), None if it has them."""
@@ -197,19 +198,18 @@ def positive_solve(H, b):
     return ((vectors @ ((vectors.T @ scaled).T / values).T).T / scale).T
 
 
-def estimation_errors(gradients, gradient, hessian):
+def estimation_errors(gradients, gradient, covariance):
     """Covariance (t, t) of the error of a root, and the largest share of a standard error.
 
-    gradients (k, t): one from every probe.
+    gradients (k, t): one from every probe. covariance (t, t): of the estimates.
     """
-    k = len(gradients)
-    inverse = positive_solve(hessian, np.eye(len(gradient)))
+    k, inverse = len(gradients), covariance / 2.0
     spread, left = inverse @ (gradients - gradients.mean(axis=0)).T, inverse @ gradient
     widened = student.ppf(0.975, k - 1) / 1.959964
-    covariance = widened**2 * spread @ spread.T / (k * (k - 1)) + np.outer(left, left)
-    standard = 2.0 * inverse.diagonal()
-    share = np.sqrt(covariance.diagonal() / np.where(standard > 0, standard, np.inf))
-    return covariance, float(share.max(initial=0.0))
+    errors = widened**2 * spread @ spread.T / (k * (k - 1)) + np.outer(left, left)
+    standard = covariance.diagonal()
+    share = np.sqrt(errors.diagonal() / np.where(standard > 0, standard, np.inf))
+    return errors, float(share.max(initial=0.0))
 
 
 def more_probes(k, share):
@@ -316,7 +316,9 @@ def _finished(objective, optimum, share):
     factor.refine()
     covariance, _ = state.errors()
     layout = state.objective.layout
-    slopes = slopes_of(lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta)
+    slopes = slopes_of(
+        lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta
+    )
     std = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, covariance, slopes), 0.0))
     error = tuple(abs(e) for e in factor.conditional_error(state.n_probes))
     value = objective.value(factor)

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skmixed.linalg.system import Effects
 from skmixed.models.laplace import Evaluation, LaplaceDeviance, Start
 from skmixed.models.optimize import minimize_theta
 from skmixed.models.stochastic import (
@@ -26,6 +25,7 @@ from skmixed.models.stochastic import (
     are_enough,
     estimation_errors,
     more_probes,
+    positive_solve,
     slopes_of,
 )
 
@@ -145,9 +145,14 @@ class EstimatedLaplace(Evaluation):
     def gradient(self):
         return self.gradients.mean(axis=0)
 
+    @property
+    def covariance(self):
+        """Of the estimates, by the Hessian of the linear model with the working weights."""
+        return 2.0 * positive_solve(self.hessian, np.eye(len(self.parameters)))
+
     def errors(self):
         """Covariance of the parameters' error, and the largest share of a standard error."""
-        return estimation_errors(self.gradients, self.gradient, self.hessian)
+        return estimation_errors(self.gradients, self.gradient, self.covariance)
 
     def curvature_along(self, step):
         """Second derivative along a step of theta where the first one vanishes by symmetry."""
@@ -175,7 +180,7 @@ def find_root(objective, start, *, n_probes=None, unit, units, max_iter, tol, ca
         As of minimize_theta; what would be below the Monte-Carlo error is not looked for.
     """
     settings = {
-        "max_iter": max_iter, "tol": max(tol, UNDONE), "callback": callback, "units": units
+        "max_iter": max_iter, "tol": max(tol, UNDONE), "callback": callback, "units": units,
     }  # fmt: skip
     k = n_probes or FEWEST
     objective = replace(objective, n_probes=k)
@@ -185,7 +190,7 @@ def find_root(objective, start, *, n_probes=None, unit, units, max_iter, tol, ca
         k = more_probes(k, share)
         optimum = _again(objective, optimum, k, unit, settings)
         share = optimum.state.errors()[1]
-    return _finished(optimum, share)
+    return _finished(optimum)
 
 
 def _again(objective, optimum, k, unit, settings):
@@ -227,20 +232,17 @@ def _settled(objective, optimum, unit):
     return optimum
 
 
-def _finished(optimum, share):
+def _finished(optimum):
     """The Optimum with its deviance, and how exact all is."""
     state = optimum.state
     objective, factor = state.objective, state.factor
-    covariance, _ = state.errors()
+    covariance, share = state.errors()
     begin, end = objective.n_gamma, objective.n_gamma + objective.n_theta
-    slopes = slopes_of(objective.layout.user_theta, optimum.theta[begin:end])
-    own = covariance[begin:end, begin:end]
-    std = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, own, slopes), 0.0))
     value, estimated = state.estimated_value, factor.log_det_core
     samples = estimated.samples
     record = MonteCarlo(
         state.n_probes,
-        std,
+        _user_std(state, covariance[begin:end, begin:end]),
         share,
         factor.noise,
         None if samples is None else value + samples - estimated.value,
@@ -250,3 +252,25 @@ def _finished(optimum, share):
     shift = value - optimum.trace[-1][0]
     trace = tuple((v + shift, at) for v, at in optimum.trace)
     return replace(optimum, value=value, trace=trace), record
+
+
+def _user_std(state, covariance):
+    """Standard deviations of theta in the user's units, from a covariance (t, t)."""
+    layout = state.objective.layout
+    slopes = slopes_of(layout.user_theta, state._theta)
+    return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, covariance, slopes), 0.0))
+
+
+def restated(record, state, covariance):
+    """The MonteCarlo record with errors by the curvature that standard errors are from.
+
+    covariance (t + d, t + d): of theta and log dispersion. That of a linear model with the working
+    weights, which a search goes by, may be half of it or twice where a level has few rows.
+    """
+    objective, n = state.objective, state.objective.n_gamma
+    g, mean, H = state.gradients, state.gradient, state.hessian
+    along = positive_solve(H[:n, :n], H[:n, n:]).T if n else np.zeros((len(H), 0))
+    g, mean = (v[..., n:] - v[..., :n] @ along.T for v in (g, mean))
+    errors, share = estimation_errors(g, mean, covariance)
+    t = objective.n_theta
+    return replace(record, theta_std=_user_std(state, errors[:t, :t]), share=share)

@@ -40,7 +40,9 @@ def _problems(formula, family, link, seed=0, n=700, n_agq=1):
         "gamma": lambda: rng.gamma(2.0, np.exp(eta) / 2),
     }[family]()
     design = build_design(
-        formula, pd.DataFrame({**columns, "y": y}), sample_weight=rng.integers(1, 3, n).astype(float)
+        formula,
+        pd.DataFrame({**columns, "y": y}),
+        sample_weight=rng.integers(1, 3, n).astype(float),
     )
     return [
         approximation(design, y, w, make_family(family, link), n_agq, solver=Solver(kind))
