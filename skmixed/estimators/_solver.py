@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -15,6 +15,9 @@ from skmixed.models.stochastic import TOLD_SHARE
 
 class ChoosesSolver:
     """Parameters solver, n_probes and random_state, and the attributes that go with them."""
+
+    result_: Any
+    theta_: Any
 
     _parameter_constraints: ClassVar[dict] = {
         "solver": [StrOptions({"auto", "direct", "iterative"})],

@@ -667,10 +667,8 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
         )
         factor = optimum.state.factor
         if not factor.converged:
-            first, second = factor.strongest_coupling()
-            optimum = replace(
-                optimum, converged=False, **not_solved(objective.source, first, second)
-            )
+            stuck = not_solved(objective.source, *factor.strongest_coupling())
+            optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
     if fit.sigma / fit.unit > _NO_RESIDUAL:
         return fit

@@ -316,9 +316,8 @@ def _finished(objective, optimum, share):
     factor.refine()
     covariance, _ = state.errors()
     layout = state.objective.layout
-    slopes = slopes_of(
-        lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta
-    )
+    user_theta = objective.layout.user_theta
+    slopes = slopes_of(lambda theta: user_theta(layout.upright(theta)), state.theta)
     std = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, covariance, slopes), 0.0))
     error = tuple(abs(e) for e in factor.conditional_error(state.n_probes))
     value = objective.value(factor)

@@ -35,7 +35,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class IterativeLaplace(LaplaceDeviance):
-    """The deviance whose score is estimated from so many probes; its rows have an iterative pattern."""
+    """The deviance whose score is estimated from so many probes, of rows with such a pattern."""
 
     n_probes: int = FEWEST
 
@@ -55,7 +55,7 @@ class IterativeLaplace(LaplaceDeviance):
 
 @dataclass(frozen=True)
 class EstimatedLaplace(Evaluation):
-    """An evaluation whose derivatives are estimates; ``anchor``: where its value is integrated from."""
+    """An evaluation with estimated derivatives; ``anchor``: where its value is integrated from."""
 
     anchor: Any = None
     noise: ClassVar[float] = 1e-6
