@@ -96,7 +96,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     n_evaluations_, n_pirls_steps_ : int
         Evaluations of the approximated likelihood, and Newton steps within them.
     solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_
-        As for :class:`MixedLinearRegressor`; the share is the largest of all parameters.
+        As for :class:`MixedLinearRegressor`; the share is that of theta and of the dispersion.
     result_ : GLMMFit
     n_obs_, df_resid_, aliased_, is_singular_, converged_, n_iter_, trace_, n_features_in_, \
 feature_names_in_

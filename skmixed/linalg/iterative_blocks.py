@@ -225,7 +225,7 @@ class Blocks:
         columns = [*X.T] if y is None else [*X.T, y]
         weighted = columns if weights is None else [x * weights for x in columns]
         missing = X.shape[1] + 1 - len(columns)
-        gram = np.array([[x @ v for v in weighted] for x in columns]).reshape((len(columns),) * 2)
+        gram = _gram(columns, weighted)
         tails = (_tail(g, weighted, missing) for g in groups)
         own = tuple(_own(g, weights) for g in groups)
         tables = {(i, j): _table(groups[i], groups[j], weights, c) for (i, j), c in cells.items()}
@@ -275,6 +275,15 @@ def _sorted_by(codes, n_levels):
         return np.arange(n, dtype=dtype)
     parts = np.zeros(n, dtype=np.int8), codes.astype(dtype), np.arange(n + 1, dtype=dtype)
     return sparse.csr_matrix(parts, shape=(n, n_levels)).tocsc().indices
+
+
+def _gram(columns, weighted):
+    """Inner products (p, p) of columns with the same ones weighted."""
+    gram = np.empty((len(columns),) * 2)
+    for i, x in enumerate(columns):
+        for j, v in enumerate(weighted[: i + 1]):
+            gram[i, j] = gram[j, i] = x @ v
+    return gram
 
 
 def cells_of(groups):
