@@ -199,7 +199,7 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
-        if _iterates(layout, Q.shape[1], solver) and not exact:
+        if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
                 layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
@@ -686,8 +686,8 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
         )
         factor = optimum.state.factor
         if not factor.converged:
-            first, second = factor.strongest_coupling()
-            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+            stuck = not_solved(objective.source, *factor.strongest_coupling())
+            optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
     if fit.sigma / fit.unit > _NO_RESIDUAL:
         return fit
@@ -695,8 +695,9 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
     return replace(fit, optimum=optimum)
 
 
-def _not_solved(objective, first, second):
-    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+def not_solved(source, first, second):
+    """Message and remedy where groups first and second hold conjugate gradients up."""
+    names = list(dict.fromkeys(group for group, _ in source.random))
     return {
         "message": (
             f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "
@@ -706,7 +707,7 @@ def _not_solved(objective, first, second):
     }
 
 
-def _iterates(layout, rank, solver):
+def iterates(layout, rank, solver):
     """Whether a design goes to the iterative solver."""
     if solver == "auto":
         return prefers_iterative(layout.groups, rank)
