@@ -97,8 +97,8 @@ class FitsBatches:
             opened.as_categories(reader.text_groups)
         scan = self._scanned(opened, reader)
         design = learnt_design(scan, reader)
-        n_rows = sum(scan.n_rows)
-        coordinates = Coordinates.of(design, n_rows)
+        n_rows, seed = sum(scan.n_rows), int(self.random_state)
+        coordinates = Coordinates.of(design, n_rows, solver=self.solver, seed=seed)
         firsts = np.cumsum([0, *scan.n_rows])[:-1]
         shared = _Second(reader, design.spec, coordinates, firsts)
         found = opened.reduce(
@@ -114,7 +114,16 @@ class FitsBatches:
         stand_in = _stand_in(design, found)
         check_counts(stand_in, type(self).__name__)
         check_design(stand_in)
-        objective = profiled_deviance(found, coordinates, design, reml=self.reml)
+        objective = profiled_deviance(
+            found,
+            coordinates,
+            design,
+            reml=self.reml,
+            solver=self.solver,
+            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
+            seed=seed,
+        )
+        del found, stand_in  # the iterations need the memory of the sums
         if self.reml and not objective.exact:
             check_absorbed(design, absorbed(objective))
         fit = fit_lmm(
@@ -123,6 +132,7 @@ class FitsBatches:
             tol=self.tol,
             callback=self._print_step(objective) if self.verbose else None,
         )
+        self._tell_monte_carlo(fit.monte_carlo)
         names = np.asarray([n for n in opened.names if n != sample_weight], dtype=object)
         return self._publish(
             design,
@@ -232,7 +242,7 @@ def _with_rows(design, found):
     spec, kept = design.spec, {}
     for term, own in zip(design.random, spec.terms.random, strict=True):
         kept.setdefault(term.group, own.group)
-    masks = [weights > 0 for weights in found.sums.weights]
+    masks = [counts > 0 for counts in found.sums.counts]
     if all(mask.all() for mask in masks):
         return design, found
     groups = dict(spec.groups)

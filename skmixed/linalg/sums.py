@@ -32,7 +32,8 @@ class PairSums:
     Attributes
     ----------
     weights : sparse (l, l') matrix
-        Summed weights of the rows of two levels: positive wherever these meet.
+        Summed weights of the rows of two levels, positive wherever these meet; whole numbers where
+        rows have none.
     values : (nnz, s, s') or None
         Cross-products of the covariates at these entries; None where both are the constant 1.
     """
@@ -42,21 +43,23 @@ class PairSums:
 
     @classmethod
     def of_rows(cls, group, other, weights):
-        """The pair's sums over the rows of two groups, weights (n,)."""
+        """The pair's sums over the rows of two groups, weights (n,) or None."""
         shape = group.n_levels, other.n_levels
         if group.is_intercept and other.is_intercept:
-            table = sparse.coo_matrix((weights, (group.codes, other.codes)), shape=shape)
+            each = np.ones(len(group.codes), dtype=np.int32) if weights is None else weights
+            table = sparse.coo_matrix((each, (group.codes, other.codes)), shape=shape)
             return cls(table.tocsr(), None)
         keys = group.codes * np.int64(other.n_levels) + other.codes
         keys, at = np.unique(keys, return_inverse=True)
         values = np.empty((len(keys), group.n_columns, other.n_columns))
         for s in range(group.n_columns):
-            left = group.z[:, s] * weights
+            left = group.z[:, s] if weights is None else group.z[:, s] * weights
             for t in range(other.n_columns):
                 values[:, s, t] = np.bincount(at, left * other.z[:, t], len(keys))
         rows, columns = np.divmod(keys, other.n_levels)
         starts = np.searchsorted(rows, np.arange(group.n_levels + 1))
         counts = np.bincount(at, weights, len(keys))
+        counts = counts.astype(np.int32) if weights is None else counts
         return cls(sparse.csr_matrix((counts, columns, starts), shape=shape), values)
 
     def __add__(self, other):
@@ -74,13 +77,26 @@ class PairSums:
         """The sums of the covariates ``z left`` and ``z' right``."""
         if self.values is None and left[0, 0] == right[0, 0] == 1.0:
             return self
-        values = self.weights.data[:, None, None] if self.values is None else self.values
+        values = self.numbers
         return PairSums(self.weights, np.einsum("nst,sa,tb->nab", values, left, right))
+
+    @property
+    def numbers(self):
+        """Cross-products (nnz, s, s') whatever the covariates."""
+        if self.values is None:
+            return self.weights.data.astype(np.float64, copy=False)[:, None, None]
+        return self.values
 
     @property
     def levels(self):
         """Pairs of levels that meet: two (nnz,) arrays."""
         return _rows(self.weights), self.weights.indices.astype(np.intp)
+
+    def some_levels(self, n):
+        """The first n pairs of :attr:`levels`."""
+        columns = self.weights.indices[:n].astype(np.intp)
+        places = np.arange(len(columns))
+        return np.searchsorted(self.weights.indptr, places, side="right") - 1, columns
 
 
 def _rows(table):
@@ -104,19 +120,19 @@ class Sums:
     pairs : dict of PairSums
         By (g, h), g < h.
     tail : (p + 1, p + 1)
-    weights : tuple of (l,)
-        Summed weights of the rows of every level.
+    counts : tuple of (l,)
+        Number of rows of every level.
     """
 
     own: tuple[np.ndarray, ...]
     tails: tuple[np.ndarray, ...]
     pairs: dict
     tail: np.ndarray
-    weights: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
 
     @classmethod
     def of_rows(cls, groups, weights, X, y):
-        """Sums over rows: groups, weights (n,), X (n, p) and y (n,)."""
+        """Sums over rows: groups, weights (n,) or None, X (n, p) and y (n,)."""
         tail = weighted_tail(X, y, weights)
         columns = np.column_stack([X, y])
         return cls(
@@ -127,7 +143,7 @@ class Sums:
                 for g, h in combinations(range(len(groups)), 2)
             },
             columns.T @ tail,
-            tuple(np.bincount(group.codes, weights, group.n_levels) for group in groups),
+            tuple(np.bincount(group.codes, minlength=group.n_levels) for group in groups),
         )
 
     def __add__(self, other):
@@ -136,7 +152,7 @@ class Sums:
             tuple(a + b for a, b in zip(self.tails, other.tails, strict=True)),
             {key: own + other.pairs[key] for key, own in self.pairs.items()},
             self.tail + other.tail,
-            tuple(a + b for a, b in zip(self.weights, other.weights, strict=True)),
+            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
         )
 
     def mapped(self, left, right):
@@ -152,7 +168,7 @@ class Sums:
             ),
             {(g, h): own.mapped(left[g], left[h]) for (g, h), own in self.pairs.items()},
             right.T @ self.tail @ right,
-            self.weights,
+            self.counts,
         )
 
     def of_levels(self, kept):
@@ -165,7 +181,7 @@ class Sums:
                 for (g, h), own in self.pairs.items()
             },
             self.tail,
-            tuple(x[k] for k, x in zip(kept, self.weights, strict=True)),
+            tuple(x[k] for k, x in zip(kept, self.counts, strict=True)),
         )
 
     @property
@@ -180,10 +196,20 @@ class Sums:
             return self.pairs[i, k].levels
         return self.pairs[k, i].levels[::-1]
 
+    def some_together(self, i, k):
+        """Pairs of levels that meet, as many as tell whether i is nested in k.
+
+        With more pairs than levels of i, one level of i is in two of them.
+        """
+        n = self.own[i].shape[2] + 1
+        if i < k:
+            return self.pairs[i, k].some_levels(n)
+        return self.pairs[k, i].some_levels(n)[::-1]
+
     def between(self, i, k):
         """Cross-products (nnz, s_i, s_k) of two groups, in the order of :meth:`together`."""
         pair = self.pairs[min(i, k), max(i, k)]
-        values = pair.weights.data[:, None, None] if pair.values is None else pair.values
+        values = pair.numbers
         return values if i < k else values.transpose(0, 2, 1)
 
 

@@ -12,13 +12,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
+from skmixed.linalg.iterative import IterativeSystem
 from skmixed.linalg.refine import Provisional
 from skmixed.linalg.system import Effects, Group, Sums, System
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.lmm import CHAIN_FROM, ROUNDING, ProfiledDeviance, row_weights, sum_log
+from skmixed.models.lmm import (
+    CHAIN_FROM,
+    ROUNDING,
+    THINNED_FROM,
+    ProfiledDeviance,
+    iterates,
+    row_weights,
+    sum_log,
+)
 from skmixed.models.moments import RowMoments
 from skmixed.models.search import outside_by_moments
 from skmixed.models.source import Source, sample, unordered_checksum
+from skmixed.models.stochastic import thinned_levels, thinned_rows
 from skmixed.models.structured import has_equal_variances
 
 # Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
@@ -40,6 +50,9 @@ class Coordinates:
         Units of the covariates of the random-effects terms, from some rows.
     sampled : (m,)
         Numbers, among all rows, of those that fingerprints are made of.
+    thinned : dict of (l,) bool
+        By group, the levels of the rows from which an iterative search starts; they are added up
+        by themselves too.
     """
 
     fixed: Provisional
@@ -47,10 +60,14 @@ class Coordinates:
     unit: float
     layout: CovarianceLayout
     sampled: np.ndarray
+    thinned: dict
 
     @classmethod
-    def of(cls, design, n_rows):
-        """Coordinates found from the design of some of n_rows rows."""
+    def of(cls, design, n_rows, *, solver="direct", seed=0):
+        """Coordinates found from the design of some of n_rows rows.
+
+        solver, seed: as of ``ProfiledDeviance.from_design``.
+        """
         fixed = Provisional.of(design.X, design.intercept)
         Q = fixed.basis.orthonormal(design.X)
         y = design.y if design.offset is None else design.y - design.offset
@@ -63,7 +80,11 @@ class Coordinates:
             sizes = [np.sqrt(np.mean(np.square(term.z), axis=0)) for term in design.random]
             scales = [1.0 / np.where(size > 0, size, 1.0) for size in sizes]
             layout = CovarianceLayout.build(design.random, scales=scales)
-        return cls(fixed, gamma, unit or 1.0, layout.without_rows(), sample(n_rows))
+        found = cls(fixed, gamma, unit or 1.0, layout.without_rows(), sample(n_rows), {})
+        if solver == "direct" or n_rows < THINNED_FROM or not design.random:
+            return found
+        groups, rng = found.groups(design.random), np.random.default_rng(seed)
+        return replace(found, thinned=thinned_levels(groups, n_rows, rng))
 
     def response(self, P, moved):
         """What P[:, kept] gamma leaves of y less the offset, in ``unit``."""
@@ -97,12 +118,15 @@ class BatchSums:
         Largest values.
     sampled : tuple
         The rows that fingerprints are made of, by batch: (number of the first, arrays).
+    thinned : Sums or None
+        Of the rows with the levels ``Coordinates.thinned``.
     """
 
     sums: Sums
     totals: dict
     peaks: dict
     sampled: tuple
+    thinned: Sums | None
 
     def __add__(self, other):
         totals = {key: value + other.totals[key] for key, value in self.totals.items()}
@@ -112,6 +136,7 @@ class BatchSums:
             totals,
             peaks,
             tuple(sorted(self.sampled + other.sampled, key=lambda part: part[0])),
+            None if self.thinned is None else self.thinned + other.thinned,
         )
 
     def of_levels(self, kept):
@@ -121,7 +146,8 @@ class BatchSums:
             (first, P, offset, [at[c] for at, c in zip(numbers, codes, strict=True)], z)
             for first, P, offset, codes, z in self.sampled
         )
-        return replace(self, sums=self.sums.of_levels(kept), sampled=sampled)
+        thinned = None if self.thinned is None else self.thinned.of_levels(kept)
+        return replace(self, sums=self.sums.of_levels(kept), sampled=sampled, thinned=thinned)
 
 
 def batch_sums(design, coordinates, first):
@@ -137,16 +163,15 @@ def batch_sums(design, coordinates, first):
     """
     n = len(design.y)
     weights, P = row_weights(design), coordinates.fixed.columns(design.X)
-    weights = np.ones(n) if weights is None else weights
     counts = np.ones(n) if design.frequencies is None else design.frequencies
     moved = design.y if design.offset is None else design.y - design.offset
     groups = coordinates.groups(design.random)
     totals = {
         "rows": n,
         "obs": float(counts.sum()),
-        "weight": float(weights.sum()),
+        "weight": float(n if weights is None else weights.sum()),
         "log_weights": sum_log(design.weights, design.frequencies),
-        "columns": weights @ P,
+        "columns": P.sum(axis=0) if weights is None else weights @ P,
         "response": unordered_checksum(design.y),
         "weights": 0 if design.weights is None else unordered_checksum(design.weights),
         "frequencies": 0 if design.frequencies is None else unordered_checksum(counts),
@@ -168,10 +193,21 @@ def batch_sums(design, coordinates, first):
     offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
     kept = (first, P[rows], offset, [g.codes[rows] for g in groups], [g.z[rows] for g in groups])
     y = coordinates.response(P, moved)
-    return BatchSums(Sums.of_rows(groups, weights, P, y), totals, peaks, (kept,))
+    sums, some = Sums.of_rows(groups, weights, P, y), None
+    if coordinates.thinned:
+        rows = thinned_rows(groups, coordinates.thinned)
+        some = Sums.of_rows([g.of_rows(rows) for g in groups], _at(weights, rows), P[rows], y[rows])
+        totals["thinned"] = float(counts[rows].sum())
+    return BatchSums(sums, totals, peaks, (kept,), some)
 
 
-def profiled_deviance(found, coordinates, design, *, reml):
+def _at(values, rows):
+    return None if values is None else values[rows]
+
+
+def profiled_deviance(
+    found, coordinates, design, *, reml, solver="direct", n_probes=None, seed=0
+):
     """ProfiledDeviance of all rows.
 
     Parameters
@@ -182,6 +218,8 @@ def profiled_deviance(found, coordinates, design, *, reml):
         Those in which they were added up.
     design : Design
         What the rows share: names, terms, and the levels of the grouping factors.
+    reml, solver, n_probes, seed
+        As of ``ProfiledDeviance.from_design``.
     """
     sums, totals, total = found.sums, found.totals, found.totals["weight"]
     p = len(sums.tail) - 1
@@ -200,8 +238,12 @@ def profiled_deviance(found, coordinates, design, *, reml):
     squares, cross = _mean_products(layout, mapped, total)
     moments = _row_moments(found, layout, B, left)
     gamma = coordinates.fixed.in_basis(B, coordinates.gamma) + coordinates.unit * gamma
-    return ProfiledDeviance(
-        System.of_sums(mapped, chain_from=CHAIN_FROM),
+    if iterates(layout, basis.rank, solver, mapped) and not exact:
+        system = IterativeSystem.of_sums(mapped, seed=seed, n_probes=n_probes)
+    else:
+        system = System.of_sums(mapped, chain_from=CHAIN_FROM)
+    objective = ProfiledDeviance(
+        system,
         layout,
         basis,
         gamma,
@@ -214,6 +256,24 @@ def profiled_deviance(found, coordinates, design, *, reml):
         _source(found, design, basis, B, layout, left, moments),
         bool(exact),
         outside_by_moments(layout, squares, cross),
+        n_probes,
+    )
+    if found.thinned is None or not objective.iterates:
+        return objective
+    return replace(objective, thinned=_thinned(objective, found, left, right))
+
+
+def _thinned(objective, found, left, right):
+    """The objective of some rows, as ``ProfiledDeviance.of_rows`` makes it; None of no rows."""
+    counts = found.thinned.counts
+    if not counts[0].any():
+        return None
+    sums = found.thinned.of_levels([own > 0 for own in counts]).mapped(left, right)
+    return replace(
+        objective,
+        system=System.of_sums(sums),
+        n_obs=found.totals["thinned"],
+        n_rows=int(counts[0].sum()),
     )
 
 

@@ -66,7 +66,7 @@ _UNSHRUNK = 100.0
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 CHAIN_FROM = 100
 # Rows from which a search by iterations starts at the optimum of some of them, found to this.
-_THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
+THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -195,7 +195,7 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
-        if _iterates(layout, Q.shape[1], solver) and not exact:
+        if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
                 layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
@@ -223,7 +223,7 @@ class ProfiledDeviance:
             n_probes,
             **more,
         )
-        if not objective.iterates or len(y) < _THINNED_FROM:
+        if not objective.iterates or len(y) < THINNED_FROM:
             return objective
         rows, groups = thinned(layout.groups, np.random.default_rng(seed))
         return replace(objective, thinned=objective.of_rows(
@@ -687,10 +687,10 @@ def _not_solved(objective, first, second):
     }
 
 
-def _iterates(layout, rank, solver):
-    """Whether a design goes to the iterative solver."""
+def iterates(layout, rank, solver, sums=None):
+    """Whether a design goes to the iterative solver; ``sums``: those of groups without rows."""
     if solver == "auto":
-        return prefers_iterative(layout.groups, rank)
+        return prefers_iterative(layout.groups, rank, sums=sums)
     if solver == "direct":
         return False
     if not layout.groups:
