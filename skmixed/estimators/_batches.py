@@ -99,6 +99,7 @@ class FitsBatches:
         design = learnt_design(scan, reader)
         n_rows, seed = sum(scan.n_rows), int(self.random_state)
         coordinates = Coordinates.of(design, n_rows, solver=self.solver, seed=seed)
+        coordinates.check_memory(design, len(scan.n_rows))
         firsts = np.cumsum([0, *scan.n_rows])[:-1]
         shared = _Second(reader, design.spec, coordinates, firsts)
         found = opened.reduce(

@@ -23,6 +23,7 @@ from skmixed.linalg.crossproducts import (
     weighted_tail,
 )
 from skmixed.linalg.groups import Group
+from skmixed.linalg.pattern import machine_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,13 @@ class PairSums:
             return self
         values = self.numbers
         return PairSums(self.weights, np.einsum("nst,sa,tb->nab", values, left, right))
+
+    @property
+    def nbytes(self):
+        """Memory of the tables."""
+        weights = self.weights
+        size = weights.data.nbytes + weights.indices.nbytes + weights.indptr.nbytes
+        return size if self.values is None else size + self.values.nbytes
 
     @property
     def numbers(self):
@@ -146,7 +154,21 @@ class Sums:
             tuple(np.bincount(group.codes, minlength=group.n_levels) for group in groups),
         )
 
+    @property
+    def nbytes(self):
+        """Memory of all arrays."""
+        arrays = [*self.own, *self.tails, *self.counts]
+        return sum(x.nbytes for x in arrays) + sum(pair.nbytes for pair in self.pairs.values())
+
     def __add__(self, other):
+        """The sums of the rows of both.
+
+        Raises
+        ------
+        MemoryError
+            Where both and their sum have no room.
+        """
+        check_room(2 * (self.nbytes + other.nbytes), "pairs of levels that meet in some row")
         return Sums(
             tuple(a + b for a, b in zip(self.own, other.own, strict=True)),
             tuple(a + b for a, b in zip(self.tails, other.tails, strict=True)),
@@ -211,6 +233,24 @@ class Sums:
         pair = self.pairs[min(i, k), max(i, k)]
         values = pair.numbers
         return values if i < k else values.transpose(0, 2, 1)
+
+
+def check_levels(groups, n_fixed, n_batches):
+    """Raise MemoryError where sums of so many batches by level have no room, before any is made."""
+    numbers = sum(g.size * (g.n_columns + n_fixed + 1) + g.n_levels for g in groups)
+    waiting = 2 + int(np.log2(max(1, n_batches)))  # those of a binary counter
+    check_room(8 * numbers * waiting, f"the levels of grouping factors in {n_batches} batches")
+
+
+def check_room(needed, what):
+    """Raise MemoryError where the machine has less than the bytes that are needed."""
+    largest = machine_memory()
+    if needed > largest:
+        raise MemoryError(
+            f"sums of batches need some {needed / 2**30:.2g} GiB for {what}, and the machine has "
+            f"{largest / 2**30:.2g}. Merge rare levels, make batches larger, or leave a factor or "
+            "covariates out"
+        )
 
 
 def cross_products(plan, sums):

@@ -14,6 +14,7 @@ import numpy as np
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.iterative import IterativeSystem
 from skmixed.linalg.refine import Provisional
+from skmixed.linalg.sums import check_levels
 from skmixed.linalg.system import Effects, Group, Sums, System
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.lmm import (
@@ -85,6 +86,10 @@ class Coordinates:
             return found
         groups, rng = found.groups(design.random), np.random.default_rng(seed)
         return replace(found, thinned=thinned_levels(groups, n_rows, rng))
+
+    def check_memory(self, design, n_batches):
+        """Raise MemoryError where the sums of so many batches have no room, whatever the rows."""
+        check_levels(self.groups(design.random), design.X.shape[1], n_batches)
 
     def response(self, P, moved):
         """What P[:, kept] gamma leaves of y less the offset, in ``unit``."""

@@ -64,6 +64,15 @@ class MonteCarlo:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """A point of the search without its factor, whose vectors take memory."""
+
+    theta: np.ndarray
+    value: float
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True)
 class EstimatedScore:
     """An evaluation for the search; ``exact`` holds all that is not random.
 
@@ -71,13 +80,13 @@ class EstimatedScore:
     ----------
     exact : Evaluation
     n_probes : int
-    before : EstimatedScore or None
+    before : Reached or None
         From where the value is integrated.
     """
 
     exact: Any
     n_probes: int
-    before: EstimatedScore | None = None
+    before: Reached | None = None
     offset: float = 0.0
 
     noise = 1e-6
@@ -101,6 +110,10 @@ class EstimatedScore:
             return self.offset
         step = self.theta - self.before.theta
         return self.before.value + float((self.before.gradient + self.gradient) @ step) / 2
+
+    @property
+    def reached(self):
+        return Reached(self.theta, self.value, self.gradient)
 
     @cached_property
     def _samples(self):
@@ -185,7 +198,8 @@ class Scores:
     def __call__(self, theta):
         try:
             exact = self.objective.at(theta, self._near)
-            state = EstimatedScore(exact, self.n_probes, self.lowest, self.offset)
+            before = None if self.lowest is None else self.lowest.reached
+            state = EstimatedScore(exact, self.n_probes, before, self.offset)
             if not (exact.factor.pwrss > 0 and np.isfinite(state.value + state.gradient.sum())):
                 return Impossible()
         except NotPositiveDefinite:
