@@ -61,12 +61,12 @@ def test_first_order_has_no_singularity_at_equal_rates():
     dose, t = np.ones(3), np.array([0.5, 1.0, 8.0])
     equal = first_order(dose, t, -1.0, -1.0, 0.0)
     k = np.exp(-1.0)
-    np.testing.assert_allclose(equal, k * k * t * np.exp(-k * t), rtol=1e-14)
+    np.testing.assert_allclose(equal, k * k * t * np.exp(-k * t), rtol=1e-11)
     close = first_order(dose, t, -1.0, -1.0 + 1e-9, 0.0)
     np.testing.assert_allclose(close, equal, rtol=1e-8)
     ke, ka = np.exp([-2.0, 0.3])
     textbook = ke * ka * (np.exp(-ke * t) - np.exp(-ka * t)) / (ka - ke)
-    np.testing.assert_allclose(first_order(dose, t, -2.0, 0.3, 0.0), textbook, rtol=1e-13)
+    np.testing.assert_allclose(first_order(dose, t, -2.0, 0.3, 0.0), textbook, rtol=1e-11)
 
 
 def test_a_curve_that_is_nowhere_finite_is_an_error():

@@ -114,7 +114,7 @@ def test_probit_tail_series_meets_the_direct_formula():
 def test_a_row_fitted_almost_perfectly_keeps_its_score():
     eta = np.array([40.0, -40.0])
     curve = make_family("binomial").curve(eta, np.array([1.0, 0.0]), np.ones(2))
-    assert_allclose(curve.score, [np.exp(-40.0), -np.exp(-40.0)], rtol=1e-12)
+    assert_allclose(curve.score, [np.exp(-40.0), -np.exp(-40.0)], rtol=1e-10)
 
 
 def test_negative_binomial_tends_to_poisson():

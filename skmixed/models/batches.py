@@ -340,7 +340,7 @@ def _refined(layout, design, sums, total):
 def _refined_term(at, square, correlated):
     """TermLayout from mean products (s, s) of its covariates, and A that takes them there.
 
-    It is what `models.layout.standardise` makes of the rows.
+    It is what `models.units.standardise` makes of the rows.
     """
     size = np.sqrt(square.diagonal())
     size = np.where(size > 0, size, 1.0)

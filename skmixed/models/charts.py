@@ -12,8 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
-from skmixed.models.layout import CovarianceLayout, TermLayout
+from skmixed.models.layout import CovarianceLayout
 from skmixed.models.structured import NamedStructure, SideBySide
+from skmixed.models.term_layout import TermLayout
 
 # Standard deviations, in the engine's units, and eigenvalues of correlations below which no search
 # starts, since there the likelihood is flat in these coordinates.

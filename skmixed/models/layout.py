@@ -9,12 +9,11 @@ same number of evaluations.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.system import Effects, Group
 from skmixed.models.structured import Correlated, SideBySide, has_equal_variances, make_structure
 from skmixed.models.structures import (
@@ -27,93 +26,13 @@ from skmixed.models.structures import (
     triangle,
     unstructured,
 )
+from skmixed.models.term_layout import TermLayout
+from skmixed.models.units import in_scale, in_unit_variances, standardise
 
-# Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
-_INDEPENDENT = 1e-10
 # Singular values of correlations at positions that are close, as a share of the largest.
 _RANK = 1e-11
 # Standard deviations of several curves in another start, as a share of those in the first.
 _STIFFER = 0.1
-
-
-@dataclass(frozen=True)
-class TermScale:
-    """z = (z_user - center) scale: M (s, s) maps effects back, b_user = M b."""
-
-    z: np.ndarray
-    M: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-
-
-@dataclass(frozen=True)
-class TermLayout:
-    """Where one random-effects term lives: its group, its columns there, its units.
-
-    ``loadings`` (q, l): effects of the q levels of the user from those of the l independent ones of
-    the group, where levels are related.
-    """
-
-    group: int
-    columns: slice
-    names: tuple[str, ...]
-    M: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    kind: str = "us"
-    loadings: np.ndarray | None = None
-
-    @property
-    def size(self):
-        return len(self.M)
-
-    @property
-    def is_smooth(self):
-        """Whether these are the effects of a smooth function."""
-        return self.kind == "smooth"
-
-    @cached_property
-    def variances(self):
-        """Variances (q,) of the levels where those that are independent of others have 1."""
-        return None if self.loadings is None else np.einsum("ql,ql->q", *(self.loadings,) * 2)
-
-    @property
-    def mean_variance(self):
-        """Mean of :attr:`variances`, which an unknown level has."""
-        return 1.0 if self.loadings is None else float(self.variances.mean())
-
-    def variances_of(self, codes):
-        """Variances (n,) of the levels of rows, in those of independent levels."""
-        return (
-            1.0 if self.loadings is None else np.append(self.variances, self.mean_variance)[codes]
-        )
-
-    def drawn(self, term, rng, k):
-        """Standard normal effects (l, s, k) of the levels of a term, related as these are."""
-        if self.loadings is None:
-            return rng.standard_normal((term.n_levels, self.size, k))
-        u = rng.standard_normal((self.loadings.shape[1], self.size * k))
-        return (self.loadings @ u).reshape(-1, self.size, k)
-
-    def users_effects(self, b):
-        """Effects (..., l, s) in the user's units from the engine's (..., l, s)."""
-        return b @ self.M.T
-
-    def users_covariances(self, blocks):
-        """Covariances (l, s, s) in the user's units from those (s, s, l) of the engine's."""
-        return self.M @ blocks.transpose(2, 0, 1) @ self.M.T
-
-    def covariates(self, z):
-        """The engine's covariates of rows with covariates z (n, s) in the user's units.
-
-        The centre goes first: z M would cancel where a covariate is 1e12 plus something.
-        """
-        return (z - self.center) @ self.scale
-
-    def rows(self, term):
-        """Group of other rows with this term's columns alone, none of an unknown level."""
-        group = Group(term.codes, self.covariates(term.z), term.n_levels)
-        return group if self.loadings is None else group.related(self.loadings)
 
 
 @dataclass(frozen=True)
@@ -153,8 +72,8 @@ class CovarianceLayout:
         for t, term in enumerate(random):
             g = names.index(term.group)
             groups.setdefault(g, term)
-            scale = standardise(term, weights) if scales is None else _scaled(term, scales[t])
-            scale = _in_unit_variances(term, scale)
+            scale = standardise(term, weights) if scales is None else in_scale(term, scales[t])
+            scale = in_unit_variances(term, scale)
             s, first = len(scale.M), sum(z.shape[1] for z in columns[g])
             if g not in loadings:
                 loadings[g] = _loadings(term, scale.z, weights, alone and s == 1)
@@ -540,87 +459,7 @@ def _loadings(term, z, weights, alone):
     return term.relationship.diagonalising(_square_sums(term, z, weights))
 
 
-def _in_unit_variances(term, scale):
-    """A TermScale in which related levels have the mean variance 1."""
-    if term.relationship is None:
-        return scale
-    unit = np.sqrt(term.relationship.mean_variance)
-    return TermScale(scale.z / unit, scale.M / unit, scale.center, scale.scale / unit)
-
-
 def _as_slice(at):
     """Indices as a slice where they follow one another: views instead of copies."""
     contiguous = len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at)))
     return slice(int(at[0]), int(at[0]) + len(at)) if contiguous else at
-
-
-def _scaled(term, scale):
-    """TermScale of covariates in given units; in one where they have one variance."""
-    if term.structure != "us" and has_equal_variances(term.structure):
-        scale = np.full(len(scale), np.exp(np.mean(np.log(scale))))
-    return TermScale(term.z * scale, np.diag(scale), np.zeros(len(scale)), np.diag(scale))
-
-
-def standardise(term, weights=None):
-    """TermScale of one term's covariates."""
-    z, center = term.z, np.zeros(term.z.shape[1])
-    if term.structure != "us":
-        return _rescaled(term, weights)
-    if z.shape[1] == 1:
-        if is_constant_view(z):
-            return TermScale(z, np.eye(1), center, np.eye(1))
-        scale = np.diag(1 / _rms(z, weights))
-        return TermScale(z * scale, scale, center, scale)
-    constant = np.flatnonzero((z == z[0]).all(axis=0))
-    if term.correlated and len(constant):
-        center = _mean(z, weights)
-        center[constant] = 0.0
-        z = z - center
-    size = _rms(z, weights)
-    z = z / size
-    scale = np.diag(1 / size)
-    if term.correlated:
-        R = _gram_root(z, weights)
-        if R is not None:
-            inverse = np.linalg.inv(R)
-            z, scale = z @ inverse, scale @ inverse
-    M = scale
-    if center.any():
-        shift = np.eye(len(M))
-        shift[constant[0]] -= center / term.z[0, constant[0]]
-        M = shift @ scale
-    return TermScale(z, M, center, scale)
-
-
-def _rescaled(term, weights):
-    """TermScale of a structured term, whose columns must not be mixed.
-
-    Columns with one standard deviation keep their proportions; a row has the mean square 1.
-    """
-    size = _rms(term.z, weights)
-    if has_equal_variances(term.structure):
-        size = np.full(len(size), np.sqrt(np.mean(size**2)))
-    scale = 1.0 / (size * np.sqrt(len(size)))
-    return TermScale(term.z * scale, np.diag(scale), np.zeros(len(size)), np.diag(scale))
-
-
-def _gram_root(z, weights):
-    """Upper R with R'R the mean cross-product of z, or None where columns are dependent."""
-    gram = z.T @ (z if weights is None else z * weights[:, None])
-    gram /= len(z) if weights is None else weights.sum()
-    try:
-        R = np.linalg.cholesky(gram).T
-    except np.linalg.LinAlgError:
-        return None
-    return R if np.diag(R).min() ** 2 > _INDEPENDENT else None
-
-
-def _mean(z, weights):
-    return z.mean(axis=0) if weights is None else np.average(z, axis=0, weights=weights)
-
-
-def _rms(z, weights):
-    peak = np.abs(z).max(axis=0)
-    peak[peak == 0] = 1.0
-    size = peak * np.sqrt(_mean((z / peak) ** 2, weights))
-    return np.where(size > 0, size, 1.0)

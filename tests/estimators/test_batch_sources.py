@@ -79,7 +79,7 @@ def test_arrow_data_sets_tables_and_dictionaries(files, table, expected):
         np.testing.assert_allclose(model.theta_, expected.theta_, rtol=1e-10)
         np.testing.assert_allclose(model.predict(table), expected.predict(table), rtol=1e-9)
     found = list(expected.predict_batches(whole))
-    np.testing.assert_array_equal(np.concatenate(found), expected.predict(table))
+    np.testing.assert_allclose(np.concatenate(found), expected.predict(table), rtol=1e-9, atol=1e-9)
 
 
 def test_a_path_without_a_file(tmp_path):

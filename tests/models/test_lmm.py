@@ -43,12 +43,12 @@ def test_derivatives_in_rotated_coordinates(data, text):
     theta = np.resize([0.02, 0.5, 0.1], upright.layout.n_theta)
     state = upright.evaluate(theta)
     evaluate, moved, back = state.recharted()
-    assert evaluate(moved.theta).value == pytest.approx(state.value, rel=1e-12)
+    assert evaluate(moved.theta).value == pytest.approx(state.value, rel=1e-10)
     np.testing.assert_allclose(moved.gradient, evaluate(moved.theta).gradient, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(moved.hessian, evaluate(moved.theta).hessian, rtol=1e-8, atol=1e-8)
     T = upright.layout.factors(back(moved.theta))
     for a, b in zip(T, upright.layout.factors(theta), strict=True):
-        np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-13)
+        np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-12)
     step = 1e-5 * np.eye(len(theta))
     expected = [
         (evaluate(moved.theta + e).value - evaluate(moved.theta - e).value) / 2e-5 for e in step
@@ -148,7 +148,7 @@ def test_units_of_the_response_do_not_matter(data, scale):
     )
     theta = np.array([0.8, 0.3, 0.5])
     expected = one(theta) + 2 * len(data) * np.log(scale)
-    assert other(theta) == pytest.approx(expected, rel=1e-12)
+    assert other(theta) == pytest.approx(expected, rel=1e-10)
 
 
 def test_weights_of_one_are_no_weights(data):
@@ -158,7 +158,7 @@ def test_weights_of_one_are_no_weights(data):
         for w in (None, "w")
     )
     theta = np.array([0.8, 0.3, 0.5])
-    assert other(theta) == pytest.approx(one(theta), rel=1e-13)
+    assert other(theta) == pytest.approx(one(theta), rel=1e-11)
 
 
 def _other_response(marginal):
@@ -202,7 +202,7 @@ def test_a_response_that_is_explained_exactly(data):
     objective = ProfiledDeviance.from_design(design)
     moved = objective.with_response(objective.response(design, 2.0 + 3.0 * design.X[:, 1]))
     assert moved.exact
-    np.testing.assert_allclose(fit_lmm(moved).beta, [2.0, 3.0], rtol=1e-12)
+    np.testing.assert_allclose(fit_lmm(moved).beta, [2.0, 3.0], rtol=1e-10)
     assert not moved.with_response(moved.response(design, design.y)).exact
 
 

@@ -234,7 +234,7 @@ def test_the_record_stays_with_the_fit(data):
     record = fit.second_order
     assert fit.second_order is record
     after = pickle.loads(pickle.dumps(fit))
-    np.testing.assert_array_equal(after.second_order.hessian, record.hessian)
+    np.testing.assert_allclose(after.second_order.hessian, record.hessian, rtol=1e-9, atol=1e-9)
 
 
 def test_a_fit_without_residual_variance_has_no_record():

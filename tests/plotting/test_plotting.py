@@ -121,7 +121,7 @@ def test_caterpillar_draws_ordered_modes_and_their_intervals(slopes, level):
         b = slopes.random_effects_["Subject"][effect].loc[display.modes.index]
         s = slopes.random_effects_std_["Subject"][effect].loc[display.modes.index]
         ends = np.array([segment[:, 0] for segment in lines.get_segments()])
-        np.testing.assert_allclose(ends, np.column_stack([b - z * s, b + z * s]), rtol=1e-12)
+        np.testing.assert_allclose(ends, np.column_stack([b - z * s, b + z * s]), rtol=1e-10)
     assert display.modes["Intercept"].is_monotonic_increasing
 
 
@@ -184,7 +184,7 @@ def test_quantiles_of_residuals_are_standardised(sleep):
     model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", prior_weights="w").fit(df)
     display = NormalQuantileDisplay.from_estimator(model, df)
     expected = (df["Reaction"] - model.predict(df)) * np.sqrt(df["w"]) / model.sigma_
-    np.testing.assert_allclose(display.values["residual / sigma"], expected, rtol=1e-12)
+    np.testing.assert_allclose(display.values["residual / sigma"], expected, rtol=1e-10)
 
 
 def test_normal_values_lie_on_the_line_drawn():
@@ -233,7 +233,7 @@ def test_shrinkage_takes_the_other_factors_as_known():
     sample = model.random_effects_["sample"]["Intercept"]
     rest = df["strength"] - df["sample"].astype(str).map(sample)
     expected = rest.groupby(df["batch"], observed=True).mean()
-    np.testing.assert_allclose(display.within["Intercept"], expected, rtol=1e-12)
+    np.testing.assert_allclose(display.within["Intercept"], expected, rtol=1e-10)
 
 
 # Sparsity
@@ -243,7 +243,7 @@ def test_sparsity_shows_the_matrices_of_the_model(slopes, sleep):
     display = SparsityDisplay.from_estimator(slopes, sleep)
     Zt, Lambda, A, L = (pattern.matrix.toarray() for pattern in display.patterns)
     np.testing.assert_allclose(L @ L.T, A, atol=1e-10 * A.max())
-    np.testing.assert_allclose(A, Lambda.T @ Zt @ Zt.T @ Lambda + np.eye(36), rtol=1e-12)
+    np.testing.assert_allclose(A, Lambda.T @ Zt @ Zt.T @ Lambda + np.eye(36), rtol=1e-10)
     # one block per subject in the order of elimination: nothing is filled in
     assert np.count_nonzero(L) == 18 * 3
     assert "no fill-in" in display.axes_[3].get_xlabel()
