@@ -311,6 +311,9 @@ def test_empty_batches_and_batches_without_a_complete_row():
     _assert_same_fit(found, MixedLinearRegressor(formula).fit(table), table)
     sizes = [len(part) for part in found.predict_batches(lambda: iter(parts))]
     assert sizes == [0, 200, 0, 300]
+    nothing = [pd.DataFrame(), table[:200], pd.DataFrame(), table[200:]]
+    found = MixedLinearRegressor(formula).fit_batches(lambda: iter(nothing))
+    _assert_same_fit(found, MixedLinearRegressor(formula).fit(table), table)
 
 
 def test_predictions_come_batch_by_batch():
@@ -555,3 +558,17 @@ def test_a_large_monte_carlo_error_is_told(monkeypatch):
     model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative", n_probes=2)
     with pytest.warns(ConvergenceWarning, match="with 2 probes"):
         model.fit_batches(_batches(_table(n_users=200, n_items=80)))
+
+
+def test_memory_is_checked_before_it_is_taken(monkeypatch):
+    batches = _batches(_table())
+    model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative")
+    for module, size, match in (
+        ("sums", 4000, r"for the levels of grouping factors in 5 batches, and the machine has"),
+        ("sums", 30_000, r"for pairs of levels that meet in some row, and the machine has"),
+        ("iterative_blocks", 40_000, "the iterative solver needs some .* GiB"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"skmixed.linalg.{module}.machine_memory", lambda size=size: size)
+            with pytest.raises(MemoryError, match=match):
+                model.fit_batches(batches)
