@@ -1,6 +1,7 @@
 """Cost as data grow, beside other packages: python -m benchmarks.bench_growth.
 
     python -m benchmarks.bench_growth                     # measure, write growth.csv and the picture
+    python -m benchmarks.bench_growth --resume            # only what growth.csv lacks
     python -m benchmarks.bench_growth --plot              # only draw what growth.csv holds
 
 Two lines of data, two crossed factors and a covariate: more rows with ever more levels, and one
@@ -48,12 +49,24 @@ LINES = {
     ],
 }
 # Rows up to which a point is repeated, of a batch, and of data that are fitted in batches alone.
-_REPEATED, _BATCH, _IN_BATCHES = 1_000_000, 500_000, 100_000_000
+_REPEATED, _BATCH, _IN_BATCHES = 100_000, 500_000, 100_000_000
 # The data of a fit before the one that counts, which imports and compiles; rows from which the limit
 # of time grows; wall time that no process may take, as a multiple of it.
 _WARM, _LARGE, _PATIENCE = (2_000, 100, 50), 1e7, 8
 _COLUMNS = {"y": np.float64, "x": np.float64, "user": np.int32, "item": np.int32}
-_FIELDS = ["line", "rows", "users", "items", "package", "run", "wall", "cpu", "gib", "theta", "ended"]
+_FIELDS = [
+    "line",
+    "rows",
+    "users",
+    "items",
+    "package",
+    "run",
+    "wall",
+    "cpu",
+    "gib",
+    "theta",
+    "ended",
+]
 
 
 def write_columns(folder, n_rows, n_users, n_items, seed=0):
@@ -204,21 +217,34 @@ def _reason(errors, gib):
 
 def measure(options):
     """Fit everything, one row of the table after the other."""
-    with open(options.csv, "w", newline="", encoding="utf-8") as file:
+    done = _measured(options)
+    with open(options.csv, "a" if done else "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, _FIELDS)
-        table.writeheader()
+        if not done:
+            table.writeheader()
         for line in options.lines:
             taking_part = list(options.packages)
             for size in LINES[line]:
                 if size[0] > options.most:
                     continue
-                for row in _point(line, size, taking_part, options):
+                for row in _point(line, size, taking_part, done, options):
                     table.writerow(row)
                     file.flush()
                     print(*row.values(), sep=" | ", flush=True)
 
 
-def _point(line, size, taking_part, options):
+def _measured(options):
+    """{(line, rows, users, package, run): why it ended} of a table that is to be gone on with."""
+    if not options.resume or not os.path.exists(options.csv):
+        return {}
+    with open(options.csv, newline="", encoding="utf-8") as file:
+        return {
+            (r["line"], int(r["rows"]), int(r["users"]), r["package"], int(r["run"])): r["ended"]
+            for r in csv.DictReader(file)
+        }
+
+
+def _point(line, size, taking_part, done, options):
     """Rows of the table for one size; packages that do not finish are taken off the list."""
     repeats = options.repeats if size[0] <= _REPEATED else 1
     with tempfile.TemporaryDirectory() as folder:
@@ -230,12 +256,15 @@ def _point(line, size, taking_part, options):
             for package in list(taking_part):
                 if size[0] >= _IN_BATCHES and package == "skmixed":
                     continue  # more than the memory that all are given, with the data
-                seconds = options.seconds * max(1.0, size[0] / _LARGE)
-                found = run(package, folder, size[0], seconds, options.gib)
-                if found["ended"]:
+                key = (line, *size[:2], package, number)
+                if key not in done:
+                    seconds = options.seconds * max(1.0, size[0] / _LARGE)
+                    found = run(package, folder, size[0], seconds, options.gib)
+                    done = {**done, key: found["ended"]}
+                    sizes = dict(zip(("rows", "users", "items"), size, strict=True))
+                    yield {"line": line, **sizes, "package": package, "run": number, **found}
+                if done[key]:
                     taking_part.remove(package)
-                sizes = dict(zip(("rows", "users", "items"), size, strict=True))
-                yield {"line": line, **sizes, "package": package, "run": number, **found}
 
 
 _COLOURS = {
@@ -303,13 +332,14 @@ def main():
     """Measure, or draw what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--child", nargs=2, metavar=("PACKAGE", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--resume", action="store_true", help="measure what the table lacks")
     parser.add_argument("--plot", action="store_true", help="only draw what the table holds")
     parser.add_argument("--csv", default=str(CSV), help="the table of measurements")
     parser.add_argument("--picture", default=str(PICTURE))
     parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES)
     parser.add_argument("--lines", nargs="+", choices=LINES, default=list(LINES))
     parser.add_argument("--most", type=float, default=1e8, help="rows")
-    parser.add_argument("--repeats", type=int, default=3, help="up to one million rows")
+    parser.add_argument("--repeats", type=int, default=3, help="up to 100,000 rows")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--gib", type=float, default=12.0)
     options = parser.parse_args()

@@ -210,9 +210,7 @@ def _at(values, rows):
     return None if values is None else values[rows]
 
 
-def profiled_deviance(
-    found, coordinates, design, *, reml, solver="direct", n_probes=None, seed=0
-):
+def profiled_deviance(found, coordinates, design, *, reml, solver="direct", n_probes=None, seed=0):
     """ProfiledDeviance of all rows.
 
     Parameters
