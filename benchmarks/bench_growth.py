@@ -1,6 +1,6 @@
 """Cost as data grow, beside other packages: python -m benchmarks.bench_growth.
 
-    python -m benchmarks.bench_growth                     # measure, write growth.csv and the picture
+    python -m benchmarks.bench_growth                     # measure, write growth.csv and picture
     python -m benchmarks.bench_growth --resume            # only what growth.csv lacks
     python -m benchmarks.bench_growth --plot              # only draw what growth.csv holds
 
@@ -50,8 +50,8 @@ LINES = {
 }
 # Rows up to which a point is repeated, of a batch, and of data that are fitted in batches alone.
 _REPEATED, _BATCH, _IN_BATCHES = 100_000, 500_000, 100_000_000
-# The data of a fit before the one that counts, which imports and compiles; rows from which the limit
-# of time grows; wall time that no process may take, as a multiple of it.
+# The data of a fit before the one that counts, which imports and compiles; rows from which the
+# limit of time grows; wall time that no process may take, as a multiple of it.
 _WARM, _LARGE, _PATIENCE = (2_000, 100, 50), 1e7, 8
 _COLUMNS = {"y": np.float64, "x": np.float64, "user": np.int32, "item": np.int32}
 _FIELDS = [
@@ -261,7 +261,7 @@ def _point(line, size, taking_part, done, options):
                     seconds = options.seconds * max(1.0, size[0] / _LARGE)
                     found = run(package, folder, size[0], seconds, options.gib)
                     done = {**done, key: found["ended"]}
-                    sizes = dict(zip(("rows", "users", "items"), size, strict=True))
+                    sizes = dict(zip(_SIZES, size, strict=True))
                     yield {"line": line, **sizes, "package": package, "run": number, **found}
                 if done[key]:
                     taking_part.remove(package)
@@ -317,7 +317,7 @@ def show(table):
     """Print the medians as a table."""
     print("| rows | users x items | package | median | processor | peak memory | theta |")
     print("|--:|--:|:--|--:|--:|--:|:--|")
-    keys = ["line", "rows", "users", "items", "package"]
+    keys = ["line", *_SIZES, "package"]
     for (_, rows, users, items, package), fits in table.groupby(keys, sort=False):
         size = f"| {rows:,} | {users:,} x {items:,} | {package} "
         if fits["ended"].notna().any():
