@@ -54,19 +54,8 @@ _REPEATED, _BATCH, _IN_BATCHES = 100_000, 500_000, 100_000_000
 # limit of time grows; wall time that no process may take, as a multiple of it.
 _WARM, _LARGE, _PATIENCE = (2_000, 100, 50), 1e7, 8
 _COLUMNS = {"y": np.float64, "x": np.float64, "user": np.int32, "item": np.int32}
-_FIELDS = [
-    "line",
-    "rows",
-    "users",
-    "items",
-    "package",
-    "run",
-    "wall",
-    "cpu",
-    "gib",
-    "theta",
-    "ended",
-]
+_SIZES = ["rows", "users", "items"]
+_FIELDS = ["line", *_SIZES, "package", "run", "wall", "cpu", "gib", "theta", "ended"]
 
 
 def write_columns(folder, n_rows, n_users, n_items, seed=0):
