@@ -15,7 +15,8 @@ from skmixed.design.scan import Scan
 from skmixed.estimators._checks import check_absorbed, check_counts, check_design
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
-from skmixed.models.batches import Coordinates, absorbed, batch_sums, profiled_deviance
+from skmixed.models.batch_coordinates import Coordinates
+from skmixed.models.batches import absorbed, batch_sums, profiled_deviance
 from skmixed.models.lmm import fit_lmm
 
 _RANK_NOTE = (
