@@ -154,6 +154,13 @@ class Sums:
             tuple(np.bincount(group.codes, minlength=group.n_levels) for group in groups),
         )
 
+    @staticmethod
+    def check_memory(groups, n_fixed, n_batches):
+        """Raise MemoryError where sums of so many batches by level have no room."""
+        numbers = sum(g.size * (g.n_columns + n_fixed + 1) + g.n_levels for g in groups)
+        waiting = 2 + int(np.log2(max(1, n_batches)))  # those of a binary counter
+        check_room(8 * numbers * waiting, f"the levels of grouping factors in {n_batches} batches")
+
     @property
     def nbytes(self):
         """Memory of all arrays."""
@@ -233,13 +240,6 @@ class Sums:
         pair = self.pairs[min(i, k), max(i, k)]
         values = pair.numbers
         return values if i < k else values.transpose(0, 2, 1)
-
-
-def check_levels(groups, n_fixed, n_batches):
-    """Raise MemoryError where sums of so many batches by level have no room, before any is made."""
-    numbers = sum(g.size * (g.n_columns + n_fixed + 1) + g.n_levels for g in groups)
-    waiting = 2 + int(np.log2(max(1, n_batches)))  # those of a binary counter
-    check_room(8 * numbers * waiting, f"the levels of grouping factors in {n_batches} batches")
 
 
 def check_room(needed, what):

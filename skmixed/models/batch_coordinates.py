@@ -8,8 +8,7 @@ import numpy as np
 
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.refine import Provisional
-from skmixed.linalg.sums import check_levels
-from skmixed.linalg.system import Group
+from skmixed.linalg.system import Group, Sums
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.lmm import THINNED_FROM
 from skmixed.models.source import sample
@@ -73,7 +72,7 @@ class Coordinates:
 
     def check_memory(self, design, n_batches):
         """Raise MemoryError where the sums of so many batches have no room, whatever the rows."""
-        check_levels(self.groups(design.random), design.X.shape[1], n_batches)
+        Sums.check_memory(self.groups(design.random), design.X.shape[1], n_batches)
 
     def response(self, P, moved):
         """What P[:, kept] gamma leaves of y less the offset, in ``unit``."""

@@ -194,16 +194,17 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
+        residual /= y_scale
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
         if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
-                layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
+                layout.groups, weights, Q, residual, seed=seed, n_probes=n_probes
             )
         else:
             pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
-            system = pattern.system(weights, Q, residual / y_scale)
-            more = cls._of_rows(design, pattern, Q, residual / y_scale)
+            system = pattern.system(weights, Q, residual)
+            more = cls._of_rows(design, pattern, Q, residual)
         log_weights = sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         objective = cls(
@@ -228,7 +229,7 @@ class ProfiledDeviance:
         rows, groups = thinned(layout.groups, np.random.default_rng(seed))
         return replace(objective, thinned=objective.of_rows(
             groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
-            residual[rows] / y_scale,
+            residual[rows],
         ))  # fmt: skip
 
     def of_rows(self, groups, weights, frequencies, Q, y):
