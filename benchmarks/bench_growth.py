@@ -54,7 +54,7 @@ _REPEATED, _BATCH, _IN_BATCHES = 100_000, 500_000, 100_000_000
 _WARM, _LARGE, _PATIENCE = (2_000, 100, 50), 1e7, 8
 _COLUMNS = {"y": np.float64, "x": np.float64, "user": np.int32, "item": np.int32}
 _SIZES = ["rows", "users", "items"]
-_FIELDS = ["line", *_SIZES, "package", "run", "wall", "cpu", "gib", "theta", "ended"]
+_FIELDS = [*_SIZES, "package", "run", "wall", "cpu", "gib", "theta", "ended"]
 
 
 def write_columns(folder, n_rows, n_users, n_items, seed=0):
@@ -215,25 +215,28 @@ def measure(options):
             for size in LINES[line]:
                 if size[0] > options.most:
                     continue
-                for row in _point(line, size, taking_part, done, options):
+                for row in _point(size, taking_part, done, options):
                     table.writerow(row)
                     file.flush()
                     print(*row.values(), sep=" | ", flush=True)
 
 
 def _measured(options):
-    """{(line, rows, users, package, run): why it ended} of a table that is to be gone on with."""
+    """{(rows, users, package, run): why it ended} of a table that is to be gone on with."""
     if not options.resume or not os.path.exists(options.csv):
         return {}
     with open(options.csv, newline="", encoding="utf-8") as file:
         return {
-            (r["line"], int(r["rows"]), int(r["users"]), r["package"], int(r["run"])): r["ended"]
-            for r in csv.DictReader(file)
+            (int(row["rows"]), int(row["users"]), row["package"], int(row["run"])): row["ended"]
+            for row in csv.DictReader(file)
         }
 
 
-def _point(line, size, taking_part, done, options):
-    """Rows of the table for one size; packages that do not finish are taken off the list."""
+def _point(size, taking_part, done, options):
+    """Rows of the table for one size; packages that do not finish are taken off the list.
+
+    What is ``done`` already, on another line maybe, is not measured again.
+    """
     repeats = options.repeats if size[0] <= _REPEATED else 1
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm"
@@ -244,13 +247,13 @@ def _point(line, size, taking_part, done, options):
             for package in list(taking_part):
                 if size[0] >= _IN_BATCHES and package == "skmixed":
                     continue  # more than the memory that all are given, with the data
-                key = (line, *size[:2], package, number)
+                key = (*size[:2], package, number)
                 if key not in done:
                     seconds = options.seconds * max(1.0, size[0] / _LARGE)
                     found = run(package, folder, size[0], seconds, options.gib)
-                    done = {**done, key: found["ended"]}
+                    done[key] = found["ended"]
                     sizes = dict(zip(_SIZES, size, strict=True))
-                    yield {"line": line, **sizes, "package": package, "run": number, **found}
+                    yield {**sizes, "package": package, "run": number, **found}
                 if done[key]:
                     taking_part.remove(package)
 
@@ -273,7 +276,8 @@ def draw(table, path):
 
     figure, axes = plt.subplots(2, 2, figsize=(8.4, 6.2), sharex="col", sharey="row")
     for column, (line, by) in enumerate((("rows", "rows"), ("levels", "levels"))):
-        own = table[table["line"] == line].assign(levels=table["users"] + table["items"])
+        sizes = pd.MultiIndex.from_frame(table[_SIZES])
+        own = table.assign(levels=table["users"] + table["items"])[sizes.isin(LINES[line])]
         for package, fits in own.groupby("package"):
             for row, name in enumerate(("cpu", "gib")):
                 _draw_line(axes[row, column], fits, by, name, package)
@@ -305,8 +309,7 @@ def show(table):
     """Print the medians as a table."""
     print("| rows | users x items | package | median | processor | peak memory | theta |")
     print("|--:|--:|:--|--:|--:|--:|:--|")
-    keys = ["line", *_SIZES, "package"]
-    for (_, rows, users, items, package), fits in table.groupby(keys, sort=False):
+    for (rows, users, items, package), fits in table.groupby([*_SIZES, "package"], sort=False):
         size = f"| {rows:,} | {users:,} x {items:,} | {package} "
         if fits["ended"].notna().any():
             print(f"{size}| ends: {fits['ended'].dropna().iloc[0]} | | | |")
