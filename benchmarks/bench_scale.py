@@ -1,7 +1,8 @@
 """Large crossed factors: python -m benchmarks.bench_scale [--cases ...] [--direct].
 
 Every case runs in a process of its own, which makes its data, fits once and tells wall time, CPU
-time and its peak memory from then on, data included (Linux). ``--direct`` fits the direct solver too, where it can.
+time and its peak memory from then on, data included (Linux). ``--direct`` fits the direct solver
+too, where it can.
 """
 
 import argparse
