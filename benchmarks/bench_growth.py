@@ -273,12 +273,14 @@ def draw(table, path):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = plt.subplots(2, 2, figsize=(8.4, 6.2), sharex="col", sharey="row")
     for column, (line, by) in enumerate((("rows", "rows"), ("levels", "levels"))):
         sizes = pd.MultiIndex.from_frame(table[_SIZES])
         own = table.assign(levels=table["users"] + table["items"])[sizes.isin(LINES[line])]
-        for package, fits in own.groupby("package"):
+        for package in PACKAGES:
+            fits = own[own["package"] == package]
             for row, name in enumerate(("cpu", "gib")):
                 _draw_line(axes[row, column], fits, by, name, package)
         axes[1, column].set_xlabel(
@@ -290,6 +292,11 @@ def draw(table, path):
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("seconds of the processor")
     axes[1, 0].set_ylabel("peak memory, GiB, with the data")
+    for ax in axes[1]:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_minor_locator(NullLocator())
+    for ax in axes[:, 0]:
+        ax.yaxis.set_major_formatter("{x:g}")
     axes[0, 0].legend(frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=200)
