@@ -227,10 +227,9 @@ class ProfiledDeviance:
         if not objective.iterates or len(y) < THINNED_FROM:
             return objective
         rows, groups = thinned(layout.groups, np.random.default_rng(seed))
-        return replace(objective, thinned=objective.of_rows(
-            groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
-            residual[rows],
-        ))  # fmt: skip
+        own = [None if x is None else x[rows] for x in (weights, frequencies, Q, residual)]
+        del Q, residual, layout  # the pairs of these rows take as much memory
+        return replace(objective, thinned=objective.of_rows(groups, *own))
 
     def of_rows(self, groups, weights, frequencies, Q, y):
         """The objective of some of the rows for the direct solver, in the same units."""
