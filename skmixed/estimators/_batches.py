@@ -13,11 +13,11 @@ from skmixed.design.batches import batch_design, check_same_rows, learnt_design,
 from skmixed.design.grouping import GroupSpec
 from skmixed.design.scan import Scan
 from skmixed.estimators._checks import check_absorbed, check_counts, check_design
+from skmixed.estimators._operation import watched
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
 from skmixed.models.batch_coordinates import Coordinates
 from skmixed.models.batches import absorbed, batch_sums, profiled_deviance
-from skmixed.models.lmm import fit_lmm
 
 _RANK_NOTE = (
     f". Batches are judged by cross-products, at {TOLERANCE:g} of a column's size; a fit in "
@@ -28,6 +28,7 @@ _RANK_NOTE = (
 class FitsBatches:
     """Fit and predict batch by batch."""
 
+    @watched
     def fit_batches(self, source, levels=None, *, sample_weight=None):
         """Fit the model to rows that come in batches, which need not fit into memory.
 
@@ -83,7 +84,6 @@ class FitsBatches:
         >>> np.concatenate(list(model.predict_batches(batches)))[:2].round(2)
         array([253.66, 273.33])
         """
-        self._begin()
         terms = self._batch_terms()
         opened = open_source(source)
         reader = Reader.of(
@@ -128,12 +128,7 @@ class FitsBatches:
         del found, stand_in  # the iterations need the memory of the sums
         if self.reml and not objective.exact:
             check_absorbed(design, absorbed(objective))
-        fit = fit_lmm(
-            objective,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=self._print_step(objective) if self.verbose else None,
-        )
+        fit = self._search(objective)
         self._tell_monte_carlo(fit.monte_carlo)
         names = np.asarray([n for n in opened.names if n != sample_weight], dtype=object)
         return self._publish(

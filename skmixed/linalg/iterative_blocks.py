@@ -65,7 +65,7 @@ class Table:
     @classmethod
     def of_pair(cls, pair, *, flipped=False):
         """Table of PairSums; with the levels of its second group as rows where it is flipped."""
-        weights, values = pair.weights, pair.numbers.transpose(1, 2, 0)
+        weights, values = pair.weights, pair.blocks.transpose(1, 2, 0)
         if flipped:
             place = np.arange(weights.nnz, dtype=weights.indptr.dtype)
             parts = place, weights.indices, weights.indptr

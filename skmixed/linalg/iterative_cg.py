@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from skmixed._deadline import check_time
+
 # Iterations after which a system counts as one that does not converge.
 MAX_ITERATIONS = 500
 # Columns worked on at a time: a block of them stays in cache.
@@ -89,6 +91,7 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos):
             r, p, rho = (np.ascontiguousarray(v[..., going]) for v in (r, p, rho))
         if n_iter == MAX_ITERATIONS:
             break
+        check_time()
         Sp = times(p)
         alpha = rho / _dots(p, Sp)
         x[:, active] += alpha * p

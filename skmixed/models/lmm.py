@@ -60,6 +60,10 @@ _NO_VALUES = (
 _NO_ITERATIONS = (
     "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
 )
+_CONDITIONED = (
+    "{} are those of the fit, and this model has taken in further rows at its theta: ask the model "
+    "that was conditioned, or fit one to all rows"
+)
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
 
@@ -471,13 +475,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LMMFit(MixedFit):
-    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
+    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles.
+
+    ``group_modes`` are those of a model that took in further rows, by group (s, l).
+    """
 
     is_linear: ClassVar[bool] = True
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
+    group_modes: tuple | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -501,6 +509,13 @@ class LMMFit(MixedFit):
             objective=objective,
             residual=objective.fitted_residual(optimum.theta),
         )
+
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None, objective=None)
+
+    def _group_modes(self):
+        return super()._group_modes() if self.group_modes is None else self.group_modes
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""
@@ -563,6 +578,8 @@ class LMMFit(MixedFit):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
             return self
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("refits"))
         if self.objective is None:
             raise ValueError(
                 "a refit needs the cross-products of the data, which are not pickled: fit the "
@@ -583,6 +600,8 @@ class LMMFit(MixedFit):
         """
         if self.monte_carlo is not None:
             raise ValueError(_NO_VALUES)
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("degrees of freedom"))
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
