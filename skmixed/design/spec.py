@@ -194,7 +194,9 @@ class DesignSpec:
             for spec in groups.values()
             for name, own in zip(spec.columns, spec.column_levels, strict=True)
         }
-        _check_present(table, (*names, *(name for name in grouped if name not in absent)))
+        _check_present(table, names)
+        levels_of = [name for name in grouped if name not in absent]
+        _check_present(table, levels_of, "; predict with random_effects=False reads no such factor")
         cleaned = {name: self.columns[name].read(name, table.column(name)) for name in names}
         grouping = {
             name: read_levels(name, table.column(name), own)
@@ -433,8 +435,8 @@ def sum_of(offsets: Iterable[np.ndarray]) -> np.ndarray | None:
     return np.sum(offsets, axis=0) if offsets else None
 
 
-def _check_present(table: Table, names: Iterable[str]) -> None:
+def _check_present(table: Table, names: Iterable[str], remedy: str = "") -> None:
     for name in names:
         if name not in table.names:
-            message = f"the model was fitted with {name!r}, which the new data do not have"
+            message = f"the model was fitted with {name!r}, which the new data do not have{remedy}"
             raise unknown_name(name, table.names, message)

@@ -218,6 +218,12 @@ def test_only_what_is_needed_has_to_be_there(data):
         spec.new(data[["x", "pos", "k", "g"]])
 
 
+def test_a_grouping_factor_that_is_not_there_has_a_remedy(data):
+    spec = build_design("y ~ x + (1 | g)", data).spec
+    with pytest.raises(ValueError, match=r"fitted with 'g', .*random_effects=False.*Columns: x"):
+        spec.new(data[["x"]])
+
+
 def test_response_forms(data):
     np.testing.assert_array_equal(build_design("log(pos) ~ x", data).y, np.log(data.pos))
     np.testing.assert_array_equal(build_design("b ~ x", data).y, data.b)

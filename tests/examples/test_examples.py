@@ -95,68 +95,12 @@ def test_judgement(slides_page, text, reference, remark, ours, judgement):
     assert slides_page.Printed("slides", text, reference, remark).judge(ours) == judgement
 
 
-def test_pipeline():
-    result = _run(EXAMPLES / "pipeline_mixed_model.py")
-    assert result.returncode == 0, result.stderr
-    row = r"verbal \+ sex \+ social {}+(0\.\d+) +(0\.\d+)\n"
-    plain = re.search(row.format(" "), result.stdout).groups()
-    mixed = re.search(row.format(r"\+ \(1 \| primary\) "), result.stdout).groups()
-    assert float(mixed[0]) > float(plain[0]) + 0.01  # known schools: random effects help
-    assert abs(float(mixed[1]) - float(plain[1])) < 0.01  # new schools: they are zero
-    held = float(re.search(r"hold (\d+\.\d) % of the pupils", result.stdout).group(1))
-    assert held == pytest.approx(95, abs=1.5)
-    assert "same predictions: True" in result.stdout
-
-
-# What the examples of smooth terms and of nonlinear models draw.
-SMOOTHS = {"uptake", "growth"}
-DRAWS = {"new_subject"}
-CURVES = {"orange", "orange_residuals", "theoph", "theoph_residuals"}
-
-
-def test_nonlinear_curves(tmp_path):
+def test_pictures_of_pages(tmp_path):
     pytest.importorskip("matplotlib")
-    result = _run(EXAMPLES / "nonlinear_curves.py", tmp_path / "curves")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "Laplace approximation" in result.stdout
-    assert {path.stem for path in (tmp_path / "curves").iterdir()} == CURVES
-
-
-def test_smooth_terms(tmp_path):
-    pytest.importorskip("matplotlib")
-    result = _run(EXAMPLES / "smooth_terms.py", tmp_path / "curves")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "Smooth terms:" in result.stdout
-    assert "deviations from a line in s(log(conc), by=Type)" in result.stdout
-    assert {path.stem for path in (tmp_path / "curves").iterdir()} == SMOOTHS
-
-
-def test_posterior_draws(tmp_path):
-    pytest.importorskip("matplotlib")
-    result = _run(EXAMPLES / "posterior_draws.py", tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "Who slows down most" in result.stdout
-    assert {path.stem for path in tmp_path.iterdir()} == DRAWS
-
-
-def test_displays(tmp_path):
-    pytest.importorskip("matplotlib")
-    result = _run(EXAMPLES / "displays.py", tmp_path / "figures")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    for script in ("displays", "page_pictures"):
+        result = _run(EXAMPLES / f"{script}.py", tmp_path / "figures")
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
     written = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     shown = Path(__file__).parents[2] / "docs" / "images"
-    assert written == sorted({path.stem for path in shown.glob("*.png")} - CURVES - SMOOTHS - DRAWS)
-
-
-def test_fields_and_families(tmp_path):
-    pytest.importorskip("matplotlib")
-    result = _run(EXAMPLES / "fields_and_families.py", tmp_path / "made")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "Structure gau(latitude + longitude): range = 10.7" in result.stdout
-    assert "(1 | animal)" in result.stdout
-    assert {path.name for path in (tmp_path / "made").iterdir()} == {"animals.png", "wheat.png"}
+    assert written == sorted(path.stem for path in shown.glob("*.png"))
