@@ -13,10 +13,10 @@ from skmixed.design.batches import batch_design, check_same_rows, learnt_design,
 from skmixed.design.grouping import GroupSpec
 from skmixed.design.scan import Scan
 from skmixed.estimators._checks import check_absorbed, check_counts, check_design
+from skmixed.estimators._operation import watched
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
 from skmixed.models.batches import Coordinates, absorbed, batch_sums, profiled_deviance
-from skmixed.models.lmm import fit_lmm
 
 _RANK_NOTE = (
     f". Batches are judged by cross-products, at {TOLERANCE:g} of a column's size; a fit in "
@@ -27,6 +27,7 @@ _RANK_NOTE = (
 class FitsBatches:
     """Fit and predict batch by batch."""
 
+    @watched
     def fit_batches(self, source, levels=None, *, sample_weight=None):
         """Fit the model to rows that come in batches, which need not fit into memory.
 
@@ -82,7 +83,6 @@ class FitsBatches:
         >>> np.concatenate(list(model.predict_batches(batches)))[:2].round(2)
         array([253.66, 273.33])
         """
-        self._begin()
         terms = self._batch_terms()
         opened = open_source(source)
         reader = Reader.of(
@@ -117,12 +117,7 @@ class FitsBatches:
         objective = profiled_deviance(found, coordinates, design, reml=self.reml)
         if self.reml and not objective.exact:
             check_absorbed(design, absorbed(objective))
-        fit = fit_lmm(
-            objective,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=self._print_step(objective) if self.verbose else None,
-        )
+        fit = self._search(objective)
         names = np.asarray([n for n in opened.names if n != sample_weight], dtype=object)
         return self._publish(
             design,

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from skmixed._deadline import check_time
+from skmixed._log import tell
+
 # Rows of a batch that is read from Arrow.
 _BATCH = 1 << 19
 # Lines of progress come at least so many seconds apart.
@@ -248,25 +251,26 @@ class Progress:
 
     def begin(self, text):
         """Tell what is going to be done."""
-        if self._shown and self._bar is None:
-            print(f"{self._what}: {text}")
+        tell(f"{self._what}: {text}", self._shown and self._bar is None)
 
     def step(self, rows):
         """So many more rows have been read."""
+        check_time()
         self._rows += rows
         if self._bar is not None:
             self._bar.update(rows)
-        elif self._shown and time.monotonic() - self._told > _SECONDS:
+        if time.monotonic() - self._told > _SECONDS:
             self._told = time.monotonic()
-            print(f"{self._what}: {self._rows:,} rows, {self._told - self._start:.0f} s")
+            text = f"{self._what}: {self._rows:,} rows, {self._told - self._start:.0f} s"
+            tell(text, self._shown and self._bar is None)
 
     def end(self):
         """All rows have been read."""
         if self._bar is not None:
             self._bar.close()
-        elif self._shown:
-            rows = f"{self._rows:,} rows, " if self._rows else ""
-            print(f"{self._what}: done, {rows}{time.monotonic() - self._start:.1f} s")
+        rows = f"{self._rows:,} rows, " if self._rows else ""
+        text = f"{self._what}: done, {rows}{time.monotonic() - self._start:.1f} s"
+        tell(text, self._shown and self._bar is None)
 
 
 def _bar(what, total):

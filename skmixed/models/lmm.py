@@ -60,6 +60,10 @@ _NO_VALUES = (
 _NO_ITERATIONS = (
     "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
 )
+_CONDITIONED = (
+    "{} are those of the fit, and this model has taken in further rows at its theta: ask the model "
+    "that was conditioned, or fit one to all rows"
+)
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
 
@@ -195,7 +199,7 @@ class ProfiledDeviance:
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
-        if _iterates(layout, Q.shape[1], solver) and not exact:
+        if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
                 layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
@@ -471,13 +475,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LMMFit(MixedFit):
-    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
+    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles.
+
+    ``group_modes`` are those of a model that took in further rows, by group (s, l).
+    """
 
     is_linear: ClassVar[bool] = True
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
+    group_modes: tuple | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -501,6 +509,13 @@ class LMMFit(MixedFit):
             objective=objective,
             residual=objective.fitted_residual(optimum.theta),
         )
+
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None, objective=None)
+
+    def _group_modes(self):
+        return super()._group_modes() if self.group_modes is None else self.group_modes
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""
@@ -563,6 +578,8 @@ class LMMFit(MixedFit):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
             return self
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("refits"))
         if self.objective is None:
             raise ValueError(
                 "a refit needs the cross-products of the data, which are not pickled: fit the "
@@ -583,6 +600,8 @@ class LMMFit(MixedFit):
         """
         if self.monte_carlo is not None:
             raise ValueError(_NO_VALUES)
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("degrees of freedom"))
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
@@ -667,8 +686,8 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
         )
         factor = optimum.state.factor
         if not factor.converged:
-            first, second = factor.strongest_coupling()
-            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+            stuck = not_solved(objective.source, *factor.strongest_coupling())
+            optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
     if fit.sigma / fit.unit > _NO_RESIDUAL:
         return fit
@@ -676,8 +695,9 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
     return replace(fit, optimum=optimum)
 
 
-def _not_solved(objective, first, second):
-    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+def not_solved(source, first, second):
+    """Message and remedy where groups first and second hold conjugate gradients up."""
+    names = list(dict.fromkeys(group for group, _ in source.random))
     return {
         "message": (
             f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "
@@ -687,7 +707,7 @@ def _not_solved(objective, first, second):
     }
 
 
-def _iterates(layout, rank, solver):
+def iterates(layout, rank, solver):
     """Whether a design goes to the iterative solver."""
     if solver == "auto":
         return prefers_iterative(layout.groups, rank)

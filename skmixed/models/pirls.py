@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skmixed._deadline import check_time
 from skmixed.families import Curve, Family
 from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
 from skmixed.models.prior import Penalty
@@ -137,7 +138,7 @@ class Rows:
         else:
             system = self.pattern.without_fixed.system(weight, self.Q[:, :0])
         f = system.factor(T)
-        if not math.isfinite(f.log_det_u):
+        if not f.is_definite:
             raise NotPositiveDefinite
         return f
 
@@ -196,6 +197,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
         raise NoMode("the linear predictor leaves the range of the family's mean")
     at, n_short = start, 0
     for step in range(1, _MAX_STEPS + 1):
+        check_time()
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
         if decrement <= last_step and length in (0.0, 1.0):
@@ -221,9 +223,8 @@ def _newton_step(rows, at, T, log_disp, joint):
     target = rows.effects(working, fixed=joint)
     if ridge is not None:
         target.fixed[:, 0] += ridge @ at.gamma - rows.prior.gradient(at.gamma) / 2
-    # of the linear model with the working weights, whose scores are what the solution leaves
-    solution, scores = f.solve(target, fixed=joint)
-    u = [t.T @ c for t, c in zip(T, scores.levels(), strict=True)]
+    # of the linear model with the working weights
+    solution, u = f.modes(target, at.u, fixed=joint)
     change = rows.random_part(solution.levels()) - z_b
     gamma = at.gamma
     if joint:
