@@ -8,8 +8,11 @@ from os import sep
 from os.path import dirname, join
 
 _PACKAGE = dirname(__file__) + sep
-# What scikit-learn puts round the transform of every transformer.
-_WRAPPER = join("sklearn", "utils", "_set_output.py")
+# What scikit-learn puts round the transform of every transformer, and round a fit with callbacks.
+_WRAPPERS = (
+    join("sklearn", "utils", "_set_output.py"),
+    join("sklearn", "callback", "_callback_support.py"),
+)
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -21,4 +24,4 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) or filename.endswith(_WRAPPER)
+    return filename.startswith(_PACKAGE) or filename.endswith(_WRAPPERS)

@@ -14,7 +14,11 @@ class SeparationWarning(UserWarning):
 
 
 class UnseenGroupsWarning(UserWarning):
-    """No row of a prediction has a level of a grouping factor that the training data had."""
+    """Most rows of a prediction have levels of a grouping factor that the training data had not."""
+
+
+class NoGroupsWarning(UserWarning):
+    """A mixed model was fitted without a formula and without groups: it has no random effects."""
 
 
 class UndefinedMeanWarning(UserWarning):
@@ -45,10 +49,16 @@ class NotEstimableError(ValueError):
     """The data do not determine the requested function of the coefficients."""
 
 
+class FitTimeoutError(TimeoutError):
+    """A fit took longer than ``max_time``; the estimator is not fitted."""
+
+
 __all__ = [
     "BootstrapWarning",
     "ClassOrderWarning",
     "ComparisonWarning",
+    "FitTimeoutError",
+    "NoGroupsWarning",
     "NotEstimableError",
     "PosteriorWarning",
     "RankDeficiencyWarning",

@@ -17,7 +17,10 @@ ROOT = Path(skmixed.__file__).parent
 # The longest matching prefix counts: (layer, packages it may import besides the standard library).
 LAYERS = {
     "skmixed.exceptions": (0, set()),
+    "skmixed._version": (0, set()),
     "skmixed._warn": (0, set()),
+    "skmixed._log": (0, set()),
+    "skmixed._deadline": (0, set()),
     "skmixed.datasets": (0, {"pandas", "sklearn"}),  # a leaf: Bunch is all it takes from sklearn
     "skmixed.linalg": (1, {"numpy", "scipy", "threadpoolctl"}),
     "skmixed.families": (1, {"numpy", "scipy"}),
@@ -42,6 +45,8 @@ LAYERS = {
     "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
+    "skmixed.model_selection": (6, {"numpy", "pandas", "sklearn"}),
+    "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
     "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
@@ -61,7 +66,9 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"arviz_base", "dask", "matplotlib", "polars", "pyarrow", "tqdm"}
+OPTIONAL = set(
+    "adjustText arviz_base dask great_tables matplotlib onnx polars pyarrow skl2onnx tqdm".split()
+)
 
 
 def _module_name(path):

@@ -22,7 +22,7 @@ from skmixed.design.expression import column_name, read_expression, short, spell
 from skmixed.design.formula import parse_formula
 from skmixed.design.formula_terms import RandomSpec
 from skmixed.design.names import term_names
-from skmixed.design.tokens import tokenize
+from skmixed.design.tokens import backticked, check_tilde, tokenize
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -103,6 +103,8 @@ def parse_curve_formula(text: str) -> CurveTerms:
     """
     if not isinstance(text, str):
         raise TypeError(f"a formula is a str, got {type(text).__name__}: {text!r}")
+    text = backticked(text)
+    check_tilde(text, tokenize(text))
     parts = _sides(text)
     random: tuple[RandomSpec, ...] = ()
     if len(parts) > 1 and _has_bar(parts[-1]):
@@ -212,6 +214,16 @@ class MeanFunction:
     def _callables(self) -> dict[str, Callable[..., Any]]:
         curves = {name: curve.function for name, curve in CURVES.items()}
         return FUNCTIONS | curves | dict(self.functions)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("text", "parameters", "functions")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parameters = dict.fromkeys(state["parameters"])
+        made = read_mean(state["text"], parameters, state["functions"])
+        if made.parameters != tuple(parameters):
+            raise ValueError(f"the parameters of {short(made.text)!r} are {made.parameters}")
+        self.__dict__.update(vars(made))
 
     @property
     def is_own(self) -> bool:

@@ -17,6 +17,9 @@ from skmixed.design.spellings import refuse_structures, translate
 from skmixed.design.structured_terms import is_structured, read_structured
 from skmixed.design.tokens import (
     Token,
+    backticked,
+    check_names,
+    check_tilde,
     encloses,
     formula_error,
     is_bar,
@@ -90,9 +93,12 @@ def parse_formula(text: str) -> Terms:
     """
     if not isinstance(text, str):
         raise TypeError(f"a formula is a str, got {type(text).__name__}: {text!r}")
+    text = backticked(text)
     tokens = tokenize(text)
     if not tokens:
         raise ValueError("the formula is empty; for an intercept only write '1'")
+    check_tilde(text, tokens)
+    check_names(text, tokens)
     sides = split(tokens, "~")
     if len(sides) > 2:
         second = [token for token in tokens if token.text == "~"][1]

@@ -46,7 +46,7 @@ class FullDesign:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Product:
     """scale times numeric columns times functions of the levels of factors."""
 
     numeric: tuple = ()
@@ -55,7 +55,7 @@ class _Column:
 
     def __mul__(self, other):
         both = tuple(sorted((*self.numeric, *other.numeric)))
-        return _Column(both, self.levels | other.levels, self.scale * other.scale)
+        return Product(both, self.levels | other.levels, self.scale * other.scale)
 
 
 def full_design(part: Part) -> FullDesign:
@@ -64,7 +64,7 @@ def full_design(part: Part) -> FullDesign:
     Terms whose coding does not tell all levels apart are taken as they are: their columns are
     covariates.
     """
-    terms, columns = fixed_terms(part), list(_columns(part))
+    terms, columns = fixed_terms(part), list(products_of(part))
     made, own = _full_terms(terms, columns, _levels(part))
     C, outside = _combinations(columns, own)
     if outside.any():
@@ -79,8 +79,8 @@ def full_design(part: Part) -> FullDesign:
 
 def constant_of(part: Part, term: FixedTerm) -> np.ndarray | None:
     """Coefficients (k,) with which the columns of a term add up to 1 in every row, if they do."""
-    columns = list(_columns(part))
-    C, outside = _combinations([columns[j] for j in term.columns], [_Column()])
+    columns = list(products_of(part))
+    C, outside = _combinations([columns[j] for j in term.columns], [Product()])
     return None if outside[0] else C[:, 0]
 
 
@@ -108,33 +108,38 @@ def _outside(terms, p):
     return np.setdiff1d(np.arange(p), np.concatenate(inside) if inside else [])
 
 
-def _levels(part: Part) -> dict[str, int]:
-    """Number of levels of every factor."""
+def categories_of(part: Part) -> dict[str, list]:
+    """Levels of every factor."""
     if isinstance(part, PlainPart):
         terms = [t for t in part.terms if t is not None]
-        return {t.name: len(t.categories) for t in terms if t.categories is not None}
+        return {t.name: list(t.categories) for t in terms if t.categories is not None}
     state = part.model_spec.encoder_state
     return {
-        expr: len(own["categories"])
+        expr: list(own["categories"])
         for expr, (kind, own) in state.items()
         if kind.value == "categorical"
     }
 
 
-def _columns(part: Part) -> Iterator[_Column]:
-    """The columns of X as products."""
+def _levels(part: Part) -> dict[str, int]:
+    """Number of levels of every factor."""
+    return {name: len(levels) for name, levels in categories_of(part).items()}
+
+
+def products_of(part: Part) -> Iterator[Product]:
+    """The columns of a part as products."""
     return _plain_columns(part) if isinstance(part, PlainPart) else _formula_columns(part)
 
 
 def _plain_columns(part: PlainPart):
     for term in part.terms:
         if term is None:
-            yield _Column()
+            yield Product()
         elif term.categories is None:
-            yield _Column(((term.name, 0),))
+            yield Product(((term.name, 0),))
         else:
             for row in np.eye(len(term.categories))[term.reduced :]:
-                yield _Column(levels={term.name: row})
+                yield Product(levels={term.name: row})
 
 
 def _formula_columns(part: FormulaPart):
@@ -142,20 +147,20 @@ def _formula_columns(part: FormulaPart):
         for scoped in structure.scoped_terms:
             factors = [_factor_columns(part, f.factor.expr, f.reduced) for f in scoped.factors]
             for chosen in product(*reversed(factors)):
-                yield reduce(_Column.__mul__, reversed(chosen), _Column(scale=scoped.scale))
+                yield reduce(Product.__mul__, reversed(chosen), Product(scale=scoped.scale))
 
 
 def _factor_columns(part: FormulaPart, expr, reduced):
     kind, state = part.model_spec.encoder_state[expr]
     if kind.value != "categorical":
-        return [_Column(((expr, j),)) for j in range(part.widths[expr])]
+        return [Product(((expr, j),)) for j in range(part.widths[expr])]
     n = len(state["categories"])
     if "contrasts" not in state:
         coding = np.eye(n)[:, int(reduced) :]
     else:
         contrasts = state["contrasts"]
         coding = np.asarray(contrasts.get_coding_matrix(reduced_rank=reduced), dtype=float)
-    return [_Column(levels={expr: column}) for column in coding.T]
+    return [Product(levels={expr: column}) for column in coding.T]
 
 
 def _term_columns(term, columns, known):
@@ -171,7 +176,7 @@ def _term_columns(term, columns, known):
     for numeric in dict.fromkeys(column.numeric for column in inside):
         for cell in product(*(range(known[name]) for name in reversed(order))):
             at = zip(reversed(order), cell, strict=True)
-            made.append(_Column(numeric, {name: np.eye(known[name])[k] for name, k in at}))
+            made.append(Product(numeric, {name: np.eye(known[name])[k] for name, k in at}))
             base.append(0 in cell)
     return made, base
 

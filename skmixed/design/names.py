@@ -86,11 +86,29 @@ def split_group(group: str) -> tuple[str, ...]:
     return tuple(name.strip("`") for name in re.findall(r"`[^`]*`|[^:`]+", group))
 
 
+def _hint(name: str, known: list[str]) -> str:
+    """What scikit-learn's transformers do to names, where that shows."""
+    if known == [f"x{j}" for j in range(len(known))]:
+        return (
+            " The data came without names of columns, as an array: give a DataFrame, which "
+            "transformers in a pipeline return after set_output(transform='pandas'). In tools "
+            "that pass arrays on, such as BaggingRegressor, use make_pipeline(FunctionTransformer("
+            "pandas.DataFrame, kw_args={'columns': names}), model); in RFE and other selectors a "
+            "model without formula, and groups=."
+        )
+    if any(column.endswith(f"__{name}") for column in known):
+        return (
+            " A transformer has put its own name in front: "
+            "ColumnTransformer(..., verbose_feature_names_out=False) leaves names alone."
+        )
+    return ""
+
+
 def unknown_name(name: str, known: Iterable[str], message: str) -> ValueError:
     """The error for a name that no column has: ``message``, the nearest name, and all there are."""
     known = [str(column) for column in known]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     near = near or [column for column in known if column.lower() == name.lower()][:1]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = _hint(name, known) or (f" Did you mean {near[0]!r}?" if near else "")
     shown = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
     return ValueError(f"{message}.{hint} Columns: {shown}")

@@ -22,6 +22,7 @@ from skmixed.design.evaluate import Evaluator
 from skmixed.design.expression import Expression, read_expression
 from skmixed.design.functions import FUNCTIONS
 from skmixed.design.names import formulaic_formula, term_names
+from skmixed.design.plain import model_spec_of, plain_spec
 
 Columns = Mapping[str, Any]
 
@@ -350,6 +351,12 @@ class FormulaPart:
         """The (n, p) matrix."""
         return _materialize(self.expr, rows, self.model_spec)[0]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model_spec": plain_spec(self.model_spec)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, model_spec=model_spec_of(state["expr"], state["model_spec"]))
+
 
 Part = PlainPart | FormulaPart
 
@@ -411,7 +418,8 @@ class PartBuilder:
         kind = self._kinds[names[0]] if names else "number"
         text = expr.removeprefix("0 + ")
         if kind == "category":
-            raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers")
+            way = ". For two classes there is MixedLogisticClassifier" * (what == "the response")
+            raise ValueError(f"{what} {names[0]!r} holds categories: it must be numbers{way}")
         if kind == "boolean":
             part: Part = PlainPart((PlainTerm(names[0]),))
             return part, part.matrix(self._rows)[:, 0]

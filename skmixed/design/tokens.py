@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -95,6 +96,49 @@ def _close(text: str, start: int, context: tuple[str, ...], opened: list[Token])
         raise formula_error(text, start, f"the formula has {text[start]!r} where {wanted!r} closes")
     opened.pop()
     return context[:-1]
+
+
+def backticked(text: str) -> str:
+    """The formula with ``Q("a name")`` of patsy and statsmodels as the name between backticks."""
+    if "Q" not in text:
+        return text
+    tokens = tokenize(text)
+    parts, end = [], 0
+    for i, token in enumerate(tokens):
+        call = tokens[i : i + 4]
+        texts = [t.text if t.kind != "string" or "`" in t.text else "" for t in call]
+        if texts == ["Q", "(", "", ")"]:
+            parts += [text[end : token.start], f"`{call[2].text[1:-1]}`"]
+            end = call[-1].start + 1
+    return "".join(parts) + text[end:]
+
+
+def check_tilde(text: str, tokens: Sequence[Token]) -> None:
+    """Raise an error for '=' in place of '~'."""
+    equals = [token for token in tokens if token.text == "=" and not token.context]
+    if equals and not any(token.text == "~" for token in tokens):
+        at = equals[0].start
+        left, right = text[:at].strip(), text[at + 1 :].strip()
+        message = f"the response and its model are joined by '~', not '=': {left} ~ {right}"
+        raise formula_error(text, at, message)
+
+
+def check_names(text: str, tokens: Sequence[Token]) -> None:
+    """Raise an error for names side by side, such as those of columns with blanks."""
+    for i, token in enumerate(tokens):
+        run = _side_by_side(tokens[i:])
+        if len(run) > 1:
+            message = (
+                "two names stand side by side: an operator is missing, or the name of a column "
+                f"has blanks and needs backticks: `{source(text, run)}`"
+            )
+            raise formula_error(text, token.start, message)
+
+
+def _side_by_side(tokens: Sequence[Token]) -> list[Token]:
+    """The names and numbers at the beginning with nothing between them; Python has words there."""
+    words = ("name", "number")
+    return list(takewhile(lambda token: token.kind in words and not token.in_python, tokens))
 
 
 def source(text: str, tokens: Iterable[Token]) -> str:

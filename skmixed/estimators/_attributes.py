@@ -290,17 +290,17 @@ class FittedMixedModel:
 
     @property
     def log_likelihood_(self) -> float:
-        """-deviance_ / 2."""
+        """``-deviance_ / 2``."""
         return -0.5 * self.result_.deviance
 
     @property
     def aic_(self) -> float:
-        """deviance_ + 2 npar."""
+        """``deviance_ + 2 npar``."""
         return self.result_.deviance + 2 * self.result_.n_params
 
     @property
     def bic_(self) -> float:
-        """deviance_ + log(n) npar."""
+        """``deviance_ + log(n) npar``."""
         return self.result_.deviance + float(np.log(self.result_.n_obs)) * self.result_.n_params
 
     @property
@@ -311,7 +311,7 @@ class FittedMixedModel:
 
     @property
     def df_resid_(self) -> float | int:
-        """n_obs_ minus the number of parameters, 0 where those are more."""
+        """``n_obs_`` minus the number of parameters, 0 where those are more."""
         return max(self.n_obs_ - self.result_.n_params, 0)
 
     @property

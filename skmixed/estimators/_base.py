@@ -16,15 +16,19 @@ from skmixed.design import build_design, parse_formula
 from skmixed.design.spec import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
+from skmixed.estimators._conditioning import ConditionsOnRows
 from skmixed.estimators._dependencies import dependency_text, shortlist
+from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
-from skmixed.estimators._observed import ObservesRows
-from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
+from skmixed.estimators._operation import RUNNING, OperatedFits
+from skmixed.estimators._restored import StorableModel
+from skmixed.estimators._summary import ShowsFit
+from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
 
-class TellsOfFits:
+class TellsOfFits(OperatedFits, KnowsOtherNames):
     """Begin of a fit, and warnings about its end."""
 
     def _begin(self):
@@ -33,14 +37,16 @@ class TellsOfFits:
             delattr(self, name)
         self._validate_params()
 
-    def _print_step(self, objective):
-        """A callback that prints the deviance and theta, which is not the only parameter."""
-
-        def show(iteration, value, parameters):
-            theta = objective.layout.user_theta(objective.split(parameters)[1])
-            print(f"{iteration:3d}: {value:14.8g}: {np.array2string(theta, precision=6)}")
-
-        return show
+    def _tell_groups(self, groups):
+        """Warn of a model that has no random effects because nobody named any."""
+        if self.formula is None and groups is None:
+            warn(
+                f"{type(self).__name__} has no formula and got no groups: the model has no random "
+                "effects. Groups given to a cross-validation reach its splitter alone: name the "
+                "column in the formula, as in 'x + (1 | g)', or request them by "
+                "set_fit_request(groups=True). formula='.' says that no random effects are meant",
+                NoGroupsWarning,
+            )
 
     def _tell_rank(self, basis, names, note=""):
         aliased = np.flatnonzero(basis.aliased)
@@ -96,7 +102,9 @@ class TellsOfFits:
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator):
+class MixedModelBase(
+    ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, StorableModel, BaseEstimator
+):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -104,10 +112,12 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         "rank_deficient": [StrOptions({"drop", "minimum_norm", "raise"})],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
-        "verbose": ["verbose"],
+        **RUNNING,
+        "keep_factor": ["boolean"],
         "trusted": ["boolean"],
         "relationship": [dict, None],
     }
@@ -156,6 +166,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         )
         self._check_use(design, table, y, values, groups)
         check_counts(design, type(self).__name__)
+        self._tell_groups(groups)
         return design, labels
 
     def _check_use(self, design, table, y, values, groups):
@@ -222,6 +233,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, BaseEstimator)
         if fit.smooth_terms:
             own = design.X, design.random, design.frequencies
             more["_fixed_variance_"] = fit.fixed_variance(*own)
+        fit = fit.keeping_factor() if self.keep_factor else fit
         self.__dict__.update(more, design_spec_=design.spec, labels_=labels, result_=fit)
         return self
 

@@ -115,7 +115,8 @@ def check_one_response(y, n, who):
     shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     if len(shape) == 2 and shape[1] != 1:
         raise ValueError(
-            f"{who} models one response, y has shape {shape}: fit one model per column"
+            f"{who} models one response, y has shape {shape}: fit one model per column, as "
+            f"MultiOutputRegressor({who}(...)) does"
         )
     if shape and shape[0] != n:
         raise ValueError(f"{who}: X has {n} rows and y has {shape[0]}: they must be the same")
@@ -143,7 +144,11 @@ def _numbers(values, who):
     found = pd.api.types.infer_dtype(values, skipna=True)
     if found in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
         return pd.Series(values).to_numpy(np.float64, na_value=np.nan)
+    labels = pd.unique(values[~pd.isna(values)])
+    if found == "string" and len(labels) == 2:
+        way = f"for the classes {sorted(labels.tolist())} there is MixedLogisticClassifier"
+    else:
+        way = "convert it, for text that spells numbers with pandas.to_numeric"
     raise ValueError(
-        f"{who}: y must be numbers, got {_KINDS.get(found, found)} (dtype {values.dtype}): convert "
-        "it, for text that spells numbers with pandas.to_numeric"
+        f"{who}: y must be numbers, got {_KINDS.get(found, found)} (dtype {values.dtype}): {way}"
     )

@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skmixed._warn import warn
 from skmixed.design import parse_formula
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import check_one_response, response_column
+from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
 from skmixed.exceptions import ClassOrderWarning
@@ -35,16 +37,25 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         labels of any type, a proportion (with ``prior_weights``) or
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
-    n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-trusted, relationship, prior, solver, n_probes, random_state
+    n_agq, rank_deficient, unseen_groups, missing, unknown_categories, prior_weights, max_iter, \
+tol, verbose, keep_factor, trusted, relationship, prior, solver, n_probes, random_state
         As for :class:`MixedGLMRegressor`.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
         The labels, in the order of the categories of a categorical, else sorted; the second is
         the one whose probability is modelled.
-    others
+    coef_, intercept_, fixed_effects_, standard_errors_, vcov_, aliased_, linear_dependencies_, \
+random_effects_, random_effects_std_, random_terms_, covariances_, structure_, smooths_, theta_, \
+sigma_, dispersion_, deviance_, penalised_deviance_, prior_, log_likelihood_, aic_, bic_, n_obs_, \
+df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, n_pirls_steps_, trace_, family_, \
+result_, n_features_in_, feature_names_in_
         As for :class:`MixedGLMRegressor`.
 
     Notes
@@ -83,13 +94,17 @@ trusted, relationship, prior, solver, n_probes, random_state
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
+        max_time=None,
+        warm_start=False,
         solver="auto",
         n_probes="auto",
         random_state=0,
@@ -100,13 +115,17 @@ trusted, relationship, prior, solver, n_probes, random_state
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.max_time = max_time
+        self.warm_start = warm_start
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
@@ -141,6 +160,7 @@ trusted, relationship, prior, solver, n_probes, random_state
             labels = labels.astype(int) if np.array_equal(labels, np.round(labels)) else labels
         return super()._outcome(design, family, labels)
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -165,7 +185,6 @@ trusted, relationship, prior, solver, n_probes, random_state
             For one class or more than two, and for data or formulas that cannot determine the
             model; the message names the column and the remedy.
         """
-        self._begin()
         family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
@@ -202,7 +221,8 @@ trusted, relationship, prior, solver, n_probes, random_state
             self.family_.link.link(0.5)
         )  # fmt: skip
 
-    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False):
+    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None,
+                      **unknown):  # fmt: skip
         """Probabilities (n, 2) of the two classes, in the order of ``classes_``.
 
         Parameters
@@ -215,9 +235,13 @@ trusted, relationship, prior, solver, n_probes, random_state
         marginal : bool, default False
             Averaged over the distribution of the random effects, of all grouping factors or of
             those in the list; with ``random_effects=False`` no grouping column is needed.
+        history : tuple (X, y), optional
+            As for :meth:`predict`.
         """
         check_is_fitted(self)
-        p = self._mean(X, groups, random_effects, marginal)
+        if unknown:
+            raise unknown_argument(self, "predict_proba", unknown)
+        p = self._with_history(history)._mean(X, groups, random_effects, marginal)
         return np.column_stack([1 - p, p])
 
     def predict_log_proba(self, X, *, groups=None, random_effects=True, marginal=False):
@@ -227,7 +251,8 @@ trusted, relationship, prior, solver, n_probes, random_state
             return np.log(self.predict_proba(X, groups=groups, random_effects=random_effects,
                                              marginal=marginal))  # fmt: skip
 
-    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False,
+                history=None, **unknown):  # fmt: skip
         """The likelier class of every row.
 
         Parameters
@@ -240,14 +265,19 @@ trusted, relationship, prior, solver, n_probes, random_state
             Labels, the probability of the second class, or the linear predictor.
         return_std : bool, default False
             Also return the standard error of the linear predictor.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("class", "response", "link"), False)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        eta, std = self._with_history(history)._predict_eta(X, groups, random_effects, return_std)
         if scale == "class":
             result = self._classes_at(eta)
         else:

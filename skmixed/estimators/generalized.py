@@ -32,6 +32,7 @@ from skmixed.models.separation import (
     separates_beside_prior,
     separates_jointly,
 )
+from skmixed.models.warm import warm_generalised
 
 # Columns or categories that a warning names.
 MAX_SEPARATED = 10
@@ -62,12 +63,7 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
         if limit is not None:
             problem = limit.remaining
         try:
-            fit = fit_glmm(
-                problem,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=self._print_step(problem.objective) if self.verbose else None,
-            )
+            fit = self._search(problem)
         except NoMode as error:
             raise ValueError(
                 f"{type(self).__name__}: no start has a finite likelihood under family="
@@ -79,6 +75,21 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
             fit = replace(fit, decided=decided) if limit is None else limit.complete(fit)
         self._tell_monte_carlo(fit.monte_carlo)
         return design, fit, outcome.classes, separated
+
+    def _search(self, problem):
+        """The GLMMFit, from the earlier fit where that is wanted and its likelihood not zero."""
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "callback": self._told(problem.objective),
+        }
+        near = self._warm(warm_generalised, problem)
+        try:
+            return fit_glmm(problem, near=near, **settings)
+        except NoMode:
+            if near is None:
+                raise
+            return fit_glmm(problem, **settings)
 
     def _problem(self, family, X, y, groups, sample_weight):
         """The design, the outcome, and the Problem that they make."""
@@ -253,7 +264,7 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
             used = {name for part in terms.responses for name in read_expression(part).columns}
             if used <= set(table.names):
                 return self._counts_of(table, terms).sum(axis=1)
-        return self._weights_in(table)
+        return self._residual_weights(table)
 
     def _counts_of(self, table, terms):
         """The two counts (n, 2) that the formula names, NaN where one is missing."""
@@ -399,7 +410,8 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
             )
         return ends
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new responses; for
@@ -414,6 +426,9 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -421,7 +436,7 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
         """
         check_is_fitted(self)
         rng = check_random_state(random_state)
-        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
         w = self._trials_in(rows.table)[rows.design.rows, None]
         mu = self._mean_at(eta)
         known = np.isfinite(mu) & np.isfinite(w) & (w != 0)

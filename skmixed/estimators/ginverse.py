@@ -24,8 +24,10 @@ from skmixed._warn import warn
 from skmixed.design.columns import Table
 from skmixed.design.glm import GLMDesign, build_glm_design, complete
 from skmixed.design.terms import FixedTerm
+from skmixed.estimators._artefact import Storable
 from skmixed.estimators._dependencies import MOST, dependencies, dependency_text, shortlist
 from skmixed.estimators._estimable import EstimableFunctionsMixin
+from skmixed.estimators._restored import check_least_squares
 from skmixed.estimators._table import (
     as_columns,
     as_text_columns,
@@ -43,7 +45,7 @@ NEAR_DEPENDENCE = 1e-8
 
 
 class GeneralizedInverseRegressor(
-    EstimableFunctionsMixin, MultiOutputMixin, RegressorMixin, BaseEstimator
+    EstimableFunctionsMixin, MultiOutputMixin, RegressorMixin, Storable, BaseEstimator
 ):
     """Least squares by a generalised inverse, for designs whose X'X has no inverse.
 
@@ -81,8 +83,9 @@ class GeneralizedInverseRegressor(
 
     Attributes
     ----------
-    coef_ : (p,) or (q, p) array; intercept_ : float or (q,) array
+    coef_ : (p,) or (q, p) array
         0 for columns that the solution leaves out.
+    intercept_ : float or (q,) array
     rank_ : int
     aliased_, estimable_ : Series of bool by parameter, the intercept first
         Columns the solution leaves out (with Moore-Penrose, those that depend on earlier ones);
@@ -101,6 +104,8 @@ class GeneralizedInverseRegressor(
         Sum of sample weights minus rank.
     result_ : LinearFit
         The fit, without labels.
+    glm_design_ : GLMDesign or None
+        How rows of a table become columns; None for a model of plain numbers.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
@@ -332,6 +337,10 @@ class GeneralizedInverseRegressor(
             self.sigma_, self.r_squared_ = sigma, fit.r_squared
             self.standard_errors_ = pd.DataFrame(errors.T, index=self._index)
             self.vcov_ = np.multiply.outer(sigma**2, self.ginverse_)
+
+    def _check_restored(self):
+        super()._check_restored()
+        check_least_squares(self)
 
     def _terms(self) -> tuple[FixedTerm, ...]:
         """The terms of the design; without one every column is a term of its own."""

@@ -10,7 +10,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import response_column
+from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
 from skmixed.estimators.generalized import GeneralizedMixedModel, check_scale
 from skmixed.estimators.mixed import r_squared
@@ -50,6 +52,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     rank_deficient : {"drop", "minimum_norm", "raise"}, default "drop"
     unseen_groups : {"population", "raise", "nan"}, default "population"
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         As for :class:`MixedLinearRegressor`.
     prior_weights : str, optional
         Column of X: the number of trials of a binomial proportion; the dispersion divided by it;
@@ -57,6 +60,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     max_iter : int, default 100
     tol : float, default 1e-8
     verbose : int, default 0
+    keep_factor : bool, default False
     trusted : bool, default False
     relationship : dict, optional
         As for :class:`MixedLinearRegressor`.
@@ -69,6 +73,11 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         (False: scales as they are, for the coefficients and for the intercept itself) and
         ``"coefficients"``, which maps columns of X to a scale, or to a location and a scale, in
         the units of the coefficient; a scale of inf is no prior.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
     solver, n_probes, random_state
         As for :class:`MixedLinearRegressor`; the iterative solver is for ``n_agq`` of 0 and 1.
 
@@ -76,7 +85,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     ----------
     coef_, intercept_, fixed_effects_, standard_errors_, vcov_
         Fixed effects; standard errors from the Hessian over all parameters.
-    random_effects_, random_effects_std_, covariances_, smooths_, theta_
+    random_effects_, random_effects_std_, covariances_, structure_, smooths_, theta_
         Conditional modes, and the covariance of the effects on the scale of the linear predictor.
     dispersion_ : float
         Dispersion, or theta of the negative binomial.
@@ -98,8 +107,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_
         As for :class:`MixedLinearRegressor`; the share is that of theta and of the dispersion.
     result_ : GLMMFit
-    n_obs_, df_resid_, aliased_, is_singular_, converged_, n_iter_, trace_, n_features_in_, \
-feature_names_in_
+    linear_dependencies_, random_terms_, n_obs_, df_resid_, aliased_, is_singular_, converged_, \
+n_iter_, trace_, n_features_in_, feature_names_in_
         As for :class:`MixedLinearRegressor`.
 
     Notes
@@ -148,13 +157,17 @@ feature_names_in_
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         prior=None,
+        max_time=None,
+        warm_start=False,
         solver="auto",
         n_probes="auto",
         random_state=0,
@@ -166,13 +179,17 @@ feature_names_in_
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.prior = prior
+        self.max_time = max_time
+        self.warm_start = warm_start
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
@@ -190,6 +207,7 @@ feature_names_in_
             return None
         return numbered_labels(values)
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -214,7 +232,6 @@ feature_names_in_
             For a response outside the family's range, and for data or formulas that cannot
             determine the model; the message names the column and the remedy.
         """
-        self._begin()
         family = self._own_family()
         design, fit, classes, separated = self._fit(family, X, y, groups, sample_weight)
         self._tell_separation(separated)
@@ -232,7 +249,7 @@ feature_names_in_
             )
 
     def predict(self, X, *, groups=None, random_effects=True, scale="response", marginal=False,
-                return_std=False):  # fmt: skip
+                return_std=False, history=None, **unknown):  # fmt: skip
         """Predicted mean of every row.
 
         Parameters
@@ -253,16 +270,22 @@ feature_names_in_
             Also return the standard error of the linear predictor: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("response", "link"), marginal)
         if marginal and not return_std:
             return self._mean(X, groups, random_effects, True)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        model = self if history is None else self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         if marginal:
             return self._mean(X, groups, random_effects, True), std
         result = eta if scale == "link" else self._mean_at(eta)

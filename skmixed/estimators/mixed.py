@@ -10,21 +10,28 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from skmixed.design.columns import without_infinity
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
+from skmixed.estimators._operation import watched
 from skmixed.estimators._residual import (
     residual_covariance,
     residual_parameters,
     tell_of_residual,
 )
+from skmixed.estimators._responses import SeveralResponses, is_several, several_responses
 from skmixed.estimators._solver import ChoosesSolver
 from skmixed.estimators._summary import MixedSummary, linear_summary
 from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
+from skmixed.models.warm import warm_theta
 
 
-class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedModelBase):
+class MixedLinearRegressor(
+    ChoosesSolver, FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase
+):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
@@ -53,6 +60,11 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         at all, or NaN.
     missing : {"raise", "drop"}, default "raise"
         Rows with missing values are an error, or are left out of the fit and predicted as NaN.
+        A missing level of a grouping factor is one more unseen level to predictions, unless
+        ``unseen_groups="raise"``.
+    unknown_categories : {"raise", "nan"}, default "raise"
+        Rows of a prediction with a category of a fixed factor that the training data did not have
+        are an error, or predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
     max_iter : int, default 100
@@ -61,6 +73,9 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         Decrease of the criterion that the optimiser may leave undone.
     verbose : int, default 0
         Print the criterion and theta of every step.
+    keep_factor : bool, default False
+        Keep in files what standard errors and intervals of predictions need, however large it is,
+        with the cross-products behind it; otherwise these are left out, and beyond 16 MB all of it.
     trusted : bool, default False
         Evaluate expressions of the formula as Python code, at the fit and at every prediction,
         where they are more than arithmetic on columns: only for formulas of your own.
@@ -85,6 +100,11 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         is below 1 % of every standard error.
     random_state : int, default 0
         Seed of these vectors: the same data give the same numbers.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
 
     Attributes
     ----------
@@ -124,6 +144,10 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         Number of rows (sum of the sample weights), and that less the number of parameters.
     aliased_ : ndarray of bool, shape (p + 1,)
         Columns that depend on earlier ones.
+    linear_dependencies_ : dict of str to dict
+        For each of these its coefficients on the earlier ones.
+    random_terms_ : tuple
+        Grouping factor and effects of every random-effects term.
     is_singular_, converged_ : bool
         Whether a covariance has a variance of zero or a correlation of 1 or -1; whether the
         optimiser reached ``tol``.
@@ -144,6 +168,11 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
     result_ : LMMFit
         The fit, without labels. It keeps no row of the data; its cross-products, for refits, are
         left out of pickles.
+    estimators_, response_names_ : lists of q
+        Of a model of q responses alone: the model of each, with all methods and attributes, and
+        their names. The model itself predicts (n, q) and has ``coef_`` of shape (q, p),
+        ``fixed_effects_`` and ``standard_errors_`` with a column for each, ``theta_`` of shape
+        (q, t), ``intercept_``, ``sigma_``, ``deviance_`` and the like of shape (q,).
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -192,33 +221,47 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        keep_factor=False,
         trusted=False,
         relationship=None,
         residual=None,
         solver="auto",
         n_probes="auto",
         random_state=0,
+        max_time=None,
+        warm_start=False,
     ):
         self.formula = formula
         self.reml = reml
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.keep_factor = keep_factor
         self.trusted = trusted
         self.relationship = relationship
         self.residual = residual
         self.solver = solver
         self.n_probes = n_probes
         self.random_state = random_state
+        self.max_time = max_time
+        self.warm_start = warm_start
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -226,8 +269,8 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         ----------
         X : DataFrame, dict of columns or array, of n rows
             Covariates, grouping factors and, for a two-sided formula, the response.
-        y : (n,), optional
-            The response, for a one-sided formula.
+        y : (n,) or (n, q), optional
+            The response, for a one-sided formula. Each of q > 1 columns has a model of its own.
         groups : (n,), optional
             One more column, named ``groups``, which the formula has to use; without a formula it
             has a random intercept.
@@ -255,42 +298,56 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
             explains the response exactly; the iterative solver has not converged, or its
             Monte-Carlo error is above 5 % of a standard error.
         """
-        self._begin()
+        if is_several(y):
+            return self._fit_several(X, y, groups, sample_weight)
         design, _ = self._design(X, y, groups, sample_weight)
         check_design(design)
-        objective = deviance_of(design, reml=self.reml, **self._solver_settings)
+        objective = self._objective(design)
         check_objective(design, objective)
-        fit = fit_lmm(
-            objective,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=self._print_step(objective) if self.verbose else None,
-        )
+        fit = self._search(objective)
         self._tell_monte_carlo(fit.monte_carlo)
         self._publish(design, fit)
         tell_of_residual(self)
         return self
 
-    def _print_step(self, objective):
-        def show(iteration, value, theta):
-            theta = objective.layout.user_theta(theta)
-            shown = np.array2string(theta, precision=6, max_line_width=np.inf)
-            print(f"{iteration:3d}: {value:14.8g}: {shown}")
+    def _objective(self, design):
+        return deviance_of(design, reml=self.reml, **self._solver_settings)
 
-        return show
+    def _search(self, objective):
+        """The LMMFit of an objective."""
+        return fit_lmm(
+            objective,
+            start=self._warm(warm_theta, objective),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=self._told(objective),
+        )
+
+    def _user_theta(self, objective, parameters):
+        return objective.layout.user_theta(parameters)
 
     def _residual_sd(self, X):
         """Residual standard deviation of a new observation in every row."""
-        sd = self.result_.sigma / np.sqrt(self._new_weights(X))
+        table = self._table(X, reset=False)
+        sd = self.result_.sigma / np.sqrt(self._residual_weights(table))
         if self.result_.residual is None:
             return sd
-        table = self._table(X, reset=False)
-        rows = np.arange(len(sd))
-        if self.missing == "drop":
-            rows = np.flatnonzero(self.design_spec_.residual.known(table))
-        found = np.full(len(sd), np.nan)
+        table, known = self._residual_rows(table)
+        found, rows = np.full(len(sd), np.nan), np.flatnonzero(known)
         found[rows] = self.result_.residual.sd(self._residual_terms(table, rows))
         return sd * found
+
+    def _residual_rows(self, table):
+        """A table for the residual structure, and the mask of its rows whose variance is known."""
+        spec, known = self.design_spec_.residual, np.ones(table.n_input, dtype=bool)
+        if self.missing == "drop":
+            for name in spec.columns:
+                if name in table.names:
+                    table = table.with_column(name, without_infinity(table.column(name)))
+            known &= spec.known(table)
+        if self.unknown_categories == "nan":
+            known &= spec.recognised(table)
+        return table, known
 
     @property
     def residual_parameters_(self):
@@ -320,7 +377,8 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         check_is_fitted(self)
         return residual_covariance(self, rows)
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
+                **unknown):  # fmt: skip
         """Predicted mean x'beta + z'b of every row.
 
         Parameters
@@ -335,13 +393,19 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
             Also return the standard error of the predicted mean: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
-        ndarray of shape (n,), or two of them
+        ndarray of shape (n,), or (n, q) of a model of q responses; or two of them
         """
         check_is_fitted(self)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
+        model = self if history is None else self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         return (eta, std) if return_std else eta
 
     def score(self, X, y=None, *, groups=None, sample_weight=None):
@@ -380,7 +444,8 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         check_is_fitted(self)
         return self._interval(X, level, kind, groups, random_effects)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals,
@@ -394,6 +459,9 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -401,12 +469,17 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
         """
         check_is_fitted(self)
         rng = check_random_state(random_state)
-        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
-        sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
+        sd = self.result_.sigma / np.sqrt(
+            self._residual_weights(rows.table)[rows.design.rows, None]
+        )
         noise = rng.standard_normal(eta.shape)
         if self.result_.residual is not None:
-            terms = self._residual_terms(rows.table, rows.design.rows)
-            noise = self.result_.residual.draw(terms, noise)
+            table, known = self._residual_rows(rows.table)
+            known = known[rows.design.rows]
+            terms = self._residual_terms(table, rows.design.rows[known])
+            noise[known] = self.result_.residual.draw(terms, noise[known])
+            noise[~known] = np.nan
         return rows.over_input(eta + sd * noise)
 
     def summary(self) -> MixedSummary:
@@ -418,10 +491,11 @@ class MixedLinearRegressor(ChoosesSolver, FitsBatches, RegressorMixin, MixedMode
 def r_squared(estimator, X, y, groups, sample_weight, left_out=False):
     """R^2 of the predictions; with missing="drop" that of the complete rows."""
     mean = estimator.predict(X, groups=groups)
-    y = column_or_1d(y)
+    y = column_or_1d(y) if mean.ndim == 1 else several_responses(y, mean)
     check_consistent_length(mean, y, sample_weight)
     if estimator.missing == "drop":
-        left_out = left_out | ~(np.isfinite(y) & np.isfinite(mean))
-    kept = np.broadcast_to(~np.asarray(left_out), mean.shape)
+        known = np.isfinite(y) & np.isfinite(mean)
+        left_out = left_out | ~known.reshape(len(y), -1).all(axis=1)
+    kept = np.broadcast_to(~np.asarray(left_out), len(mean))
     weight = None if sample_weight is None else np.asarray(sample_weight)[kept]
     return r2_score(y[kept], mean[kept], sample_weight=weight)

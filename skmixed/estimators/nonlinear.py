@@ -25,12 +25,15 @@ from skmixed.estimators._checks import check_counts
 from skmixed.estimators._curves import PredictsCurves
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
+from skmixed.estimators._operation import RUNNING, watched
+from skmixed.estimators._restored import StorableModel
 from skmixed.estimators._starting import starting_values
 from skmixed.estimators._summary import MixedSummary, nonlinear_summary
 from skmixed.estimators.mixed import r_squared
 from skmixed.linalg.threads import one_thread
 from skmixed.models.nlmm import fit_nlmm, nonlinear_problem
 from skmixed.models.pirls import NoMode
+from skmixed.models.warm import warm_nonlinear
 
 # The parameter of the model without a formula.
 _MEAN = "mean"
@@ -43,7 +46,7 @@ _MAX_LEVELS = 5
 
 
 class MixedNonlinearRegressor(
-    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, BaseEstimator
+    RegressorMixin, TellsOfFits, PredictsCurves, AnswersQuestions, StorableModel, BaseEstimator
 ):
     """Nonlinear mixed model, fitted by maximum likelihood.
 
@@ -81,6 +84,7 @@ class MixedNonlinearRegressor(
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data.
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         Rows with missing values are an error, or left out of the fit and predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
@@ -90,6 +94,13 @@ class MixedNonlinearRegressor(
         derivatives by differences.
     verbose : int, default 0
         Print deviance and theta of every step.
+    max_time : float, optional
+        Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
+    warm_start : bool, default False
+        Start from the parameters of the previous fit of this estimator, where it had the same
+        terms and columns: the same estimates, in fewer evaluations.
+    keep_factor : bool, default False
+        As for :class:`MixedLinearRegressor`.
 
     Attributes
     ----------
@@ -112,7 +123,8 @@ class MixedNonlinearRegressor(
     derivatives_ : {"exact", "differences"}
     curve_ : str
         The curve as the formula has it.
-    n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, result_
+    coef_, intercept_, aliased_, linear_dependencies_, random_terms_, structure_, smooths_, \
+n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, result_
         As of :class:`MixedLinearRegressor`.
 
     References
@@ -151,10 +163,12 @@ class MixedNonlinearRegressor(
         "n_agq": [Interval(Integral, 0, None, closed="left")],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
-        "verbose": ["verbose"],
+        **RUNNING,
+        "keep_factor": ["boolean"],
     }
 
     def __init__(
@@ -167,10 +181,14 @@ class MixedNonlinearRegressor(
         n_agq=1,
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
         verbose=0,
+        max_time=None,
+        warm_start=False,
+        keep_factor=False,
     ):
         self.formula = formula
         self.fixed = fixed
@@ -179,10 +197,14 @@ class MixedNonlinearRegressor(
         self.n_agq = n_agq
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
+        self.max_time = max_time
+        self.warm_start = warm_start
+        self.keep_factor = keep_factor
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -193,6 +215,7 @@ class MixedNonlinearRegressor(
 
     # Fit
 
+    @watched
     def fit(self, X, y=None, *, groups=None, sample_weight=None):
         """Fit the model.
 
@@ -223,25 +246,31 @@ class MixedNonlinearRegressor(
         ConvergenceWarning
             The optimiser has not reached ``tol``, or random effects have several modes.
         """
-        self._begin()
         design = self._training_design(X, y, groups, sample_weight)
         given = {} if self.formula is None or self.start == "auto" else dict(self.start)
         start = starting_values(design, given, type(self).__name__)
         try:
             with one_thread():
                 problem = nonlinear_problem(design, start, self.n_agq)
-            fit = fit_nlmm(
-                problem,
-                max_iter=self.max_iter,
-                tol=self.tol if design.exact else max(self.tol, _DIFFERENCES_TOL),
-                callback=self._print_step(problem.objective) if self.verbose else None,
-            )
+            fit = self._search(problem)
         except NoMode as error:
             raise ValueError(
                 f"{type(self).__name__}: there is no likelihood at the starting values ({error}): "
                 "give others with start="
             ) from None
         return self._publish(design, fit, start)
+
+    def _search(self, problem):
+        """The NLMMFit, from the earlier fit where that is wanted and possible."""
+        settings = {
+            "max_iter": self.max_iter,
+            "tol": self.tol if problem.exact else max(self.tol, _DIFFERENCES_TOL),
+            "callback": self._told(problem.objective),
+        }
+        warm = self._warm(warm_nonlinear, problem)
+        if warm is None or not np.isfinite(problem.objective.evaluate(warm.start).value):
+            return fit_nlmm(problem, **settings)
+        return fit_nlmm(warm, **settings)
 
     def _training_design(self, X, y, groups, sample_weight):
         table = self._table(X, reset=True)
@@ -272,6 +301,7 @@ class MixedNonlinearRegressor(
             )
         check_identifiable(design)
         check_counts(design, type(self).__name__)
+        self._tell_groups(groups)
         return design
 
     def _terms(self, table, groups):
@@ -317,7 +347,7 @@ class MixedNonlinearRegressor(
             curve_=design.spec.mean.text,
             design_spec_=design.spec,
             labels_=labels,
-            result_=fit,
+            result_=fit.keeping_factor() if self.keep_factor else fit,
         )
         return self
 

@@ -22,8 +22,10 @@ from skmixed.diagnostics import (
     scale_advice,
     variance_inflation,
 )
+from skmixed.estimators._artefact import Storable
 from skmixed.estimators._categories import CategoryFinder, Finding
 from skmixed.estimators._dependencies import shortened, shortlist
+from skmixed.estimators._restored import check_transformer
 from skmixed.estimators._table import (
     as_text_columns,
     categorical_columns,
@@ -54,7 +56,7 @@ class Numbers:
     merged: dict
 
 
-class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
+class RankDeficiencyTransformer(TransformerMixin, Storable, BaseEstimator):
     """Removes constant, repeated and linearly dependent columns, and merges rare categories.
 
     One pass over the training data finds what makes a design rank-deficient; the first findings
@@ -255,6 +257,10 @@ class RankDeficiencyTransformer(TransformerMixin, BaseEstimator):
             parts = [names[self._position[j]] for j in (k, *(c[0] for c in copies))]
             out[self._position[k]] = "|".join(map(str, parts))
         return out[self._support]
+
+    def _check_restored(self):
+        super()._check_restored()
+        check_transformer(self)
 
     def _read(self, X, reset):
         """(numeric matrix, {position: clean categorical column})."""

@@ -98,7 +98,12 @@ class FixedEffects:
         if isinstance(model, FixedEffects):
             return model
         fit = model if isinstance(model, Questions) else getattr(model, "result_", None)
-        if not isinstance(fit, Questions):
+        if len(several := getattr(fit, "fits", ())) and output is None:
+            raise ValueError(
+                f"{type(model).__name__} is a model of {len(several)} responses: ask that of one "
+                "of them, such as estimators_[0]"
+            )
+        if not isinstance(fit, Questions) and not several:
             raise ValueError(f"{type(model).__name__} is not a fitted model: call fit first")
         return cls(fit if output is None else fit.of_response(output))
 

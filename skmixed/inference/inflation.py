@@ -13,8 +13,8 @@ from skmixed.models.questions import Questions
 def vif(model) -> pd.DataFrame:
     """Generalised variance inflation factors of the terms of a fitted model.
 
-    With R the correlation of the estimated coefficients without the intercept, R_t that of the
-    columns of a term and R_-t that of the others,
+    With R the correlation of the estimated coefficients without the intercept, ``R_t`` that of the
+    columns of a term and ``R_-t`` that of the others,
 
     .. math:: GVIF_t = |R_t| |R_{-t}| / |R|
 

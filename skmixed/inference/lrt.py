@@ -131,10 +131,15 @@ class LikelihoodRatioTable(pd.DataFrame):
     def _constructor(self):
         return pd.DataFrame
 
+    def _shown(self, index):
+        return pd.DataFrame({name: _cells(name, self[name]) for name in self}, index=index)
+
+    def _repr_html_(self):
+        return self._shown(self.index).to_html(border=0)
+
     def __repr__(self):
         models = "\n".join(f"{at}: {name}" for at, name in enumerate(self.index, 1))
-        shown = {name: _cells(name, self[name]) for name in self}
-        table = pd.DataFrame(shown, index=pd.RangeIndex(1, len(self) + 1))
+        table = self._shown(pd.RangeIndex(1, len(self) + 1))
         lines = [line.rstrip() for line in table.to_string().splitlines()]
         return "\n".join([models, "", *lines])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skmixed._log import tell as log_line
 from skmixed._warn import warn
 from skmixed.exceptions import PosteriorWarning
 from skmixed.inference.importance import importance_sample, reliable_k
@@ -225,7 +226,7 @@ def _way_out(fit):
 def _sample(density, start, n_draws, rng, verbose):
     """Sample of the variance parameters, from a search for the mode on."""
     d, dear = density.chart.size, _is_dear(density.objective)
-    tell = _Progress() if verbose else _silent
+    tell = _Progress(verbose)
     tell(f"{d} variance parameters, looking for the mode")
     mode, covariance = density.mode(start)
     wanted = max(_ROUND, _ROUND_BY_DIMENSION * d)
@@ -266,17 +267,14 @@ def _in_pieces(density, tell):
 
 
 class _Progress:
-    """Prints what it is told, with the seconds since it was made."""
+    """Tells what it is told, with the seconds since it was made."""
 
-    def __init__(self):
-        self._begin = perf_counter()
+    def __init__(self, shown):
+        self._begin, self._shown = perf_counter(), shown
 
     def __call__(self, text):
-        print(f"[posterior] {perf_counter() - self._begin:6.1f} s  {text}", flush=True)
-
-
-def _silent(text):
-    """Tells nothing."""
+        seconds = perf_counter() - self._begin
+        log_line(f"[posterior] {seconds:6.1f} s  {text}", self._shown)
 
 
 def _free_names(fit, chart):

@@ -13,6 +13,8 @@ from time import perf_counter
 import joblib
 import numpy as np
 
+from skmixed._log import tell
+
 # Lines that tell of progress, and parts of the work that a process gets between two of them.
 _LINES, _BLOCKS = 20, 4
 # Reasons of failures that are told.
@@ -55,9 +57,8 @@ def run(task, items, *, n_jobs=None, verbose=0, who="bootstrap"):
                 blocks = _parts(part, _BLOCKS * n_workers)
                 found = parallel(joblib.delayed(_results)(task, own, parent) for own in blocks)
                 results += [result for block in found for result in block]
-            if verbose:
-                seconds = perf_counter() - begin
-                print(f"{who}: {len(results)} of {len(items)} refits, {seconds:.1f} s", flush=True)
+            seconds = perf_counter() - begin
+            tell(f"{who}: {len(results)} of {len(items)} refits, {seconds:.1f} s", verbose)
     return results
 
 

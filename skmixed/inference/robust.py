@@ -210,8 +210,8 @@ def cluster_robust(
 ) -> ClusterRobust:
     """Covariance of the fixed effects that needs independent clusters, not a right model.
 
-    .. math:: V = f \\Phi \\Big[\\sum_i X_i'\\Omega_i^{-1} A_i e_i e_i' A_i \\Omega_i^{-1} X_i\\Big]
-        \\Phi, \\quad \\Phi = (X'\\Omega^{-1}X)^{-1}
+    .. math:: V = f \\Phi \\left[\\sum_i X_i'\\Omega_i^{-1} A_i e_i e_i' A_i \\Omega_i^{-1} X_i
+        \\right] \\Phi, \\quad \\Phi = (X'\\Omega^{-1}X)^{-1}
 
     with e the residuals y - X beta and Omega the covariance of the model. CR0 is the plain sum
     (A = I, f = 1), CR1 and CR1S have f = J / (J - 1) and J (n - 1) / ((J - 1) (n - p)) for J

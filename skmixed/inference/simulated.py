@@ -45,8 +45,12 @@ class SimulatedResiduals:
     residuals : (n,)
         Between 0 and 1, and uniform where the model is right: with L draws below y and E equal to
         it (L + v (E + 1)) / (k + 1), v uniform.
-    fitted : (n,)
-        Means of the draws.
+    fitted, spread : (n,)
+        Means and standard deviations of the draws.
+    n_samples : int
+        Number of draws k.
+    outliers : (n,) of bool
+        The responses outside of all of their draws.
     rows : (n,) of int
         Their places in X.
     discrete : bool

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from skmixed._deadline import check_time
+
 # Iterations after which a system counts as one that does not converge.
 MAX_ITERATIONS = 500
 # Square of a residual, relative to that of zero, that is rounding.
@@ -96,6 +98,7 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos, from_start=Fals
             r, p, rho = (np.ascontiguousarray(v[..., going]) for v in (r, p, rho))
         if n_iter == MAX_ITERATIONS:
             break
+        check_time()
         Sp = times(p)
         curvature = _dots(p, Sp)
         if not (curvature > 0).all():

@@ -237,6 +237,10 @@ class GLMMFit(MixedFit):
     def _group_modes(self):
         return self.group_modes
 
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None)
+
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, y a mean of w outcomes."""
         y = y * w if self.family.name == "binomial" else y

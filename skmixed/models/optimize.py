@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
+from skmixed._deadline import check_time
+
 _MIN_RADIUS = 1e-10
 _EPS = float(np.finfo(float).eps)
 _TINY = float(np.finfo(float).tiny)
@@ -121,7 +123,8 @@ def minimize_theta(
     tol : float
         Largest decrease that the model may still promise at the end, in units of the objective.
     callback : callable, optional
-        Called with the iteration, the value and theta after every step.
+        Called with the iteration, the value and theta after every step; the search ends where it
+        returns True.
     rechart : callable, optional
         state -> None, or (evaluate, state, upright) of the same point in other coordinates, in
         which the search goes on; ``upright`` takes theta back to the coordinates of the start.
@@ -147,6 +150,8 @@ def minimize_theta(
         if known is not None and walk.is_hopeless(step, known):
             return walk.end(False, "ends no lower than another optimum")
         accepted = walk.take(step, tol)
+        if walk.is_stopped:
+            return walk.end(False, "a callback has stopped the search")
         if accepted and walk.left(step) <= 1e-3 * tol:
             return walk.end(True, "promised decrease below tol")
         if not accepted and max(step.decrement, -walk.gain) <= tol:
@@ -179,6 +184,8 @@ class _Walk:
     def __init__(self, evaluate, theta, units, rechart, callback):
         self.evaluate, self.theta, self.units = evaluate, theta, units
         self.rechart, self.callback, self.upright = rechart, callback, np.asarray
+        self.is_stopped = False
+        check_time()
         self.state = evaluate(theta)
         if len(theta) and not math.isfinite(self.state.value):
             raise NoStart(getattr(self.state, "reason", "the objective is not finite"))
@@ -219,6 +226,7 @@ class _Walk:
 
     def take(self, step, tol):
         """Go there if the objective agrees; whether it did."""
+        check_time()
         trial = self.evaluate(self.theta + step.change)
         self.n_evaluations += 1
         self.refused = getattr(trial, "reason", self.refused)
@@ -237,7 +245,7 @@ class _Walk:
         self.n_iter += 1
         self.trace.append((trial.value, self.upright(self.theta)))
         if self.callback is not None:
-            self.callback(self.n_iter, *self.trace[-1])
+            self.is_stopped = bool(self.callback(self.n_iter, *self.trace[-1]))
         moved = None if self.rechart is None else self.rechart(self.state)
         if moved is not None:
             self.evaluate, self.state, self.upright = moved

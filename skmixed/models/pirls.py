@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skmixed._deadline import check_time
 from skmixed.families import Curve, Family
 from skmixed.linalg.system import Effects, NotPositiveDefinite, Pattern
 from skmixed.models.prior import Penalty
@@ -196,6 +197,7 @@ def find_mode(rows, start, T, log_disp, *, joint=False, last_step=_LAST_STEP):
         raise NoMode("the linear predictor leaves the range of the family's mean")
     at, n_short = start, 0
     for step in range(1, _MAX_STEPS + 1):
+        check_time()
         gamma, u, change, decrement = _newton_step(rows, at, T, log_disp, joint)
         at, length = _shortened(rows, at, gamma, u, change, T, log_disp, decrement)
         if decrement <= last_step and length in (0.0, 1.0):

@@ -20,6 +20,7 @@ from itertools import combinations
 
 import numpy as np
 
+from skmixed._deadline import check_time
 from skmixed.linalg.system import Effects, Group, NotPositiveDefinite, Pattern
 from skmixed.models.pirls import NoMode
 
@@ -270,6 +271,7 @@ def find_mode(start, T, *, near=True):
     if at.is_exact:
         return at
     for _ in range(_MAX_STEPS):
+        check_time()
         gamma, u, change, decrement, exact = _newton_step(at, T, exact)
         reached, length = _shortened(at, T, gamma, u, change)
         if length == 0.0 and decrement > 1e3 * _ROUNDING * at.pwrss:
@@ -346,6 +348,7 @@ def joint_start(start, T):
         raise NoMode("the curve is not finite at the starting values")
     at, damping = start, 0.0
     for _ in range(_MAX_STEPS):
+        check_time()
         system = at.rows.linearised(at.J)
         size = float(np.mean(system.fixed_gram.diagonal())) if at.rows.n_fixed else 1.0
         while True:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.special import expit
 
+from skmixed._deadline import check_time
 from skmixed.linalg.rank import RowBlocks, independent_columns
 from skmixed.models.linear import outside_row_space
 
@@ -161,6 +162,7 @@ def _direction(A):
     used = np.zeros(len(A), dtype=bool)
     used[:: -(-len(A) // _ROWS)] = True
     for _ in range(_MAX_ROUNDS):
+        check_time()
         answer = linprog(
             -total / size,
             A_ub=-A[used],

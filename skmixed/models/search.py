@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skmixed._deadline import check_time
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import LOWER, NoStart, minimize_theta
 
@@ -124,6 +125,7 @@ class Search:
                 break
             if tried is not None and np.array_equal(tidied, tried):
                 continue
+            check_time()
             parameters = self.with_theta(optimum.theta, self.layout.scaled(tidied, self.unit))
             state, tried = self.evaluate(parameters), tidied
             optimum = replace(optimum, n_evaluations=optimum.n_evaluations + 1)

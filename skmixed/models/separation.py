@@ -243,6 +243,9 @@ class SeparatedFit(GLMMFit):
     def relative_prediction_variance(self):
         return self.known.relative_prediction_variance
 
+    def keeping_factor(self):
+        return replace(self, keep_factor=True, known=self.known.keeping_factor())
+
     @property
     def whitened(self):
         return np.append(self.known.whitened, np.zeros(self.rank - self.known.rank))

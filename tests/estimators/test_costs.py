@@ -35,7 +35,7 @@ def _calls(function):
 
 
 @pytest.mark.parametrize(
-    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 1150), (MACHINES, load_machines, 1450)]
+    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 1200), (MACHINES, load_machines, 1500)]
 )
 def test_calls_of_a_fit(formula, load, most):
     frame = load().frame
@@ -44,7 +44,7 @@ def test_calls_of_a_fit(formula, load, most):
 
 @pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize(
-    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 130), (MACHINES, load_machines, 165)]
+    ("formula", "load", "most"), [(SLEEP, load_sleepstudy, 135), (MACHINES, load_machines, 170)]
 )
 def test_calls_of_a_prediction(formula, load, most, as_text):
     frame = load().frame

@@ -121,7 +121,12 @@ RESPONSES = {
     "missing": (lambda y: y.mask(y.index < 3), r"missing values \(NaN\) in the response \(3\)"),
     "infinite": (lambda y: y.mask(y.index < 1, np.inf), "y has 1 infinite value:"),
     "short": (lambda y: y[:-1], "X has 60 rows and y has 59"),
-    "two columns": (lambda y: np.column_stack([y, y]), r"one response, y has shape \(60, 2\)"),
+    "two columns": (lambda y: np.array([["a", "b"]] * N), "y must be numbers, got text"),
+    "a cube": (lambda y: np.zeros((N, 2, 2)), "Found array with dim 3"),
+    "classes": (
+        lambda y: np.array(["no", "yes"] * 30),
+        r"for the classes \['no', 'yes'\] there is MixedLogisticClassifier",
+    ),
     "text": (lambda y: np.array(["a"] * N), "y must be numbers, got text"),
     "numbers as text": (lambda y: y.astype(str), "got text .*pandas.to_numeric"),
     "dates": (lambda y: pd.date_range("2020", periods=N), "y must be numbers, got dates"),
@@ -353,7 +358,7 @@ def test_after_a_failed_fit_the_model_is_not_fitted(data, fail):
 def test_an_interrupt_in_the_search_leaves_no_model(data, monkeypatch):
     model = MixedLinearRegressor("y ~ x + (1 | g)", verbose=1).fit(data)
 
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("builtins.print", interrupt)

@@ -1,6 +1,7 @@
 """Likelihood-ratio tests: the table, its p-values on the boundary, and what cannot be compared."""
 
 import pickle
+import re
 from copy import copy
 from dataclasses import replace
 
@@ -366,6 +367,19 @@ def test_all_columns_are_printed(sleep):
     assert found == pytest.approx([7.07e-10, 3.96e-10], rel=0.01)
     assert type(table.round(2)) is pd.DataFrame
     assert type(table[["Df"]]) is pd.DataFrame
+
+
+def test_the_table_in_a_notebook_is_the_one_that_is_printed(sleep):
+    table = likelihood_ratio_test(
+        _fit("Days + (1 | Subject)", sleep), _fit("Days + (Days | Subject)", sleep)
+    )
+    cells = re.findall("<td>(.*)</td>", table._repr_html_())
+    assert cells[:9] == ["4", "1802.08", "1814.85", "-897.04", "1794.08", "", "", "", ""]
+    assert cells[9:16] == ["6", "1763.94", "1783.10", "-875.97", "1751.94", "42.1393", "2"]
+    assert "nan" not in table._repr_html_().lower()
+    with pd.option_context("display.width", 40, "display.max_columns", 3):
+        assert "p-value (boundary)" in str(table)
+        assert "p-value (boundary)" in table._repr_html_()
 
 
 def test_what_cannot_be_compared(sleep):

@@ -1,4 +1,5 @@
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 import pytest
@@ -66,4 +67,41 @@ def test_overlapping_pieces_of_work_restore_the_setting(blas):
         assert second_in.wait(60)
     first_out.set()
     worker.join(60)
+    assert blas.n_threads == 2
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
+def test_it_is_put_back_whoever_is_interrupted_while_others_work(blas, error):
+    first_in, second_out = Event(), Event()
+
+    def first():
+        with suppress(error), one_thread():
+            first_in.set()
+            second_out.wait(60)
+            raise error
+
+    worker = Thread(target=first)
+    worker.start()
+    assert first_in.wait(60)
+    with pytest.raises(error), one_thread():
+        raise error
+    assert blas.n_threads == 1
+    second_out.set()
+    worker.join(60)
+    assert blas.n_threads == 2
+    with one_thread():
+        assert blas.n_threads == 1
+    assert blas.n_threads == 2
+
+
+def test_many_threads_at_once_put_it_back(blas):
+    def work(k):
+        for _ in range(50):
+            with suppress(KeyError), one_thread():
+                if k % 2:
+                    raise KeyError
+        return k
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(16))) == list(range(16))
     assert blas.n_threads == 2

@@ -1,0 +1,127 @@
+"""Arguments under the names of other programs, and groups that no fit gets."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, cross_val_score
+
+from skmixed import (
+    MixedGLMRegressor,
+    MixedLinearRegressor,
+    MixedLogisticClassifier,
+    MixedNonlinearRegressor,
+    NoGroupsWarning,
+)
+from skmixed.datasets import load_sleepstudy
+from skmixed.estimators._foreign import _ELSEWHERE
+
+CLASSES = [
+    MixedLinearRegressor,
+    MixedGLMRegressor,
+    MixedLogisticClassifier,
+    MixedNonlinearRegressor,
+]
+
+# Names of R, statsmodels and scikit-learn, and a word of what they are told.
+NAMES = {
+    "weights": "prior_weights",
+    "freq_weights": "sample_weight",
+    "class_weight": "TunedThresholdClassifierCV",
+    "re_form": "random_effects",
+    "re.form": "random_effects",
+    "data": r"fit\(data\)",
+    "nAGQ": "n_agq",
+    "random": "in the formula",
+    "re_formula": "in the formula",
+    "vc_formula": r"\(1 \| g / h\)",
+    "allow_new_levels": "unseen_groups",
+    "allow.new.levels": "unseen_groups",
+    "na_action": "missing='drop'",
+    "offset": r"offset\(x\)",
+    "control": "max_iter",
+    "correlation": "residual=",
+    "exog": "X, the first",
+    "endog": "y, the second",
+    "fit_intercept": "0 \\+ x",
+}
+
+
+@pytest.fixture(scope="module")
+def sleep():
+    return load_sleepstudy().frame
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize(("name", "told"), NAMES.items(), ids=NAMES)
+def test_names_of_other_programs(cls, name, told, sleep):
+    with pytest.raises(TypeError, match=rf"{cls.__name__}\(\) got .* '{name}': .*{told}"):
+        cls("y ~ x", **{name: 1})
+    with pytest.raises(TypeError, match=rf"{cls.__name__}.fit\(\) got .* '{name}': .*{told}"):
+        cls().fit(sleep, **{name: 1})
+
+
+def test_arguments_at_the_wrong_place(sleep):
+    with pytest.raises(TypeError, match=r"constructor, MixedLinearRegressor\(\.\.\., reml=\.\.\."):
+        MixedLinearRegressor().fit(sleep, reml=True)
+    with pytest.raises(TypeError, match=r"it belongs to fit, fit\(\.\.\., groups=\.\.\.\)"):
+        MixedLinearRegressor(groups="Subject")
+    with pytest.raises(TypeError, match=r"MixedGLMRegressor.*have other families"):
+        MixedLinearRegressor("y ~ x", family="poisson")
+    with pytest.raises(TypeError, match=r"it belongs to the constructor"):
+        MixedGLMRegressor("y ~ x").fit(sleep, family="poisson")
+    with pytest.raises(TypeError, match="'REML': reml= of"):
+        MixedLinearRegressor("y ~ x", REML=False)
+
+
+def test_slips_of_the_pen(sleep):
+    with pytest.raises(TypeError, match=r"did you mean max_iter=\?"):
+        MixedLinearRegressor(max_itr=3)
+    with pytest.raises(TypeError, match=r"did you mean sample_weight=\?"):
+        MixedLinearRegressor().fit(sleep, sample_weigth=3)
+    with pytest.raises(TypeError, match=r"'zzz'\. It has X, y, groups, sample_weight"):
+        MixedLinearRegressor().fit(sleep, zzz=3)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_no_name_is_both_ours_and_foreign(cls):
+    """The table speaks of names that this class lacks; what it has comes first."""
+    assert "formula" in inspect.signature(cls).parameters
+    assert list(inspect.signature(cls.fit).parameters)[:3] == ["self", "X", "y"]
+    assert not {"formula", "missing", "sample_weight", "X", "y", "tol"} & set(_ELSEWHERE)
+
+
+def test_sub_classes_have_arguments_of_their_own(sleep):
+    class Own(MixedLinearRegressor):
+        def __init__(self, formula=None, *, weights=None):
+            super().__init__(formula)
+            self.weights = weights
+
+        def fit(self, X, y=None, **anything):
+            return super().fit(X, y)
+
+    model = Own("Reaction ~ Days + (1 | Subject)", weights=2).fit(sleep, data=3)
+    assert clone(model).weights == 2
+    with pytest.raises(TypeError, match=r"Own\(\) got .* 'control'"):
+        Own(control=3)
+
+
+@pytest.mark.parametrize("cls", [MixedLinearRegressor, MixedGLMRegressor, MixedNonlinearRegressor])
+def test_groups_that_reach_no_fit_are_told(cls, sleep):
+    X, y, groups = sleep[["Days"]], sleep["Reaction"] // 10, sleep["Subject"]
+    with pytest.warns(NoGroupsWarning, match="reach its splitter alone"):
+        cross_val_score(cls(), X, y, groups=groups, cv=GroupKFold(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoGroupsWarning)
+        cls().fit(X, y, groups=groups)
+        if cls is not MixedNonlinearRegressor:
+            cls(formula=".").fit(X, y)
+        with sklearn.config_context(enable_metadata_routing=True):
+            routed = cls().set_fit_request(groups=True).set_score_request(groups=True)
+            scores = cross_val_score(
+                routed, X, y, params={"groups": groups}, cv=GroupKFold(3), error_score="raise"
+            )
+    assert np.isfinite(scores).all()
