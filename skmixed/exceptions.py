@@ -14,7 +14,7 @@ class SeparationWarning(UserWarning):
 
 
 class UnseenGroupsWarning(UserWarning):
-    """No row of a prediction has a level of a grouping factor that the training data had."""
+    """Most rows of a prediction have levels of a grouping factor that the training data had not."""
 
 
 class NoGroupsWarning(UserWarning):

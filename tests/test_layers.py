@@ -45,8 +45,8 @@ LAYERS = {
     "skmixed.inference.gee": (4, {"numpy", "pandas", "statsmodels"}),
     "skmixed.diagnostics": (4, {"numpy", "scipy", "pandas"}),
     "skmixed.estimators": (5, {"numpy", "scipy", "pandas", "sklearn"}),
-    "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.model_selection": (6, {"numpy", "pandas", "sklearn"}),
+    "skmixed.onnx": (6, {"numpy", "pandas", "sklearn"}),
     "skmixed.plotting": (6, {"numpy", "scipy", "pandas"}),
     "skmixed.plotting._check_panels": (6, {"numpy", "scipy", "pandas", "statsmodels"}),
 }
@@ -55,8 +55,8 @@ CLOSED = {
     f"skmixed.linalg.{name}"
     for name in (
         "cholesky core crossproducts effects iterative_blocks iterative_cg iterative_core "
-        "iterative_logdet iterative_precondition iterative_traces leverages marginal pattern "
-        "row_norms selected sums traces"
+        "iterative_leverages iterative_logdet iterative_precondition iterative_traces leverages "
+        "marginal pattern row_norms selected sums traces"
     ).split()
 }
 # How the penalised system is eliminated and stored: names that no other package may say.
@@ -66,7 +66,9 @@ PRIVATE = set(
     "to_parts up".split()
 )
 # Imported where they are used, so that the package works without them.
-OPTIONAL = {"arviz_base", "dask", "matplotlib", "onnx", "polars", "pyarrow", "skl2onnx", "tqdm"}
+OPTIONAL = set(
+    "adjustText arviz_base dask great_tables matplotlib onnx polars pyarrow skl2onnx tqdm".split()
+)
 
 
 def _module_name(path):

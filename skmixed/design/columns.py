@@ -8,7 +8,7 @@ covariate and is an error that names the column and the remedy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals.stable.v1 as nw
@@ -157,12 +157,17 @@ class TextColumn:
 
 @dataclass(frozen=True)
 class Column:
-    """A clean column; ``missing`` is a mask or None, ``text`` marks categories read from text."""
+    """A clean column; ``missing`` is a mask or None, ``text`` marks categories read from text.
+
+    ``unknown`` is the mask of rows with a category that the fit did not have, which are missing
+    as well.
+    """
 
     kind: str  # "number", "boolean" or "category"
     values: Any  # an array, or a pandas Categorical with observed and unobserved categories
     missing: np.ndarray | None = None
     text: bool = False
+    unknown: np.ndarray | None = None
 
     def values_in(self, table: Table, fitting: bool = True) -> Any:
         """The values of the rows that are left; at the fit with the categories that occur there."""
@@ -426,31 +431,37 @@ class ColumnSpec:
             return cls(kind)
         return cls(kind, values.array.categories, bool(values.array.ordered))
 
-    def read(self, name: str, raw: Any) -> Column:
+    def read(self, name: str, raw: Any, policy: Any = None) -> Column:
         """The column ``raw`` of new rows with the categories of the fit, see :meth:`conform`."""
+        if policy is not None and policy.infinite == "drop":
+            raw = without_infinity(raw)
         is_text = self.kind == "category" and not isinstance(raw, TextColumn)
         codes = few_codes(raw, self.categories) if is_text and raw.dtype.kind in "OU" else None
         if codes is None:
-            return self.conform(name, clean(name, raw))
+            lenient = policy is not None and policy.unknown == "drop"
+            return self.conform(name, clean(name, raw), lenient)
         return _category(pd.Categorical.from_codes(codes, self.categories, self.ordered))
 
-    def conform(self, name: str, column: Column) -> Column:
-        """``column`` with the categories of the fit; other kinds and categories are errors."""
+    def conform(self, name: str, column: Column, lenient: bool = False) -> Column:
+        """``column`` with the categories of the fit; other kinds and categories are errors.
+
+        If ``lenient`` rows with other categories are marked as unknown and missing instead.
+        """
         if self.kind == "category":
-            return self._recoded(name, column)
+            return self._recoded(name, column, lenient)
         if column.kind == self.kind:
             return column
         if self.kind == "number" and column.kind == "boolean":
             return Column("number", column.values.astype(np.float64), column.missing)
         if self.kind == "boolean" and column.kind == "number":
-            return _as_boolean(name, column)
+            return _as_boolean(name, column, lenient)
         if column.missing is not None and column.missing.all():
             return Column("number", np.full(len(column.values), np.nan), column.missing)
         raise ValueError(
             f"column {name!r} was a {self.kind} at the fit and is a {column.kind} now: convert it"
         )
 
-    def _recoded(self, name: str, column: Column) -> Column:
+    def _recoded(self, name: str, column: Column, lenient: bool) -> Column:
         if column.kind == "category":
             codes, own = column.values.codes, column.values.categories
             if column.values.ordered == self.ordered and same_index(own, self.categories):
@@ -462,14 +473,31 @@ class ColumnSpec:
         place = np.append(self.categories.get_indexer(own), -1)
         used = observed(codes, own)[1]
         unknown = used[self.categories.get_indexer(used) < 0]
-        if len(unknown):
+        if len(unknown) and not lenient:
             raise unknown_category(name, list(unknown), list(self.categories))
-        return _category(pd.Categorical.from_codes(place[codes], self.categories, self.ordered))
+        found = _category(pd.Categorical.from_codes(place[codes], self.categories, self.ordered))
+        return replace(found, unknown=(codes >= 0) & (place[codes] < 0)) if len(unknown) else found
 
 
-def _as_boolean(name: str, column: Column) -> Column:
+def _as_boolean(name: str, column: Column, lenient: bool) -> Column:
     values = np.asarray(column.values)
-    present = values if column.missing is None else values[~column.missing]
-    if not np.isin(present, (0, 1)).all():
+    missing = np.zeros(len(values), bool) if column.missing is None else column.missing
+    unknown = ~(missing | np.isin(values, (0, 1)))
+    if unknown.any() and not lenient:
         raise ValueError(f"column {name!r} was boolean at the fit and has numbers beside 0 and 1")
-    return Column("boolean", np.nan_to_num(values).astype(bool), column.missing)
+    missing = missing | unknown
+    return Column(
+        "boolean",
+        np.nan_to_num(values).astype(bool),
+        missing if missing.any() else None,
+        unknown=unknown if unknown.any() else None,
+    )
+
+
+def without_infinity(raw: Any) -> Any:
+    """A column of floats with NaN in the place of infinite values; others as they are."""
+    if isinstance(raw, TextColumn) or not pd.api.types.is_float_dtype(raw.dtype):
+        return raw
+    values = raw if isinstance(raw, np.ndarray) else raw.to_numpy(np.float64, na_value=np.nan)
+    infinite = np.isinf(values)
+    return np.where(infinite, np.nan, values) if infinite.any() else raw

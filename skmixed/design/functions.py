@@ -176,7 +176,15 @@ def _recurrence(x, counts, degree):
     return {"alpha": alpha, "norms2": norms}
 
 
+def _undefined_beyond(state, settings):
+    """Settings of a spline; of new rows those beyond its bounds are undefined, each by itself."""
+    if state and settings.get("extrapolation", "raise") == "raise":
+        return settings | {"extrapolation": "na"}
+    return settings
+
+
 def _bs(x, counts, state, df=None, knots=None, degree=3, include_intercept=False, **settings):
+    settings = _undefined_beyond(state, settings)
     inner = 0 if df is None else df - degree - bool(include_intercept)
     if counts is not None and not state and knots is None and inner > 0:
         inside = np.ones(len(x), dtype=bool)
@@ -192,6 +200,8 @@ def _bs(x, counts, state, df=None, knots=None, degree=3, include_intercept=False
 def _cubic(name, x, counts, state, df=None, knots=None, constraints=None, **settings):
     """A cubic spline: its knots are quantiles of distinct values, its centring counts rows."""
     spline = TRANSFORMS[name]
+    if "extrapolation" in settings:
+        settings = _undefined_beyond(state, settings)
     if counts is not None and not state and isinstance(constraints, str):
         free = settings | {"extrapolation": settings.get("extrapolation", "extend")}
         if free["extrapolation"] == "zero":

@@ -42,6 +42,42 @@ class GroupSpec:
             return codes[0]
         return find_cells(radix_key(codes, [len(own) for own in self.column_levels]), self.cells)
 
+    def with_levels_of(self, grouping: Grouping) -> tuple[GroupSpec, np.ndarray]:
+        """The factor with the levels of further rows too, and where its own are among them.
+
+        New levels come last; combinations of several columns stay in the order of their numbers.
+        """
+        known = [
+            (_known_codes(name, *grouping[name], levels), *grouping[name])
+            for name, levels in zip(self.columns, self.column_levels, strict=True)
+        ]
+        joined = [
+            _joined_levels(levels, *own)
+            for levels, own in zip(self.column_levels, known, strict=True)
+        ]
+        levels = tuple(own for _, own in joined)
+        if self.cells is None:
+            spec = replace(self, column_levels=levels, levels=levels[0])
+            return spec, np.arange(len(self.levels))
+        sizes = [len(own) for own in levels]
+        digits = cell_digits(self.cells, [len(own) for own in self.column_levels])
+        before = radix_key(list(digits), sizes)
+        cells = np.union1d(before, radix_key([codes for codes, _ in joined], sizes))
+        cells = cells[cells >= 0]
+        label = _cell_labels(levels, cells)
+        return replace(self, column_levels=levels, cells=cells, levels=label), find_cells(
+            before, cells
+        )
+
+    def of_places(self, places: np.ndarray) -> GroupSpec:
+        """The factor with some of its levels, by their places."""
+        if not self.columns:
+            return replace(self, levels=self.levels[places])
+        if self.cells is None:
+            levels = self.levels[places]
+            return replace(self, column_levels=(levels,), levels=levels)
+        return replace(self, cells=self.cells[places], levels=self.levels[places])
+
     def cell_table(self) -> np.ndarray:
         """The code of every combination of levels, mixed radix, with one more level of each column.
 
@@ -110,13 +146,29 @@ def group_factor(columns: tuple[str, ...], kept: Grouping) -> tuple[np.ndarray, 
         return codes[0], GroupSpec(columns, levels, None, levels[0])
     sizes = [len(own) for own in levels]
     joint, cells = combine_codes(codes, sizes)
-    texts = [
-        _texts(own)[digit] for own, digit in zip(levels, cell_digits(cells, sizes), strict=True)
-    ]
+    return joint, GroupSpec(columns, levels, cells, _cell_labels(levels, cells))
+
+
+def _cell_labels(levels: tuple[pd.Index, ...], cells: np.ndarray) -> pd.Index:
+    """Names "a:b" of combinations."""
+    digits = cell_digits(cells, [len(own) for own in levels])
+    texts = [_texts(own)[digit] for own, digit in zip(levels, digits, strict=True)]
     label = texts[0]
     for text in texts[1:]:
         label = label + ":" + text
-    return joint, GroupSpec(columns, levels, cells, pd.Index(label))
+    return pd.Index(label)
+
+
+def _joined_levels(
+    levels: pd.Index, known: np.ndarray, codes: np.ndarray, own: pd.Index
+) -> tuple[np.ndarray, pd.Index]:
+    """Codes of rows, whose levels are ``own``, in ``levels`` and after them those unknown there."""
+    new = np.unique(codes[(known < 0) & (codes >= 0)])
+    if not len(new):
+        return known, levels
+    place = np.full(len(own) + 1, -1)
+    place[new] = len(levels) + np.arange(len(new))
+    return np.where(known < 0, place[codes], known), levels.append(pd.Index(own[new]))
 
 
 def _texts(levels: pd.Index) -> np.ndarray:

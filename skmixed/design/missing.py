@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from skmixed.design.columns import Column, Table
 from skmixed.design.grouping import Grouping
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """What becomes of new rows that lack something.
+
+    Attributes
+    ----------
+    missing : {"raise", "drop"}
+        Rows with missing values, and where an expression is not defined.
+    unknown : {"raise", "drop"}
+        Rows with a category that the fit did not have.
+    levels : {"missing", "unseen"}
+        Whether a missing level of a grouping factor is a missing value, or one more unseen level.
+    infinite : {"raise", "drop"}
+        Rows with infinite covariates, and where an expression is infinite.
+    """
+
+    missing: str = "raise"
+    unknown: str = "raise"
+    levels: str = "missing"
+    infinite: str = "raise"
+
+    @classmethod
+    def of(cls, missing: str | RowPolicy) -> RowPolicy:
+        """A policy, or that of what becomes of missing values alone."""
+        if isinstance(missing, RowPolicy):
+            return missing
+        check_missing(missing)
+        return cls(missing)
 
 
 def check_missing(missing: str) -> None:
@@ -47,15 +79,25 @@ def drop_missing(
     table.keep(np.flatnonzero(keep))
 
 
+def drop_unknown(table: Table, cleaned: Mapping[str, Column]) -> None:
+    """Leave the rows with unknown categories, where these are no error, out of ``table``."""
+    masks = [column.unknown for column in cleaned.values() if column.unknown is not None]
+    if masks:
+        table.keep(np.flatnonzero(~table.rows_of(np.logical_or.reduce(masks))))
+
+
 def undefined_rows(
-    block: np.ndarray | None, names: Sequence[str], missing: str
+    block: np.ndarray | None, names: Sequence[str], missing: str | RowPolicy
 ) -> np.ndarray | None:
     """A mask of the rows with NaN; None if there are none."""
     if block is None or not block.size or not block.strides[0] or np.isfinite(total(block)):
         return None
-    block = block.reshape(len(block), -1)
+    block, policy = block.reshape(len(block), -1), RowPolicy.of(missing)
+    if policy.infinite == "drop":
+        mask = ~np.isfinite(block).all(axis=1)
+        return mask if mask.any() else None
     for name, column in zip(names, block.T, strict=False):
-        _check_finite(name, column, missing)
+        _check_finite(name, column, policy.missing)
     mask = np.isnan(block).any(axis=1)
     return mask if mask.any() else None
 
@@ -72,5 +114,13 @@ def _check_finite(name: str, column: np.ndarray, missing: str) -> None:
     if undefined and missing == "raise":
         raise ValueError(
             f"{name!r} is not defined in {undefined} row{'s' * (undefined > 1)}: change the "
-            "expression, or leave the rows out with missing='drop'"
+            f"expression{_SPLINE if _is_spline(name) else ''}, or leave the rows out with "
+            "missing='drop'"
         )
+
+
+_SPLINE = " (beyond the rows of the fit, or its bounds, a spline needs extrapolation='extend')"
+
+
+def _is_spline(name: str) -> bool:
+    return re.search(r"\b(bs|cr|cs|cc)\(", name) is not None

@@ -19,6 +19,7 @@ from skmixed.design.curve_formula import (
 )
 from skmixed.design.design import build_design
 from skmixed.design.formula_terms import RandomSpec, Terms
+from skmixed.design.missing import RowPolicy
 from skmixed.design.names import quoted_name, unknown_name
 from skmixed.design.random import RandomTerm
 from skmixed.design.spec import Design, DesignSpec
@@ -154,7 +155,7 @@ class NonlinearSpec:
         table: Any,
         *,
         need: Any = ("fixed", "random"),
-        missing: str = "raise",
+        missing: str | RowPolicy = "raise",
         levels: str = "fit",
         absent: Sequence[str] = (),
     ) -> NonlinearDesign:

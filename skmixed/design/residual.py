@@ -105,6 +105,27 @@ class ResidualSpec:
             known &= True if column.missing is None else ~column.missing
         return known
 
+    def recognised(self, table: Any) -> np.ndarray:
+        """(n_input,) bool: rows whose levels and visits, where they have some, the fit had."""
+        table = Table(table)
+        grouping, measures = read_columns(self, table)
+        found = np.ones(table.n_input, dtype=bool)
+        known = zip(self.factors, self.groups, self.visits, self.categories, strict=True)
+        for factor, group, visits, categories in known:
+            if group is not None and not factor.is_correlation:
+                names = split_group(factor.group)
+                absent = np.logical_or.reduce([grouping[name][0] < 0 for name in names])
+                found &= absent | (group.codes(grouping, table.n_input) >= 0)
+            if visits is not None:
+                visit, named = grouping[factor.column]
+                place = np.append(visits.get_indexer(named), -1)[visit]
+                found &= (visit < 0) | (place >= 0)
+            elif categories is not None and measures[factor.column].kind == "category":
+                column = measures[factor.column]
+                place = np.append(categories.get_indexer(column.values.categories), 0)
+                found &= place[column.values.codes] >= 0
+        return found
+
     def new(self, table: Any, rows: np.ndarray) -> tuple[ResidualTerm, ...]:
         """The factors on ``rows`` of a table that the fit has not seen."""
         table = Table(table)

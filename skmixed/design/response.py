@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skmixed.design.columns import Table, clean
+from skmixed.design.columns import Table, clean, without_infinity
 from skmixed.design.missing import total
 
 
@@ -24,18 +24,23 @@ def counts_of(sample_weight: Any, table: Table) -> np.ndarray | None:
     return None if (counts[counts > 0] == 1).all() else counts
 
 
-def read_prior_weights(prior_weights: Any, table: Table) -> np.ndarray | None:
-    """The prior weights of all rows, missing ones NaN."""
+def read_prior_weights(
+    prior_weights: Any, table: Table, lenient: bool = False
+) -> np.ndarray | None:
+    """The prior weights of all rows, missing ones NaN; if ``lenient`` impossible ones, too."""
     if prior_weights is None:
         return None
     if isinstance(prior_weights, str):
-        column = clean(prior_weights, table.column(prior_weights))
+        raw = table.column(prior_weights)
+        column = clean(prior_weights, without_infinity(raw) if lenient else raw)
         if column.kind == "category":
             raise ValueError(f"the prior weights {prior_weights!r} are not numbers")
         weights = np.asarray(column.values, dtype=np.float64)
         weights = weights if column.missing is None else np.where(column.missing, np.nan, weights)
     else:
         weights = _vector(prior_weights, table, "prior_weights")
+    if lenient:
+        return np.where(weights > 0, weights, np.nan)
     bad = int((table.rows_of(weights) <= 0).sum())
     if bad:
         raise ValueError(

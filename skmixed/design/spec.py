@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 from skmixed.design.columns import Column, ColumnSpec, Table, clean
 from skmixed.design.formula_terms import RandomSpec, Terms
 from skmixed.design.grouping import GroupSpec, own_codes, read_levels
-from skmixed.design.missing import check_missing, drop_missing, undefined_rows
+from skmixed.design.missing import RowPolicy, drop_missing, drop_unknown, undefined_rows
 from skmixed.design.names import group_label, unknown_name
 from skmixed.design.parts import Materializer, Part, PlainPart, PlainRows, coded_columns
 from skmixed.design.places import PositionsPart
@@ -139,6 +139,29 @@ class DesignSpec:
             return frozenset()
         return coded_columns([self.terms.fixed, *(spec.expr for spec in self.terms.random)])
 
+    def with_levels_of(self, table: Any) -> tuple[DesignSpec, dict[str, np.ndarray]]:
+        """The specification with the levels of further rows too, and where its own are in it.
+
+        Levels that are read from no column, or are related to each other, stay as they are.
+        """
+        table, groups, places = Table(table), dict(self.groups), {}
+        for name, spec in self.groups.items():
+            places[name] = np.arange(len(spec.levels))
+            if not spec.columns or name in self.relationships:
+                continue
+            _check_present(table, spec.columns)
+            grouping = {
+                column: read_levels(column, table.column(column), own)
+                for column, own in zip(spec.columns, spec.column_levels, strict=True)
+            }
+            groups[name], places[name] = spec.with_levels_of(grouping)
+        return replace(self, groups=groups), places
+
+    def of_places(self, places: Mapping[str, np.ndarray]) -> DesignSpec:
+        """The specification with some of the levels of its grouping factors."""
+        groups = {name: spec.of_places(places[name]) for name, spec in self.groups.items()}
+        return replace(self, groups=groups)
+
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
         groups = (name for group in self.groups.values() for name in group.columns)
@@ -149,7 +172,7 @@ class DesignSpec:
         table: Any,
         *,
         need: Collection[str] = ("fixed", "random"),
-        missing: str = "raise",
+        missing: str | RowPolicy = "raise",
         levels: str = "fit",
         absent: Collection[str] = (),
     ) -> Design:
@@ -162,9 +185,9 @@ class DesignSpec:
         need : {"fixed", "random"}
             Which parts to build; columns of other parts may be absent. ``"fixed"`` includes
             the offset and the smooth terms. A part that is not built has no columns.
-        missing : {"raise", "drop"}
+        missing : {"raise", "drop"} or RowPolicy
             Missing values are an error, or their rows are left out of the result, which ``rows``
-            tells.
+            tells; and what else becomes of rows that lack something.
         levels : {"fit", "own"}
             Codes in the levels of the fit, -1 for others, or in the levels of the new rows
             themselves, where every unknown one is a level of its own.
@@ -182,8 +205,7 @@ class DesignSpec:
             For an absent column, an unknown category of a covariate, or missing values with
             ``missing="raise"``.
         """
-        check_missing(missing)
-        table = Table(table)
+        policy, table = RowPolicy.of(missing), Table(table)
         fixed, random = "fixed" in need, "random" in need
         groups = self.groups if random else {}
         built = [random or isinstance(part, SmoothPart) for part in self.random]
@@ -197,13 +219,18 @@ class DesignSpec:
         _check_present(table, names)
         levels_of = [name for name in grouped if name not in absent]
         _check_present(table, levels_of, "; predict with random_effects=False reads no such factor")
-        cleaned = {name: self.columns[name].read(name, table.column(name)) for name in names}
+        cleaned = {
+            name: self.columns[name].read(name, table.column(name), policy) for name in names
+        }
         grouping = {
             name: read_levels(name, table.column(name), own)
             for name, own in grouped.items()
             if name not in absent
         }
-        drop_missing(table, cleaned, grouping, missing)
+        if policy.unknown == "drop":
+            drop_unknown(table, cleaned)
+        strict = grouping if policy.levels == "missing" else {}
+        drop_missing(table, cleaned, strict, policy.missing)
         make = self._rows(table, cleaned)
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
@@ -216,7 +243,7 @@ class DesignSpec:
             curves={part.label: part.codes(make) for part in self.smooths},
             positions=[_positions(part, make) for part in self.random] if random else [],
         )
-        undefined = blocks.undefined(self, missing)
+        undefined = blocks.undefined(self, policy)
         if undefined is not None:
             table.keep(np.flatnonzero(~undefined))
             blocks = blocks.without(undefined)
@@ -403,7 +430,7 @@ class Blocks:
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     positions: Sequence[np.ndarray | None] = ()  # of new rows, for terms that have such
 
-    def undefined(self, spec: DesignSpec, missing: str) -> np.ndarray | None:
+    def undefined(self, spec: DesignSpec, missing: str | RowPolicy) -> np.ndarray | None:
         """The mask of the rows in which a transform gave NaN, or None; infinity is an error."""
         named = [(self.fixed, spec.fixed.names), (self.offset, ("the offset",))]
         pairs = zip(self.random, spec.random, strict=False)

@@ -16,13 +16,14 @@ from skmixed.design import build_design, parse_formula
 from skmixed.design.spec import Design
 from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
+from skmixed.estimators._conditioning import ConditionsOnRows
 from skmixed.estimators._dependencies import dependency_text, shortlist
 from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
-from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._operation import RUNNING, OperatedFits
 from skmixed.estimators._restored import StorableModel
+from skmixed.estimators._summary import ShowsFit
 from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
@@ -101,7 +102,9 @@ class TellsOfFits(OperatedFits, KnowsOtherNames):
         return any(singular for term, singular in pairs if not term.is_smooth)
 
 
-class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, StorableModel, BaseEstimator):
+class MixedModelBase(
+    ShowsFit, TellsOfFits, AnswersQuestions, ConditionsOnRows, StorableModel, BaseEstimator
+):
     """Formula, design and publishing of mixed models; sub-classes fit."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -109,6 +112,7 @@ class MixedModelBase(TellsOfFits, AnswersQuestions, ObservesRows, StorableModel,
         "rank_deficient": [StrOptions({"drop", "minimum_norm", "raise"})],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],

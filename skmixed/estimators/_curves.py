@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._prediction import check_n_samples
 
@@ -16,7 +17,8 @@ _RESIDUALS = ("response", "pearson", "scaled", "marginal")
 class PredictsCurves(ObservesRows):
     """Means, parameters, intervals, residuals and simulations of a fitted nonlinear model."""
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
+                **unknown):  # fmt: skip
         """Predicted mean of every row: f at its parameters.
 
         With ``random_effects=False`` that is f at the fixed part, the curve of a typical member
@@ -31,12 +33,18 @@ class PredictsCurves(ObservesRows):
             Use the conditional modes of all, of no, or of the listed grouping factors.
         return_std : bool, default False
             Also return the standard error of the prediction, by the delta method.
+        history : None
+            Nonlinear models take in no further rows, see :meth:`condition`.
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
+        if history is not None:
+            self.condition(*history)
         mean, std = self._predict_eta(X, groups, random_effects, return_std)
         return (mean, std) if return_std else mean
 
@@ -62,6 +70,15 @@ class PredictsCurves(ObservesRows):
         if self.unseen_groups == "nan":
             phi[rows.unseen] = np.nan
         return phi
+
+    def condition(self, X, y=None, *, groups=None, sample_weight=None, update_fixed=False):
+        """An error: nonlinear models take in no further rows."""
+        check_is_fitted(self)
+        raise ValueError(
+            f"{type(self).__name__}: condition: the modes of a nonlinear model are not had from "
+            "cross-products: fit the model to the rows of the fit and these together, from "
+            "start=model.fixed_effects_"
+        )
 
     def parameters_of(self, X, *, groups=None, random_effects=True):
         """The parameters of the curve of every row.
@@ -105,7 +122,8 @@ class PredictsCurves(ObservesRows):
         check_is_fitted(self)
         return self._interval(X, level, kind, groups, random_effects)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals.
@@ -118,6 +136,9 @@ class PredictsCurves(ObservesRows):
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -128,23 +149,27 @@ class PredictsCurves(ObservesRows):
         rng = check_random_state(random_state)
         rows = self._new_rows(X, groups, random_effects, levels="own")
         fixed = self.result_.parameters(rows.design.X)
-        weight = self._weights_in(rows.table)[rows.design.rows]
+        weight = self._residual_weights(rows.table)[rows.design.rows]
         draws = np.empty((len(fixed), n_samples))
+        if conditional and any(term is not None for term in rows.known):
+            fixed = fixed + self.result_.random_parameters(rows.known)
         for k in range(n_samples):
-            phi = fixed + self._drawn_effects(rows, rng)
+            phi = fixed + self._drawn_effects(rows, rng, conditional)
             noise = self.sigma_ / np.sqrt(weight) * rng.standard_normal(len(phi))
             with np.errstate(all="ignore"):
                 draws[:, k] = rows.design.value(phi.T) + noise
         return rows.over_input(draws)
 
-    def _drawn_effects(self, rows, rng):
-        """What new random effects add to the parameters (n, P)."""
+    def _drawn_effects(self, rows, rng, conditional):
+        """What new random effects, of unknown levels if ``conditional``, add to phi (n, P)."""
         phi = np.zeros((len(rows.design.rows), len(rows.design.parameters)))
         factors, owners = self.result_.term_factors, self.design_spec_.owners
-        for term, T, owner in zip(rows.terms, factors, owners, strict=bool(rows.terms)):
+        terms = zip(rows.terms, rows.known, factors, owners, strict=bool(rows.terms))
+        for term, known, T, owner in terms:
             if term is not None:
                 b = self.sigma_ * rng.standard_normal((term.n_levels, len(T))) @ T.T
-                np.add.at(phi.T, owner, (term.z * b[term.codes]).T)
+                drawn = (known.codes < 0) | (not conditional)
+                np.add.at(phi.T, owner, (drawn[:, None] * term.z * b[term.codes]).T)
         return phi
 
     def residuals(self, X, y=None, kind="response", *, groups=None):

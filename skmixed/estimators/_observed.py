@@ -8,11 +8,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from skmixed.design.columns import TextColumn
 from skmixed.design.names import unknown_name
 from skmixed.estimators._input import response_vector
-from skmixed.estimators._prediction import PredictsNewRows
+from skmixed.estimators._report import ReportsOnRows
 from skmixed.models.observed import KINDS, ObservedRows
 
 
-class ObservesRows(PredictsNewRows):
+class ObservesRows(ReportsOnRows):
     """Residuals of a fitted mixed model, of its own rows or of new ones."""
 
     def residuals(self, X, y=None, kind="response", *, groups=None):
@@ -71,7 +71,7 @@ class ObservesRows(PredictsNewRows):
 
     def _observe(self, X, y=None, groups=None, sample_weight=None) -> ObservedRows:
         """Rows with their response, weights and counts; those with missing values are left out."""
-        new = self._new_rows(X, groups)
+        new = self._new_rows(X, groups, complete=True)
         y, weights = self._observed_response(X, y)
         counts = None if sample_weight is None else column_or_1d(sample_weight, dtype=float)
         check_consistent_length(y, weights, counts)

@@ -8,10 +8,12 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
 from skmixed._warn import warn
 from skmixed.design.columns import Table, TextColumn
+from skmixed.design.missing import RowPolicy
 from skmixed.design.response import read_prior_weights
 from skmixed.design.spec import Design
 from skmixed.estimators._attributes import FittedMixedModel
@@ -27,14 +29,16 @@ from skmixed.models.observed import over_input
 class NewRows:
     """New rows as a prediction takes them.
 
-    terms: the random-effects terms that enter and smooth terms, None for the others; unseen (n,):
-    rows with a level of theirs that the fit did not have.
+    terms: the random-effects terms that enter and smooth terms, None for the others; known: the
+    same with codes in the levels of the fit, where those of ``terms`` are in the rows' own; unseen
+    (n,): rows with a level of theirs that the fit did not have.
     """
 
     table: Table
     design: Design
     terms: tuple
     unseen: np.ndarray
+    known: tuple
 
     def over_input(self, values):
         """Values of the rows that were kept over all rows of the input, NaN elsewhere."""
@@ -45,17 +49,21 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     """Rows, linear predictors, intervals and simulations of a fitted mixed model."""
 
     unseen_groups: str
+    unknown_categories: str
     missing: str
     prior_weights: Any
     design_spec_: Any
 
     # Rows
 
-    def _new_rows(self, X, groups=None, random_effects=True, *, levels="fit") -> NewRows:
+    def _new_rows(
+        self, X, groups=None, random_effects=True, *, levels="fit", complete=False
+    ) -> NewRows:
         """New rows, with a word on unseen levels and on rows outside the row space.
 
         ``levels``: codes in those of the fit, in the rows' "own", or "none", which reads no
-        grouping column; the terms that enter are the same.
+        grouping column; the terms that enter are the same. ``complete``: rows without a level
+        lack a value, as at the fit, instead of being those of one more unseen level.
         """
         entering = self._entering(random_effects)
         table = self._new_table(X, groups)
@@ -64,26 +72,35 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         unread = {name for group in self.labels_.levels for name in self._columns_of(group)} - used
         absent = unread | {GROUPS} if no_groups else unread
         need = ("fixed", "random") if entering else ("fixed",)
-        design = self._read_rows(table, need, absent)
+        policy = self._row_policy(complete)
+        design = self._read_rows(table, need, absent, policy)
         unseen = np.zeros(len(design.rows), dtype=bool)
         if levels != "none":
             unseen = self._unseen(design, entering, table, no_groups and GROUPS in used)
+        fit = design
         if levels == "own" and entering:
-            design = self._read_rows(table, need, absent, levels="own")
+            design = self._read_rows(table, need, absent, policy, levels="own")
         self._tell_outside(design)
-        terms = tuple(
-            term if term is None or term.structure == "smooth" or term.group in entering else None
-            for term in design.random
-        )
-        return NewRows(table, design, terms, unseen)
+        terms = _entering_terms(design.random, entering)
+        known = terms if fit is design else _entering_terms(fit.random, entering)
+        return NewRows(table, design, terms, unseen, known)
 
     def _new_design(self, X) -> Design:
         """The design of rows that have all columns of the fit."""
         return self._new_rows(X).design
 
-    def _read_rows(self, table, need, absent, levels="fit"):
+    def _row_policy(self, complete=False):
+        """What becomes of new rows, each by itself, that lack something."""
+        return RowPolicy(
+            missing=self.missing,
+            unknown="drop" if self.unknown_categories == "nan" else "raise",
+            levels="missing" if complete or self.unseen_groups == "raise" else "unseen",
+            infinite=self.missing,
+        )
+
+    def _read_rows(self, table, need, absent, policy, levels="fit"):
         return self.design_spec_.new(
-            table, need=need, missing=self.missing, levels=levels, absent=tuple(absent)
+            table, need=need, missing=policy, levels=levels, absent=tuple(absent)
         )
 
     def _new_table(self, X, groups) -> Table:
@@ -122,23 +139,44 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     def _unseen(self, design, entering, table, without_groups):
         """Mask of the rows with an unseen level; an error or a warning as ``unseen_groups`` has it.
 
-        A warning is due where all rows of a batch are unseen: often the levels are the same and
-        have another type.
+        A warning is due where most rows with a level are unseen: often the levels are the same and
+        have another type. Levels of several columns are new where one of these has told so.
         """
-        unseen = np.zeros(len(design.rows), dtype=bool)
+        unseen, told_of = np.zeros(len(design.rows), dtype=bool), []
         codes = {t.group: t.codes for t in design.random if t is not None and t.group in entering}
         for group, own in codes.items():
             new = own < 0
             unseen |= new
-            missing = without_groups and GROUPS in self._columns_of(group)
-            if self.unseen_groups == "raise" and new.any():
-                count = int(new.sum())
+            count = int(new.sum())
+            strict = self.unseen_groups == "raise" and count
+            if not (strict or (self.unseen_groups == "population" and 2 * count > len(new))):
+                continue
+            columns = set(self._columns_of(group))
+            missing = without_groups and GROUPS in columns
+            if strict:
                 told = self._without_groups() if missing else _unseen_error(group, count)
                 raise ValueError(f"{type(self).__name__}: {told}")
-            if self.unseen_groups == "population" and len(new) and new.all():
-                told = self._without_groups() if missing else self._all_unseen(group, design, table)
+            if any(own <= columns for own in told_of):
+                continue
+            if missing:
+                told = self._without_groups()
+            else:
+                present = ~self._lacks_level(group, design, table)
+                told = self._mostly_unseen(group, design, table, new & present, present.sum())
+            if told:
+                told_of.append(columns)
                 warn(f"{type(self).__name__}: {told}", UnseenGroupsWarning)
         return unseen
+
+    def _lacks_level(self, group, design, table):
+        """Mask of the rows in which a column of a grouping factor has no value."""
+        lacks = np.zeros(len(design.rows), dtype=bool)
+        for name in self._columns_of(group):
+            if name in table.names:
+                column = table.column(name)
+                column = column.values if isinstance(column, TextColumn) else column
+                lacks |= np.asarray(pd.isna(column))[design.rows]
+        return lacks
 
     def _without_groups(self):
         return (
@@ -146,14 +184,20 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
             "unseen group. Pass groups=, or random_effects=False if that is meant"
         )
 
-    def _all_unseen(self, group, design, table):
-        n, columns = len(design.rows), self._columns_of(group)
+    def _mostly_unseen(self, group, design, table, new, n):
+        """What to say where more than half of n rows with a level have one that is unseen."""
+        count, columns = int(new.sum()), self._columns_of(group)
+        if 2 * count <= n:
+            return None
         levels = ""
         if len(columns) == 1:
-            now, fit = table.column(group), self.labels_.levels[group]
+            now, fit = table.column(columns[0]), self.labels_.levels[group]
             now = now.values if isinstance(now, TextColumn) else now
-            levels = f" (now like {_shown(now[design.rows[0]])}, at the fit like {_shown(fit[0])})"
-        rows = "the row is one of a level" if n == 1 else f"all {n} rows are of levels"
+            first = design.rows[np.flatnonzero(new)[0]]
+            levels = f" (now like {_shown(now[first])}, at the fit like {_shown(fit[0])})"
+        rows = f"{count} of {n} rows are of levels"
+        if count == n:
+            rows = "the row is one of a level" if n == 1 else f"all {n} rows are of levels"
         return (
             f"{rows} of {group!r} that the training data did not have{levels} and count as unseen. "
             "If the levels should be known, convert the column to its type at the fit"
@@ -162,9 +206,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
     def _tell_outside(self, design: Design):
         """Warn of rows in which a dependent column is not the combination it was at the fit."""
         basis = self.result_.basis
-        if not basis.aliased.any() or not len(design.X):
+        if not basis.aliased.any():
             return
-        gap = outside_row_space(basis, RowBlocks(design.X))
+        gap = self._outside(design)
         outside = np.flatnonzero(gap.any(axis=1))
         if len(outside):
             j = np.flatnonzero(basis.aliased)[np.flatnonzero(gap[outside[0]])[0]]
@@ -177,6 +221,13 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 "not hold there, and the prediction depends on which columns were left out",
                 RankDeficiencyWarning,
             )
+
+    def _outside(self, design):
+        """(n, a): which dependent columns are not the combinations that they were at the fit."""
+        basis = self.result_.basis
+        if not basis.aliased.any() or not len(design.X):
+            return np.zeros((len(design.X), 0), dtype=bool)
+        return outside_row_space(basis, RowBlocks(design.X))
 
     # Linear predictors
 
@@ -224,7 +275,7 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
 
     def _residual_sd(self, X):
         """Residual standard deviation (n,) of a new observation in every row."""
-        return self.sigma_ / np.sqrt(self._new_weights(X))
+        return self.sigma_ / np.sqrt(self._residual_weights(self._table(X, reset=False)))
 
     def _interval(self, X, level, kind, groups, random_effects):
         """Limits (n, 2) for the mean or for a new observation with the residual variance."""
@@ -234,18 +285,27 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         _, lower, upper = self._eta_limits(X, groups, random_effects, level, residual)
         return np.column_stack([lower, upper])
 
-    def _simulate_eta(self, X, groups, random_effects, n_samples, rng):
-        """(rows, eta): eta (n, n_samples) of the kept rows, with new random effects."""
+    def _simulate_eta(self, X, groups, random_effects, n_samples, rng, conditional):
+        """(rows, eta): eta (n, n_samples) of the kept rows, with new random effects.
+
+        If ``conditional`` those of known levels are their conditional modes.
+        """
         check_n_samples(n_samples)
         rows = self._new_rows(X, groups, random_effects, levels="own")
-        eta = np.repeat(self._fixed_part(rows)[:, None], n_samples, axis=1)
-        fit = self.result_
-        terms = zip(self._random_terms(rows), fit.layout.terms, fit.term_factors, strict=False)
-        for term, at, T in terms:
+        eta, fit = self._fixed_part(rows), self.result_
+        known = fit.chosen(rows.known, smooth=False) if rows.known else ()
+        if conditional and any(term is not None for term in known):
+            eta = eta + fit.random_part(known)
+        eta = np.repeat(eta[:, None], n_samples, axis=1)
+        terms = zip(
+            self._random_terms(rows), known, fit.layout.terms, fit.term_factors, strict=False
+        )
+        for term, seen, at, T in terms:
             if term is not None:
                 u = at.drawn(term, rng, n_samples)
                 b = np.einsum("ij,ljk->lik", fit.sigma * T, u)
-                eta += np.einsum("ns,nsk->nk", term.z, b[term.codes])
+                z = np.where(seen.codes[:, None] < 0, term.z, 0.0) if conditional else term.z
+                eta += np.einsum("ns,nsk->nk", z, b[term.codes])
         return rows, eta
 
     # Columns of new rows
@@ -260,7 +320,11 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
         """Prior weights of all new rows: the column of X if the model has one."""
         return self._weights_in(self._table(X, reset=False))
 
-    def _weights_in(self, table: Table):
+    def _residual_weights(self, table: Table):
+        """Weights by which residual variances of new rows are divided, NaN where there is none."""
+        return self._weights_in(table, lenient=self.missing == "drop")
+
+    def _weights_in(self, table: Table, lenient=False):
         if self.prior_weights is None:
             return np.ones(table.n_input)
         if self.prior_weights not in table.names:
@@ -268,7 +332,15 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
                 f"the residual variance of a new row depends on its prior weight: the data need "
                 f"the column {self.prior_weights!r}"
             )
-        return read_prior_weights(self.prior_weights, Table(table))
+        return read_prior_weights(self.prior_weights, Table(table), lenient)
+
+
+def _entering_terms(random, entering):
+    """Terms of these grouping factors and smooth terms, None for the others."""
+    return tuple(
+        term if term is None or term.structure == "smooth" or term.group in entering else None
+        for term in random
+    )
 
 
 def check_n_samples(n_samples):

@@ -9,10 +9,14 @@ from skmixed._warn import warn
 from skmixed.exceptions import SingularFitWarning
 
 
+class NoResidualStructure(ValueError, AttributeError):
+    """An attribute asked of a model that has none; ``hasattr`` and ``dir`` take it as missing."""
+
+
 def _fitted(model, what):
     residual = model.result_.residual
     if residual is None:
-        raise ValueError(
+        raise NoResidualStructure(
             f"{what} belongs to models with a residual structure, such as "
             f"{type(model).__name__}(formula, residual='ar1(time | group)')"
         )

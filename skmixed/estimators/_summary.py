@@ -1,94 +1,17 @@
-"""Summaries of mixed models that print as lme4's do and have an HTML form."""
+"""What a summary says of a fitted mixed model."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from skmixed.inference.exports import Report
 from skmixed.inference.fixed_effects import DIGITS_NOTE, SINGULAR_NOTE
-from skmixed.inference.numbers import column, common_decimals, count
+from skmixed.inference.numbers import count
+from skmixed.inference.summary import MixedSummary
 
-# Fixed effects whose correlations are printed; the table itself has them all.
-MAX_CORRELATIONS = 12
 KNOWN_VARIANCES = "Degrees of freedom (Satterthwaite) treat what is zero there as known."
-
-
-@dataclass(frozen=True)
-class MixedSummary:
-    """Tables of a fitted mixed model.
-
-    Attributes
-    ----------
-    title, formula : str
-    criteria : Series
-        AIC, BIC, logLik, the criterion minimised, residual degrees of freedom.
-    variances : DataFrame
-        Group, effect, variance, standard deviation and correlations.
-    smooths : DataFrame or None
-        ``smooths_`` of a model with smooth terms.
-    counts : str
-        Numbers of observations and of levels.
-    fixed : DataFrame
-        Estimate, standard error, df, t and p (or z and p) of every fixed effect.
-    correlation : DataFrame or None
-        Correlations of the fixed-effects estimates; None where an error is 0.
-    notes : tuple of str
-    """
-
-    title: str
-    formula: str
-    criteria: pd.Series
-    variances: pd.DataFrame
-    counts: str
-    fixed: pd.DataFrame
-    correlation: pd.DataFrame | None
-    notes: tuple[str, ...]
-    smooths: pd.DataFrame | None = None
-
-    def __str__(self):
-        parts = [f"{self.title}\nFormula: {self.formula}", _text(_criteria_table(self.criteria))]
-        if len(self.variances):
-            table = _text(_variance_table(self.variances), n_left=2, indent=" ")
-            parts.append(f"Random effects:\n{table}\n{self.counts}")
-        else:
-            parts.append(self.counts)
-        if len(self.fixed):
-            parts.append("Fixed effects:\n" + _text(_fixed_table(self.fixed), n_left=1))
-        if self.smooths is not None:
-            parts.append("Smooth terms:\n" + _text(_smooth_table(self.smooths), n_left=1))
-        if self._shows_correlation:
-            triangle = _text(_triangle_table(self.correlation), n_left=1)
-            parts.append("Correlation of fixed effects:\n" + triangle)
-        return "\n\n".join([*parts, *self.notes])
-
-    __repr__ = __str__
-
-    @property
-    def _shows_correlation(self):
-        return self.correlation is not None and 1 < len(self.correlation) <= MAX_CORRELATIONS
-
-    def _repr_html_(self):
-        parts = [
-            f"<h4>{escape(self.title)}</h4><p><code>{escape(self.formula)}</code></p>",
-            _html(_criteria_table(self.criteria)),
-        ]
-        if len(self.variances):
-            parts.append("<h5>Random effects</h5>")
-            parts.append(_html(_variance_table(self.variances), n_left=2))
-        parts.append(f"<p>{escape(self.counts)}</p>")
-        if len(self.fixed):
-            parts.append("<h5>Fixed effects</h5>" + _html(_fixed_table(self.fixed), n_left=1))
-        if self.smooths is not None:
-            parts.append("<h5>Smooth terms</h5>" + _html(_smooth_table(self.smooths), n_left=1))
-        if self._shows_correlation:
-            parts.append("<h5>Correlation of fixed effects</h5>")
-            parts.append(_html(_triangle_table(self.correlation), n_left=1))
-        parts += [f"<p>{escape(note)}</p>" for note in self.notes]
-        return "<div>" + "".join(parts) + "</div>"
 
 
 def linear_summary(model) -> MixedSummary:
@@ -133,7 +56,7 @@ def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
         counts=_counts(model),
         fixed=fixed,
         correlation=_correlation(model),
-        notes=_notes(model),
+        notes=(*_solver_notes(model), *_notes(model)),
         smooths=_smooths(model),
     )
 
@@ -261,6 +184,11 @@ def _notes(model):
         notes.append(f"The optimiser did not converge: {model.result_.optimum.message}.")
     if model.result_.optimum.doubt:
         notes.append(f"The end of the search is in doubt: {model.result_.optimum.doubt}.")
+    if model.result_.pending is not None:
+        notes.append(
+            f"Conditioned on {model.n_conditioned_} further rows: the random effects know them; "
+            "criteria and variances are those of the fit."
+        )
     dropped = [n for n, out in zip(model.labels_.columns, model.aliased_, strict=True) if out]
     if dropped:
         verb = "depend" if len(dropped) > 1 else "depends"
@@ -280,87 +208,42 @@ def _solver_notes(model):
     )
 
 
-# Tables as (header, rows of text), for the terminal and for HTML alike
+class ShowsFit:
+    """What notebooks show of an estimator: scikit-learn's diagram, and once fitted its estimates.
+
+    Nothing in it is computed for the purpose: standard errors of some models take a while.
+    """
+
+    def _get_fitted_attr_html(self, doc_link=""):
+        """No list of all attributes, which would compute every one of them."""
+        return {}
+
+    def _repr_html_inner(self):
+        return super()._repr_html_inner() + self._fit_html()
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._fit_html()
+        return bundle
+
+    def _fit_html(self):
+        return brief_report(self).to_html() if self.__sklearn_is_fitted__() else ""
 
 
-def _criteria_table(criteria):
-    cells = [*column(criteria.iloc[:-1], decimals=1), count(criteria.iloc[-1])]
-    return list(criteria.index), [cells]
-
-
-def _variance_table(table):
-    numbers = [
-        column(table[name], 5, common_decimals(table[name], 5)) for name in ("Variance", "Std.Dev.")
-    ]
-    correlations = [column(table[name], decimals=2) for name in table.columns[4:]]
-    rows = zip(table["Groups"], table["Name"], *numbers, *correlations, strict=True)
-    blank = [""] * max(len(correlations) - 1, 0)
-    return [*table.columns[:4], *["Corr"] * bool(correlations), *blank], [list(row) for row in rows]
-
-
-def _fixed_table(table):
-    decimals = common_decimals(table["Std. Error"], 4, beside=table["Estimate"])
-    columns = []
-    for name, values in table.items():
-        if name in ("Estimate", "Std. Error"):
-            columns.append(column(values, 5, decimals, missing="NaN"))
-        elif name.startswith("Pr"):
-            columns.append(["" if np.isnan(v) else f"{v:.3g}" for v in values])
-        else:
-            columns.append(column(values, decimals=2))
-    rows = zip(map(str, table.index), *columns, strict=True)
-    return ["", *table.columns], [list(row) for row in rows]
-
-
-def _smooth_table(table):
-    columns = [
-        column(table["edf"], decimals=2),
-        column(table["sd"], 5, common_decimals(table["sd"], 5)),
-        [f"{value:.4g}" for value in table["lambda"]],
-        [str(k) for k in table["k"]],
-    ]
-    rows = zip(map(str, table.index), *columns, strict=True)
-    return ["", "edf", "Std.Dev.", "lambda", "k"], [list(row) for row in rows]
-
-
-def _triangle_table(correlation):
-    """Lower triangle; long names of columns give way to the numbers of the rows."""
-    names = [str(name) for name in correlation.index]
-    if max(map(len, names)) > 9:
-        names = [f"{i}. {name}" for i, name in enumerate(names, 1)]
-    values = correlation.to_numpy()
-    rows = [
-        [name, *(f"{values[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1))]
-        for i, name in enumerate(names)
-    ]
-    numbered = [name.split(" ")[0] if name != correlation.index[j] else name
-                for j, name in enumerate(names)]  # fmt: skip
-    return ["", *numbered[:-1]], rows if numbered != names else rows[1:]
-
-
-def _text(table, n_left=0, indent=""):
-    """A table for the terminal, its first columns to the left and its numbers to the right."""
-    lines = [table[0], *table[1]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        indent
-        + "  ".join(
-            cell.ljust(width) if at < n_left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+def brief_report(model) -> Report:
+    """Formula, groups, criterion, variances and coefficients of a fitted mixed model."""
+    name = "REML criterion" if getattr(model.result_, "reml", False) else "deviance"
+    residual = not hasattr(model.result_, "family")
+    brief = MixedSummary(
+        title=f"Fitted {type(model).__name__}",
+        formula=model.labels_.formula,
+        criteria=_criteria(model, name),
+        variances=_variances(model, residual=residual),
+        counts=_counts(model),
+        fixed=pd.DataFrame({"Estimate": model.fixed_effects_}),
+        correlation=None,
+        notes=(*_notes(model), "summary() has standard errors and tests."),
+        smooths=_smooths(model) if hasattr(model, "smooths_") else None,
     )
-
-
-def _html(table, n_left=0):
-    header, rows = table
-
-    def line(cells, tag):
-        sides = ["left"] * n_left + ["right"] * (len(cells) - n_left)
-        return "".join(
-            f'<{tag} style="text-align: {side}">{escape(cell)}</{tag}>'
-            for cell, side in zip(cells, sides, strict=True)
-        )
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{line(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    return brief.report()

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skmixed._warn import warn
 from skmixed.design import parse_formula
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import check_one_response, response_column
 from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
@@ -36,8 +37,8 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         labels of any type, a proportion (with ``prior_weights``) or
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
-    n_agq, rank_deficient, unseen_groups, missing, prior_weights, max_iter, tol, verbose, \
-keep_factor, trusted, relationship, prior
+    n_agq, rank_deficient, unseen_groups, missing, unknown_categories, prior_weights, max_iter, \
+tol, verbose, keep_factor, trusted, relationship, prior, solver, n_probes, random_state
         As for :class:`MixedGLMRegressor`.
     max_time : float, optional
         Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
@@ -93,6 +94,7 @@ result_, n_features_in_, feature_names_in_
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -103,6 +105,9 @@ result_, n_features_in_, feature_names_in_
         prior=None,
         max_time=None,
         warm_start=False,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.link = link
@@ -110,6 +115,7 @@ result_, n_features_in_, feature_names_in_
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
@@ -120,6 +126,9 @@ result_, n_features_in_, feature_names_in_
         self.prior = prior
         self.max_time = max_time
         self.warm_start = warm_start
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -212,7 +221,8 @@ result_, n_features_in_, feature_names_in_
             self.family_.link.link(0.5)
         )  # fmt: skip
 
-    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False):
+    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None,
+                      **unknown):  # fmt: skip
         """Probabilities (n, 2) of the two classes, in the order of ``classes_``.
 
         Parameters
@@ -225,9 +235,13 @@ result_, n_features_in_, feature_names_in_
         marginal : bool, default False
             Averaged over the distribution of the random effects, of all grouping factors or of
             those in the list; with ``random_effects=False`` no grouping column is needed.
+        history : tuple (X, y), optional
+            As for :meth:`predict`.
         """
         check_is_fitted(self)
-        p = self._mean(X, groups, random_effects, marginal)
+        if unknown:
+            raise unknown_argument(self, "predict_proba", unknown)
+        p = self._with_history(history)._mean(X, groups, random_effects, marginal)
         return np.column_stack([1 - p, p])
 
     def predict_log_proba(self, X, *, groups=None, random_effects=True, marginal=False):
@@ -237,7 +251,8 @@ result_, n_features_in_, feature_names_in_
             return np.log(self.predict_proba(X, groups=groups, random_effects=random_effects,
                                              marginal=marginal))  # fmt: skip
 
-    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False,
+                history=None, **unknown):  # fmt: skip
         """The likelier class of every row.
 
         Parameters
@@ -250,14 +265,19 @@ result_, n_features_in_, feature_names_in_
             Labels, the probability of the second class, or the linear predictor.
         return_std : bool, default False
             Also return the standard error of the linear predictor.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("class", "response", "link"), False)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        eta, std = self._with_history(history)._predict_eta(X, groups, random_effects, return_std)
         if scale == "class":
             result = self._classes_at(eta)
         else:

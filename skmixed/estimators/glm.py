@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import response_column
 from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
@@ -51,6 +52,7 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     rank_deficient : {"drop", "minimum_norm", "raise"}, default "drop"
     unseen_groups : {"population", "raise", "nan"}, default "population"
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         As for :class:`MixedLinearRegressor`.
     prior_weights : str, optional
         Column of X: the number of trials of a binomial proportion; the dispersion divided by it;
@@ -76,6 +78,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     warm_start : bool, default False
         Start from the parameters of the previous fit of this estimator, where it had the same
         terms and columns: the same estimates, in fewer evaluations.
+    solver, n_probes, random_state
+        As for :class:`MixedLinearRegressor`; the iterative solver is for ``n_agq`` of 0 and 1.
 
     Attributes
     ----------
@@ -100,6 +104,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         modelled. They are in the order of the categories of a categorical, else sorted.
     n_evaluations_, n_pirls_steps_ : int
         Evaluations of the approximated likelihood, and Newton steps within them.
+    solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_
+        As for :class:`MixedLinearRegressor`; the share is that of theta and of the dispersion.
     result_ : GLMMFit
     linear_dependencies_, random_terms_, n_obs_, df_resid_, aliased_, is_singular_, converged_, \
 n_iter_, trace_, n_features_in_, feature_names_in_
@@ -151,6 +157,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -161,6 +168,9 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         prior=None,
         max_time=None,
         warm_start=False,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.family = family
@@ -169,6 +179,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
@@ -179,6 +190,9 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         self.prior = prior
         self.max_time = max_time
         self.warm_start = warm_start
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -235,7 +249,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
             )
 
     def predict(self, X, *, groups=None, random_effects=True, scale="response", marginal=False,
-                return_std=False):  # fmt: skip
+                return_std=False, history=None, **unknown):  # fmt: skip
         """Predicted mean of every row.
 
         Parameters
@@ -256,16 +270,22 @@ n_iter_, trace_, n_features_in_, feature_names_in_
             Also return the standard error of the linear predictor: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("response", "link"), marginal)
         if marginal and not return_std:
             return self._mean(X, groups, random_effects, True)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        model = self if history is None else self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         if marginal:
             return self._mean(X, groups, random_effects, True), std
         result = eta if scale == "link" else self._mean_at(eta)

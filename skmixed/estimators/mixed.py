@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from skmixed._warn import warn
+from skmixed.design.columns import without_infinity
+from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
@@ -24,13 +22,16 @@ from skmixed.estimators._residual import (
     tell_of_residual,
 )
 from skmixed.estimators._responses import SeveralResponses, is_several, several_responses
+from skmixed.estimators._solver import ChoosesSolver
 from skmixed.estimators._summary import MixedSummary, linear_summary
+from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
-from skmixed.models.stochastic import TOLD_SHARE
 from skmixed.models.warm import warm_theta
 
 
-class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase):
+class MixedLinearRegressor(
+    ChoosesSolver, FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase
+):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
@@ -59,6 +60,11 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         at all, or NaN.
     missing : {"raise", "drop"}, default "raise"
         Rows with missing values are an error, or are left out of the fit and predicted as NaN.
+        A missing level of a grouping factor is one more unseen level to predictions, unless
+        ``unseen_groups="raise"``.
+    unknown_categories : {"raise", "nan"}, default "raise"
+        Rows of a prediction with a category of a fixed factor that the training data did not have
+        are an error, or predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
     max_iter : int, default 100
@@ -204,9 +210,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
         "residual": [str, None],
-        "solver": [StrOptions({"auto", "direct", "iterative"})],
-        "n_probes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        **ChoosesSolver._parameter_constraints,
     }
 
     def __init__(
@@ -217,6 +221,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         rank_deficient="drop",
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
@@ -236,6 +241,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         self.rank_deficient = rank_deficient
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
@@ -304,6 +310,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         tell_of_residual(self)
         return self
 
+    def _objective(self, design):
+        return deviance_of(design, reml=self.reml, **self._solver_settings)
+
     def _search(self, objective):
         """The LMMFit of an objective."""
         return fit_lmm(
@@ -314,65 +323,31 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
             callback=self._told(objective),
         )
 
-    def _tell_monte_carlo(self, record):
-        if record is None or record.share <= TOLD_SHARE:
-            return
-        warn(
-            f"{type(self).__name__}: with {record.n_probes} probes the Monte-Carlo error of theta "
-            f"is {record.share:.0%} of a standard error. Estimates stand with that error: raise "
-            "n_probes, or use solver='direct'",
-            ConvergenceWarning,
-        )
-
-    @property
-    def solver_(self) -> str:
-        """How the mixed-model equations were solved: "direct" or "iterative"."""
-        return self.result_.solver
-
-    @property
-    def n_probes_(self) -> int:
-        """Random vectors of the iterative solver, 0 if direct."""
-        return self._monte_carlo("n_probes", 0)
-
-    @property
-    def n_cg_iterations_(self) -> int:
-        """Iterations of the slowest linear system of the last evaluation, 0 if direct."""
-        return self._monte_carlo("n_iterations", 0)
-
-    @property
-    def theta_mc_std_(self) -> np.ndarray:
-        """Monte-Carlo error of ``theta_``."""
-        return self._monte_carlo("theta_std", np.zeros(len(self.theta_))).copy()
-
-    @property
-    def monte_carlo_share_(self) -> float:
-        """Largest Monte-Carlo error of an entry of theta, as a share of its standard error."""
-        return self._monte_carlo("share", 0.0)
-
-    @property
-    def deviance_mc_std_(self) -> float:
-        """Monte-Carlo error of ``deviance_``."""
-        return self._monte_carlo("deviance_std", 0.0)
-
-    def _monte_carlo(self, name, direct):
-        record = self.result_.monte_carlo
-        return direct if record is None else getattr(record, name)
-
     def _user_theta(self, objective, parameters):
         return objective.layout.user_theta(parameters)
 
     def _residual_sd(self, X):
         """Residual standard deviation of a new observation in every row."""
-        sd = self.result_.sigma / np.sqrt(self._new_weights(X))
+        table = self._table(X, reset=False)
+        sd = self.result_.sigma / np.sqrt(self._residual_weights(table))
         if self.result_.residual is None:
             return sd
-        table = self._table(X, reset=False)
-        rows = np.arange(len(sd))
-        if self.missing == "drop":
-            rows = np.flatnonzero(self.design_spec_.residual.known(table))
-        found = np.full(len(sd), np.nan)
+        table, known = self._residual_rows(table)
+        found, rows = np.full(len(sd), np.nan), np.flatnonzero(known)
         found[rows] = self.result_.residual.sd(self._residual_terms(table, rows))
         return sd * found
+
+    def _residual_rows(self, table):
+        """A table for the residual structure, and the mask of its rows whose variance is known."""
+        spec, known = self.design_spec_.residual, np.ones(table.n_input, dtype=bool)
+        if self.missing == "drop":
+            for name in spec.columns:
+                if name in table.names:
+                    table = table.with_column(name, without_infinity(table.column(name)))
+            known &= spec.known(table)
+        if self.unknown_categories == "nan":
+            known &= spec.recognised(table)
+        return table, known
 
     @property
     def residual_parameters_(self):
@@ -402,7 +377,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         check_is_fitted(self)
         return residual_covariance(self, rows)
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False):
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
+                **unknown):  # fmt: skip
         """Predicted mean x'beta + z'b of every row.
 
         Parameters
@@ -417,13 +393,19 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
             Also return the standard error of the predicted mean: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
             levels.
+        history : tuple (X, y), optional
+            Further rows with their response, as :meth:`condition` takes them in: the random
+            effects of this call know them. Models fitted with ``groups`` need (X, y, groups).
 
         Returns
         -------
         ndarray of shape (n,), or (n, q) of a model of q responses; or two of them
         """
         check_is_fitted(self)
-        eta, std = self._predict_eta(X, groups, random_effects, return_std)
+        if unknown:
+            raise unknown_argument(self, "predict", unknown)
+        model = self if history is None else self._with_history(history)
+        eta, std = model._predict_eta(X, groups, random_effects, return_std)
         return (eta, std) if return_std else eta
 
     def score(self, X, y=None, *, groups=None, sample_weight=None):
@@ -462,7 +444,8 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         check_is_fitted(self)
         return self._interval(X, level, kind, groups, random_effects)
 
-    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True):
+    def simulate(self, X, n_samples=1, random_state=None, *, groups=None, random_effects=True,
+                 conditional=False):  # fmt: skip
         """Responses drawn from the fitted model for the rows of X.
 
         Every sample draws new random effects for all levels, seen or not, and new residuals,
@@ -476,6 +459,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         groups : (n,), optional
         random_effects : bool or list of str, default True
             Of all grouping factors, of none, or of those in the list.
+        conditional : bool, default False
+            Keep the conditional modes of known levels and draw effects of the others alone: new
+            responses of the same groups.
 
         Returns
         -------
@@ -483,12 +469,17 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         """
         check_is_fitted(self)
         rng = check_random_state(random_state)
-        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng)
-        sd = self.result_.sigma / np.sqrt(self._weights_in(rows.table)[rows.design.rows, None])
+        rows, eta = self._simulate_eta(X, groups, random_effects, n_samples, rng, conditional)
+        sd = self.result_.sigma / np.sqrt(
+            self._residual_weights(rows.table)[rows.design.rows, None]
+        )
         noise = rng.standard_normal(eta.shape)
         if self.result_.residual is not None:
-            terms = self._residual_terms(rows.table, rows.design.rows)
-            noise = self.result_.residual.draw(terms, noise)
+            table, known = self._residual_rows(rows.table)
+            known = known[rows.design.rows]
+            terms = self._residual_terms(table, rows.design.rows[known])
+            noise[known] = self.result_.residual.draw(terms, noise[known])
+            noise[~known] = np.nan
         return rows.over_input(eta + sd * noise)
 
     def summary(self) -> MixedSummary:

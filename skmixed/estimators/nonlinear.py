@@ -84,6 +84,7 @@ class MixedNonlinearRegressor(
     unseen_groups : {"population", "raise", "nan"}, default "population"
         Prediction for levels that were not in the training data.
     missing : {"raise", "drop"}, default "raise"
+    unknown_categories : {"raise", "nan"}, default "raise"
         Rows with missing values are an error, or left out of the fit and predicted as NaN.
     prior_weights : str, optional
         Column w of X: the residual variance of a row is sigma^2 / w.
@@ -93,13 +94,13 @@ class MixedNonlinearRegressor(
         derivatives by differences.
     verbose : int, default 0
         Print deviance and theta of every step.
-    keep_factor : bool, default False
-        As for :class:`MixedLinearRegressor`.
     max_time : float, optional
         Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
     warm_start : bool, default False
         Start from the parameters of the previous fit of this estimator, where it had the same
         terms and columns: the same estimates, in fewer evaluations.
+    keep_factor : bool, default False
+        As for :class:`MixedLinearRegressor`.
 
     Attributes
     ----------
@@ -162,6 +163,7 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         "n_agq": [Interval(Integral, 0, None, closed="left")],
         "unseen_groups": [StrOptions({"population", "raise", "nan"})],
         "missing": [StrOptions({"raise", "drop"})],
+        "unknown_categories": [StrOptions({"raise", "nan"})],
         "prior_weights": [str, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -179,13 +181,14 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         n_agq=1,
         unseen_groups="population",
         missing="raise",
+        unknown_categories="raise",
         prior_weights=None,
         max_iter=100,
         tol=1e-8,
         verbose=0,
-        keep_factor=False,
         max_time=None,
         warm_start=False,
+        keep_factor=False,
     ):
         self.formula = formula
         self.fixed = fixed
@@ -194,13 +197,14 @@ n_obs_, df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, trace_, re
         self.n_agq = n_agq
         self.unseen_groups = unseen_groups
         self.missing = missing
+        self.unknown_categories = unknown_categories
         self.prior_weights = prior_weights
         self.max_iter = max_iter
         self.tol = tol
         self.verbose = verbose
-        self.keep_factor = keep_factor
         self.max_time = max_time
         self.warm_start = warm_start
+        self.keep_factor = keep_factor
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

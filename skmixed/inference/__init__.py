@@ -10,6 +10,7 @@ from skmixed.inference.inflation import vif
 from skmixed.inference.influence import influence
 from skmixed.inference.lrt import likelihood_ratio_test
 from skmixed.inference.means import emmeans, emtrends, joint_tests
+from skmixed.inference.model_table import ModelTable, model_table
 from skmixed.inference.posterior import posterior
 from skmixed.inference.posterior_draws import Posterior
 from skmixed.inference.priors import Prior
@@ -21,6 +22,7 @@ from skmixed.inference.smooths import smooth_curves
 
 __all__ = [
     "ModelCheck",
+    "ModelTable",
     "Posterior",
     "Prior",
     "SimulatedResiduals",
@@ -36,6 +38,7 @@ __all__ = [
     "influence",
     "joint_tests",
     "likelihood_ratio_test",
+    "model_table",
     "posterior",
     "random_effects_test",
     "simulated_residuals",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from skmixed.inference.exports import Report, Section, TextTable
 from skmixed.inference.hypotheses import anova_sums, f_test, hypothesis_test
 from skmixed.inference.numbers import number
 
@@ -35,12 +36,33 @@ class LinearSummary:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        facts = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
-            for name, value in self.facts
-        )
-        return as_html(self.title, self.table, self.notes, f"<table>{facts}</table>")
+    def report(self) -> Report:
+        """Title, facts, table of text and notes, for every format."""
+        shown = formatted(self.table)
+        header = [str(self.table.index.name or ""), *map(str, shown.columns)]
+        names = map(str, shown.index)
+        rows = [[name, *row] for name, row in zip(names, shown.to_numpy().tolist(), strict=True)]
+        facts = TextTable(["", ""], [[name, value] for name, value in self.facts], 2)
+        sections = (Section(table=facts), Section(table=TextTable(header, rows, 1)))
+        return Report(self.title, sections=sections, notes=self.notes)
+
+    def to_html(self) -> str:
+        """The tables as HTML, names escaped."""
+        return self.report().to_html()
+
+    _repr_html_ = to_html
+
+    def to_markdown(self) -> str:
+        """The tables with pipes, as GitHub, Quarto and Pandoc read it."""
+        return self.report().to_markdown()
+
+    def to_latex(self, caption=None, label=None) -> str:
+        """The tables in LaTeX, which needs booktabs; ``caption`` is LaTeX code."""
+        return self.report().to_latex(caption, label)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for every parameter: term, estimate, mark, std_error, t and p_value."""
+        return self.table.rename_axis("term").reset_index()
 
 
 def parameter_table(names, coef, errors, estimable, aliased, df) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from skmixed.linalg.pattern import COPIES, GramPlan
 from skmixed.linalg.row_norms import row_norms
 from skmixed.linalg.selected import conditional_blocks, information, selected_inverse
 from skmixed.linalg.stacked import draws, summaries, with_added
-from skmixed.linalg.sums import Sums, cross_products
+from skmixed.linalg.sums import Sums, cross_products, sums_of
 from skmixed.linalg.traces import Direction
 
 __all__ = [
@@ -104,6 +104,41 @@ class System:
         groups, n_tail = sums.groups, len(sums.tail)
         plan = GramPlan.build(groups, n_tail, chain_from=chain_from, together=sums.together)
         return cls(cross_products(plan, sums))
+
+    def gram(self):
+        """[Z X]'W[Z X] as a dense matrix: groups as given, their levels one after the other."""
+        groups, r = self._plan.groups, self._plan.n_tail - 1
+        sizes = [groups[self._plan.order.index(g)] for g in range(len(groups))]
+        total = sum(group.size for group in groups) + r
+        random, begin = [], 0
+        for group in sizes:
+            unit = np.zeros((group.n_levels, group.n_columns, total))
+            unit.reshape(group.size, total)[:, begin : begin + group.size] = np.eye(group.size)
+            random.append(unit.transpose(1, 2, 0))
+            begin += group.size
+        found = self.times(Effects(random, np.eye(r, total, total - r)))
+        blocks = [x.transpose(2, 0, 1).reshape(-1, total) for x in found.random]
+        return np.vstack([*blocks, found.fixed])
+
+    def with_gram(self, added):
+        """The system, of one dense matrix, with a matrix as :meth:`gram` gives it added to it."""
+        plan = self._plan
+        if plan.n_chain:
+            raise ValueError("a system with sparse groups has no dense matrix to add to")
+        first, begin = {}, 0
+        for g in range(len(plan.order)):
+            first[g] = begin
+            begin += plan.groups[plan.order.index(g)].size
+        pairs = zip(plan.order, plan.groups, strict=True)
+        order = [np.arange(first[g], first[g] + group.size) for g, group in pairs]
+        order = np.concatenate([*order, np.arange(begin, len(added))])
+        core = self._products.core.copy()
+        core[:-1, :-1] += added[np.ix_(order, order)]
+        return System(replace(self._products, core=core))
+
+    def sums(self):
+        """`Sums` of the rows behind the system, to which those of other rows can be added."""
+        return sums_of(self._products)
 
     def factor(self, T):
         """Factor for relative covariance factors T, one (s, s) array for every group.
@@ -266,6 +301,20 @@ class Factor:
         """c = Z'W(y - X beta - Z b), and zeros for X (Effects, one column)."""
         plan = self._plan
         return Effects(random_parts(plan, self._blocked.scores), np.zeros((plan.n_tail - 1, 1)))
+
+    @property
+    def is_definite(self):
+        """Whether Lambda'Z'WZ Lambda + I is."""
+        return bool(np.isfinite(self.log_det_u))
+
+    def modes(self, v, u, *, fixed=True):
+        """Solution of the mixed-model equations as :meth:`solve`, and its spherical effects.
+
+        The latter are a list of (s, l) with Lambda times them the solution. u: what they may be
+        near to, which factors that iterate start from.
+        """
+        x, rest = self.solve(v, fixed=fixed)
+        return x, [t.T @ c for t, c in zip(self.T, rest.levels(), strict=True)]
 
     def solve(self, v, *, fixed=True):
         """Solution x of the mixed-model equations, and the rest v - [Z X]'W[Z X] x.

@@ -13,6 +13,7 @@ from skmixed.linalg.iterative import IterativeFactor
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
 from skmixed.linalg.threads import one_thread
+from skmixed.models.apart import Apart
 from skmixed.models.layout import CovarianceLayout
 from skmixed.models.optimize import Optimum
 from skmixed.models.questions import Questions
@@ -61,6 +62,12 @@ class MixedFit(Questions):
         Fixed effects, covariance parameters and scale.
     source : Source
         Names, terms and fingerprints of what it was fitted to.
+    pending : (r,) or None
+        Of a model that took in further rows (`models.conditioning`) their scores by gamma at its
+        estimates: zero where these were estimated anew.
+    apart : Apart or None
+        Levels beside those of ``factor``, of a model that took in new ones without the
+        cross-products of its fit.
     keep_factor : bool
         Whether files keep the factor, however large it is, with the cross-products behind it.
     """
@@ -80,6 +87,8 @@ class MixedFit(Questions):
     n_obs: float
     n_params: int
     source: Source
+    pending: np.ndarray | None = field(default=None, kw_only=True)
+    apart: Apart | None = field(default=None, kw_only=True)
     keep_factor: bool = field(default=False, kw_only=True)
 
     @property
@@ -248,7 +257,7 @@ class MixedFit(Questions):
         """:attr:`effects_variance` in units of sigma^2."""
         if not self.layout.terms:
             return ()
-        blocks = self.factor.conditional_blocks()
+        blocks = self._factor("standard deviations of random effects").conditional_blocks()
         return tuple(
             t.users_covariances(blocks[t.group][t.columns, t.columns]) for t in self.layout.terms
         )
@@ -373,11 +382,18 @@ class MixedFit(Questions):
 
     def elimination_order(self):
         """Indices of the effects (term by term, effect by effect) in the order of elimination."""
+        if self.apart is not None:
+            raise ValueError("the factors of expand() are those of a model with one factor")
         ranks = self._factor("the factors of expand()").ranks()
         by_effect = [ranks[t.group][t.columns].ravel() for t in self.layout.terms]
         return np.argsort(np.concatenate(by_effect))
 
     def _factor(self, what):
+        if self.factor is None and self.pending is not None:
+            raise ValueError(
+                f"{what} cannot be had from this model: it was conditioned without the factor of "
+                "its fit, which was too large for the pickle that it came from"
+            )
         if self.factor is None:
             raise ValueError(
                 f"{what} cannot be had from this copy of the model: they need its factor, which "
@@ -432,7 +448,7 @@ class MixedFit(Questions):
             variance[unseen] += at.mean_variance * np.einsum("ns,ns->n", spread, spread)
         unknown = np.full(len(Q), -1)
         groups = range(len(self.layout.groups))
-        return variance + factor.row_norms(
+        return variance + (self.apart or factor).row_norms(
             [codes.get(g, unknown) for g in groups],
             [np.hstack(z[g]) for g in groups],
             Q,
@@ -455,12 +471,19 @@ class MixedFit(Questions):
 
     def __getstate__(self):
         """State without cross-products; what needs them and is small is computed first."""
-        for name in ("beta", "relative_vcov", "modes", "relative_effects_variance"):
+        for name in ("beta", "relative_vcov", "modes"):
             getattr(self, name)
+        if self.factor is not None or self.pending is None:
+            self.relative_effects_variance  # noqa: B018  a cached value
         if self.factor is not None and self.factor.has_system:
             self.smooth_freedom  # noqa: B018  a cached value
         state = dict(self.__dict__)
         state["optimum"] = replace(self.optimum, state=None)
-        if self.factor is not None and not self.keep_factor:
+        if self.factor is not None and not self._keeps_system:
             state["factor"] = self.factor.compact(_PICKLED_FACTOR_BYTES)
         return state
+
+    @property
+    def _keeps_system(self):
+        """Whether pickles keep the cross-products behind the factor: more rows are to come."""
+        return self.pending is not None or self.keep_factor

@@ -60,13 +60,17 @@ _NO_VALUES = (
 _NO_ITERATIONS = (
     "solver='iterative' takes grouping factors with independent levels, and {}: use solver='direct'"
 )
+_CONDITIONED = (
+    "{} are those of the fit, and this model has taken in further rows at its theta: ask the model "
+    "that was conditioned, or fit one to all rows"
+)
 # theta at which effects are hardly shrunk.
 _UNSHRUNK = 100.0
 
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 CHAIN_FROM = 100
 # Rows from which a search by iterations starts at the optimum of some of them, found to this.
-_THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
+THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -194,16 +198,17 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
+        residual /= y_scale
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
-        if _iterates(layout, Q.shape[1], solver) and not exact:
+        if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
-                layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
+                layout.groups, weights, Q, residual, seed=seed, n_probes=n_probes
             )
         else:
             pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
-            system = pattern.system(weights, Q, residual / y_scale)
-            more = cls._of_rows(design, pattern, Q, residual / y_scale)
+            system = pattern.system(weights, Q, residual)
+            more = cls._of_rows(design, pattern, Q, residual)
         log_weights = sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         objective = cls(
@@ -223,13 +228,12 @@ class ProfiledDeviance:
             n_probes,
             **more,
         )
-        if not objective.iterates or len(y) < _THINNED_FROM:
+        if not objective.iterates or len(y) < THINNED_FROM:
             return objective
         rows, groups = thinned(layout.groups, np.random.default_rng(seed))
-        return replace(objective, thinned=objective.of_rows(
-            groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
-            residual[rows] / y_scale,
-        ))  # fmt: skip
+        own = [None if x is None else x[rows] for x in (weights, frequencies, Q, residual)]
+        del Q, residual, layout  # the pairs of these rows take as much memory
+        return replace(objective, thinned=objective.of_rows(groups, *own))
 
     def of_rows(self, groups, weights, frequencies, Q, y):
         """The objective of some of the rows for the direct solver, in the same units."""
@@ -471,13 +475,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LMMFit(MixedFit):
-    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles."""
+    """A fitted linear mixed model; ``objective`` allows refits and is left out of pickles.
+
+    ``group_modes`` are those of a model that took in further rows, by group (s, l).
+    """
 
     is_linear: ClassVar[bool] = True
 
     objective: ProfiledDeviance | None = None
     residual: FittedResidual | None = None
     monte_carlo: MonteCarlo | None = None
+    group_modes: tuple | None = None
 
     @classmethod
     def at(cls, objective, optimum):
@@ -501,6 +509,13 @@ class LMMFit(MixedFit):
             objective=objective,
             residual=objective.fitted_residual(optimum.theta),
         )
+
+    def with_modes(self, layout, modes):
+        """The fit with these modes (s, l) by group and without what its own rows told."""
+        return replace(self, layout=layout, group_modes=modes, factor=None, objective=None)
+
+    def _group_modes(self):
+        return super()._group_modes() if self.group_modes is None else self.group_modes
 
     def row_derivatives(self, eta, y, w):
         """(score, weight) (n,) of every row's log-likelihood by eta, eta in units of sigma."""
@@ -563,6 +578,8 @@ class LMMFit(MixedFit):
         """The same model under the other criterion, from the cross-products in memory."""
         if self.reml == reml:
             return self
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("refits"))
         if self.objective is None:
             raise ValueError(
                 "a refit needs the cross-products of the data, which are not pickled: fit the "
@@ -583,6 +600,8 @@ class LMMFit(MixedFit):
         """
         if self.monte_carlo is not None:
             raise ValueError(_NO_VALUES)
+        if self.pending is not None:
+            raise ValueError(_CONDITIONED.format("degrees of freedom"))
         if self.objective is None:
             return SecondOrder.of(self)  # which says what is missing
         with self.objective.threads():
@@ -667,8 +686,8 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
         )
         factor = optimum.state.factor
         if not factor.converged:
-            first, second = factor.strongest_coupling()
-            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+            stuck = not_solved(objective.source, *factor.strongest_coupling())
+            optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
     if fit.sigma / fit.unit > _NO_RESIDUAL:
         return fit
@@ -676,8 +695,9 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
     return replace(fit, optimum=optimum)
 
 
-def _not_solved(objective, first, second):
-    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+def not_solved(source, first, second):
+    """Message and remedy where groups first and second hold conjugate gradients up."""
+    names = list(dict.fromkeys(group for group, _ in source.random))
     return {
         "message": (
             f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "
@@ -687,10 +707,10 @@ def _not_solved(objective, first, second):
     }
 
 
-def _iterates(layout, rank, solver):
-    """Whether a design goes to the iterative solver."""
+def iterates(layout, rank, solver, sums=None):
+    """Whether a design goes to the iterative solver; ``sums``: those of groups without rows."""
     if solver == "auto":
-        return prefers_iterative(layout.groups, rank)
+        return prefers_iterative(layout.groups, rank, sums=sums)
     if solver == "direct":
         return False
     if not layout.groups:

@@ -7,10 +7,11 @@ from scipy import stats
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from skmixed.inference.bands import QuantileBand
-from skmixed.plotting._panels import DATA, MIXED, POPULATION, WITHIN, wrapped
+from skmixed.plotting._panels import wrapped
+from skmixed.plotting._style import POPULATION, SERIES, WITHIN, accent, data_ink
 
 # Colours of effects and of verdicts, as far as they go.
-_COLORS = (MIXED, WITHIN, "#009E73", "#CC79A7", DATA)
+_COLORS = SERIES[:5]
 _POINTS, _BARS, _DRAWS, _GRID = 4000, 12, 50, 256
 # More rows than this hide the band of a plot that is not detrended.
 _DETRENDED = 1000
@@ -66,9 +67,13 @@ def _normal_quantiles(ax, values):
 
 def _quantiles(ax, expected, values, limits, line=None):
     ax.fill_between(expected, *limits, color=POPULATION, alpha=0.3, linewidth=0, zorder=0)
-    ax.plot(expected, expected if line is None else line, color=DATA, linewidth=0.8, zorder=1)
+    ax.plot(
+        expected, expected if line is None else line, color=data_ink(ax), linewidth=0.8, zorder=1
+    )
     shown = _thinned(len(values), ends=20)
-    (points,) = ax.plot(expected[shown], values[shown], ".", color=MIXED, markersize=_size(values))
+    (points,) = ax.plot(
+        expected[shown], values[shown], ".", color=accent(ax), markersize=_size(values)
+    )
     return points
 
 
@@ -86,7 +91,7 @@ def residuals_fitted(ax, check):
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
         ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
         middle = 0.5
-    ax.axhline(middle, color=DATA, linewidth=0.8, zorder=0)
+    ax.axhline(middle, color=data_ink(ax), linewidth=0.8, zorder=0)
     return _scatter_smooth(ax, x, y)
 
 
@@ -113,7 +118,7 @@ def _scatter_smooth(ax, x, y):
     keep = keep[np.argsort(x[keep], kind="stable")]
     keep = keep[_thinned(len(keep))]
     x, y = x[keep], y[keep]
-    points = ax.scatter(x, y, s=_size(y) ** 2 / 2, color=MIXED, alpha=_alpha(y), linewidth=0)
+    points = ax.scatter(x, y, s=_size(y) ** 2 / 2, color=accent(ax), alpha=_alpha(y), linewidth=0)
     at = np.log(x) if ax.get_xscale() == "log" else x
     if np.ptp(at) > 0:
         smooth = lowess(y, at, frac=2 / 3, delta=0.01 * np.ptp(at), return_sorted=False)
@@ -132,9 +137,9 @@ def binned_residuals(ax, check):
     gap = np.bincount(codes, check.residuals.y - fitted, bins) / count
     half = 1.96 * np.sqrt(np.bincount(codes, fitted * (1 - fitted), bins)) / count
     ax.fill_between(mean, -half, half, color=POPULATION, alpha=0.3, linewidth=0, zorder=0)
-    ax.axhline(0, color=DATA, linewidth=0.8)
+    ax.axhline(0, color=data_ink(ax), linewidth=0.8)
     out = np.abs(gap) > half
-    (points,) = ax.plot(mean[~out], gap[~out], "o", color=MIXED, markersize=4)
+    (points,) = ax.plot(mean[~out], gap[~out], "o", color=accent(ax), markersize=4)
     ax.plot(mean[out], gap[out], "o", color=WITHIN, markersize=4)
     ax.set(xlabel="fitted probability", ylabel="mean of y - fitted")
     return points
@@ -143,8 +148,8 @@ def binned_residuals(ax, check):
 def influence(ax, check):
     """The largest Cook's distances."""
     top = check.influence.dropna().nlargest(_BARS)[::-1]
-    lines = ax.hlines(range(len(top)), 0, top, color=MIXED, linewidth=2)
-    ax.plot(top.to_numpy(), range(len(top)), "o", color=MIXED, markersize=4)
+    lines = ax.hlines(range(len(top)), 0, top, color=accent(ax), linewidth=2)
+    ax.plot(top.to_numpy(), range(len(top)), "o", color=accent(ax), markersize=4)
     ax.set_yticks(range(len(top)), [_label(level) for level in top.index])
     ax.set_ylabel(f"{check.influence.index.name}" + (
         "" if len(top) == len(check.influence) else f" (top {len(top)} of {len(check.influence):,})"
@@ -158,8 +163,8 @@ def influence(ax, check):
 def inflation(ax, check):
     """Variance inflation of the terms."""
     values = (check.inflation["scaled"] ** 2).nlargest(_BARS)[::-1]
-    lines = ax.hlines(range(len(values)), 1, values, color=MIXED, linewidth=2)
-    ax.plot(values.to_numpy(), range(len(values)), "o", color=MIXED, markersize=4)
+    lines = ax.hlines(range(len(values)), 1, values, color=accent(ax), linewidth=2)
+    ax.plot(values.to_numpy(), range(len(values)), "o", color=accent(ax), markersize=4)
     ax.set_yticks(range(len(values)), [_label(name) for name in values.index])
     ax.set_ylim(-1, len(values))
     ax.set_xlabel("variance inflation")
@@ -188,8 +193,8 @@ def shrunk(group):
         if len(np.unique(sizes)) < 3:
             return _strips(ax, names, shares, f"share kept by levels of {group}")
         for name, share, color in zip(names, shares, _COLORS, strict=False):
-            points = ax.scatter(sizes, share, s=_size(share) ** 2 / 2, color=color, alpha=0.6,
-                                linewidth=0, label=name)  # fmt: skip
+            points = ax.scatter(sizes, share, s=_size(share) ** 2 / 2, color=accent(ax, color),
+                                alpha=0.6, linewidth=0, label=name)  # fmt: skip
         ax.set(xlabel=f"rows of a level of {group}", ylabel="share kept", ylim=(0, 1.05))
         ax.locator_params(axis="x", nbins=6, integer=True)
         _log_where_wide(ax, sizes)
@@ -204,8 +209,8 @@ def _strips(ax, names, shares, label):
     """A row of points for every effect, one beside the other."""
     for row, (share, color) in enumerate(zip(shares, _COLORS, strict=False)):
         spread = np.linspace(-0.25, 0.25, len(share)) if len(share) > 1 else 0.0
-        points = ax.scatter(share, -row + spread, s=_size(share) ** 2 / 2, color=color, alpha=0.6,
-                            linewidth=0)  # fmt: skip
+        points = ax.scatter(share, -row + spread, s=_size(share) ** 2 / 2, color=accent(ax, color),
+                            alpha=0.6, linewidth=0)  # fmt: skip
     shown = names[: len(_COLORS)]
     ax.set(xlabel=label, xlim=(0, 1.02), ylim=(0.7 - len(shown), 0.7))
     ax.set_yticks(-np.arange(len(shown)), [_label(name) for name in shown])
@@ -245,7 +250,7 @@ def _densities(ax, y, draws, label, bounds):
         (line,) = ax.plot(at, _density(column, edges, width), color=POPULATION, linewidth=0.6,
                           alpha=0.4)  # fmt: skip
     line.set_label("simulated")
-    (own,) = ax.plot(at, _density(y, edges, width), color=MIXED, linewidth=2, label="observed")
+    (own,) = ax.plot(at, _density(y, edges, width), color=accent(ax), linewidth=2, label="observed")
     ax.set(xlabel=label, ylabel="density", xlim=(low, high))
     ax.set_ylim(0, None)
     ax.set_yticks([])
@@ -272,10 +277,10 @@ def _bars(ax, y, draws, label):
     counts = np.array([_counts(d, edges) for d in draws.T])
     low, middle, high = np.quantile(counts, [0.025, 0.5, 0.975], axis=0)
     at = (edges[:-1] + edges[1:]) / 2
-    bars = ax.bar(at, _counts(y, edges), 0.85 * step, color=MIXED, alpha=0.45,
+    bars = ax.bar(at, _counts(y, edges), 0.85 * step, color=accent(ax), alpha=0.45,
                   label="observed")  # fmt: skip
-    ax.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=DATA, markersize=2.5,
-                linewidth=1.1, label="simulated, 95 %")  # fmt: skip
+    ax.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=data_ink(ax),
+                markersize=2.5, linewidth=1.1, label="simulated, 95 %")  # fmt: skip
     ax.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
     ax.set(xlabel=f"{label} (last bar: and more)" if beyond else label, ylabel="rows (root scale)")
     ax.set_ylim(0, None)

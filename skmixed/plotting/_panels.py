@@ -7,9 +7,8 @@ from textwrap import wrap
 import numpy as np
 
 from skmixed.plotting._rows import is_curve, named_response
+from skmixed.plotting._style import accent, caption, ink, zero_line
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito).
-DATA, POPULATION, WITHIN, MIXED = "#555555", "#999999", "#D55E00", "#0072B2"
 # More levels than this are drawn without a label each.
 MAX_LABELS = 40
 # Units of what a nonlinear model has instead of effects on the response.
@@ -71,22 +70,6 @@ def _columns_of(n):
     """Panels side by side: about 1.6 times as many as in a column, with few places left empty."""
     ideal = np.sqrt(1.6 * n)
     return min(range(1, n + 1), key=lambda c: 0.5 * (-n % c) + abs(c - ideal))
-
-
-def legend_above(figure, ax, lines, names):
-    """A legend over the figure if that makes room for one, else in one of its axes."""
-    if _constrained(figure):
-        style = {"loc": "outside upper center", "ncols": 3, "fontsize": 8, "frameon": False}
-        figure.legend(lines, names, **style)
-    else:
-        ax.legend(lines, names, fontsize=6)
-
-
-def _constrained(figure):
-    """Whether the figure makes room for a legend outside its axes."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def _divided(ax, shape, sharex, sharey):
@@ -187,8 +170,9 @@ def draw_intervals(ax, frame, labels, color):
     frame : estimate, lower and upper by row; labels : of the rows.
     """
     rows = np.arange(len(frame))[::-1]
+    color = accent(ax, color)
     lines = ax.hlines(rows, frame["lower"], frame["upper"], color=color, linewidth=5, alpha=0.35)
-    ax.plot(frame["estimate"].to_numpy(), rows, "o", color="black", markersize=4)
+    ax.plot(frame["estimate"].to_numpy(), rows, "o", color=ink(ax), markersize=4)
     ax.set_ylim(-0.7, len(frame) - 0.3)
     if len(frame) > MAX_LABELS:
         ax.set_yticks([])
@@ -198,17 +182,18 @@ def draw_intervals(ax, frame, labels, color):
     return lines
 
 
-def draw_forest(display, ax, frame, labels, label, color):
+def draw_forest(display, ax, frame, labels, label, color, title):
     """The one panel of a display: estimates with their intervals beside zero. Returns the display.
 
-    ax : where to draw, or None; label : of the axis of the estimates.
+    ax : where to draw, or None; label : of the axis of the estimates; title : of the figure.
     """
     display.figure_, axes = panels(ax, (1, 1), (5.2, interval_height(len(frame))))
     display.axes_ = axes.ravel()
     display.ax_ = display.axes_[0]
-    display.ax_.axvline(0, color="black", linewidth=0.8, zorder=0)
+    zero_line(display.ax_)
     display.lines_ = [draw_intervals(display.ax_, frame, labels, color)]
     display.ax_.set_xlabel(label)
+    caption(display, ax, title)
     return display
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, wraps
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,37 @@ from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.inference.coefficients import coefficient_table
 from skmixed.inference.intervals import profile_curves
+from skmixed.inference.shares import random_variances, shares_of
 from skmixed.inference.smooths import smooth_curves
+
+
+def opens_pipelines(from_estimator):
+    """A ``from_estimator`` that takes pipelines too: their last step, and rows as it sees them."""
+    form = signature(from_estimator)
+
+    @wraps(from_estimator)
+    def opened(cls, estimator, *args, **kwargs):
+        if not hasattr(estimator, "steps"):
+            return from_estimator(cls, estimator, *args, **kwargs)
+        given = form.bind(cls, estimator, *args, **kwargs)
+        given.arguments["estimator"] = estimator.steps[-1][1]
+        if given.arguments.get("X") is not None and len(estimator.steps) > 1:
+            given.arguments["X"] = estimator[:-1].transform(given.arguments["X"])
+        return from_estimator(*given.args, **given.kwargs)
+
+    return opened
+
+
+def models_by_name(models):
+    """{name: fitted model} of a dict or list of models; the last steps of pipelines."""
+    if not isinstance(models, dict):
+        models = {f"model {k}": model for k, model in enumerate(models, 1)}
+    if not models:
+        raise ValueError("there is no model to plot: pass a dict or list of fitted models")
+    return {
+        str(name): model.steps[-1][1] if hasattr(model, "steps") else model
+        for name, model in models.items()
+    }
 
 
 def as_pandas(X, who):
@@ -40,6 +71,22 @@ def is_curve(estimator) -> bool:
 def curve_covariates(estimator) -> tuple[str, ...]:
     """The columns in the curve of a nonlinear model, in its order."""
     return estimator.design_spec_.mean.columns
+
+
+def covariate(estimator, X, x):
+    """The numeric column along the axis."""
+    numeric = [name for name in X if pd.api.types.is_numeric_dtype(X[name])]
+    if x is None:
+        random = [name for term in estimator.random_terms_ for name in term.names]
+        candidates = [*random, *estimator.fixed_effects_.index]
+        if is_curve(estimator):
+            candidates = curve_covariates(estimator)[::-1]
+        x = next((name for name in candidates if name in numeric), None)
+        if x is None:
+            raise ValueError("no effect of the model is a numeric column of X: name one as x=")
+    if x not in numeric:
+        raise ValueError(f"x must be a numeric column of X, one of {numeric}, got {x!r}")
+    return x
 
 
 def named_response(estimator):
@@ -111,10 +158,59 @@ def weights_of(estimator, X):
 
 
 def mean_of(estimator, X, groups):
-    """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others."""
+    """Predicted means (n,) with the conditional modes of some grouping factors, 0 of the others.
+
+    groups : names, or True for all of them and False for none.
+    """
     normal = is_linear(estimator) or is_curve(estimator)
     scale = {} if normal else {"scale": "response"}
-    return estimator.predict(X, random_effects=list(groups), **scale)
+    effects = groups if isinstance(groups, bool) else list(groups)
+    return estimator.predict(X, random_effects=effects, **scale)
+
+
+def variance_shares(estimator, X, y, groups):
+    """Share of variance of the fixed effects, of every random-effects term, and of the residual."""
+    total = shares_of(estimator, estimator._null_mean(X, y, groups))
+    parts = {"fixed effects": max(total.fixed, 0.0)}  # rounding
+    for term, variance in zip(
+        estimator.labels_.terms, random_variances(estimator.result_), strict=True
+    ):
+        if not term.is_smooth:
+            name = f"{' + '.join(term.names)} | {term.group}" if len(term.names) < 4 else term.text
+            parts[name] = parts.get(name, 0.0) + variance
+    parts["residual"] = total.residual
+    return pd.Series(parts) / sum(parts.values())
+
+
+def limits_of_rows(estimator, X, level, kind, options):
+    """(prediction, lower, upper) of rows X: intervals for their mean, or a new observation.
+
+    options : groups and random_effects, as for ``predict``.
+    """
+    limits = estimator.predict_interval(X, level=level, kind=kind, **options)
+    normal = is_linear(estimator) or is_curve(estimator)
+    scale = {} if normal else {"scale": "response"}
+    return estimator.predict(X, **options, **scale), limits[:, 0], limits[:, 1]
+
+
+def levels_of(estimator, X, group):
+    """Level (n,) of a grouping factor in every row of X, or the values of a column."""
+    if group in X:
+        return X[group].to_numpy(dtype=object)
+    terms, rows = random_terms_of(estimator, X)
+    codes = next((term.codes for term in terms if term.group == group), None)
+    if codes is None:
+        raise ValueError(f"group must be a column of X or a grouping factor, got {group!r}")
+    found = np.full(len(X), None, dtype=object)
+    known = codes >= 0
+    found[rows[known]] = np.asarray(estimator.labels_.levels[group], dtype=object)[codes[known]]
+    return found
+
+
+def has_events(estimator, y):
+    """Whether the response y (n,) is events: zeros and ones of a binomial family."""
+    family = getattr(estimator, "family_", None)
+    return family is not None and family.name == "binomial" and np.isin(y, (0.0, 1.0)).all()
 
 
 def coefficients_of(estimator, ddf, level):

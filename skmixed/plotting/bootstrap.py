@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.plotting._panels import DATA, MIXED, panels, wrapped
+from skmixed.plotting._panels import panels, wrapped
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink
 
 # Panels side by side, and bars of a histogram.
 _COLUMNS, _BARS = 3, 30
@@ -102,14 +103,15 @@ class BootstrapDisplay:
         self.bars_ = [
             self._panel(own, name, color) for own, name in zip(self.axes_, names, strict=True)
         ]
+        caption(self, ax, f"{len(self.draws):,} bootstrap draws, estimates and limits")
         return self
 
     def _panel(self, ax, name, color):
         draws = self.draws[name].to_numpy()
-        _, _, bars = ax.hist(draws[np.isfinite(draws)], bins=_BARS, color=DATA, alpha=0.5)
+        _, _, bars = ax.hist(draws[np.isfinite(draws)], bins=_BARS, color=data_ink(ax), alpha=0.5)
         estimate, lower, upper = self.limits.loc[name]
-        ax.axvline(estimate, color="black", linewidth=1)
-        ax.hlines(0, lower, upper, color=color, linewidth=5)
+        ax.axvline(estimate, color=ink(ax), linewidth=1)
+        ax.hlines(0, lower, upper, color=accent(ax, color), linewidth=5)
         ax.set_yticks([])
         ax.set_xlabel(wrapped(name, 30))
         return bars

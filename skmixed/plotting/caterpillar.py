@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
+from skmixed.plotting._labels import spread
 from skmixed.plotting._panels import (
     MAX_LABELS,
-    MIXED,
     choose_effects,
     choose_group,
     effect_label,
@@ -15,6 +15,11 @@ from skmixed.plotting._panels import (
     level_ticks,
     panels,
 )
+from skmixed.plotting._rows import opens_pipelines
+from skmixed.plotting._style import MIXED, SMALL, accent, caption, data_ink, ink, to_pale, zero_line
+
+# Names at either end where not all levels have one; height in inches of such a figure.
+_EXTREMES, _TALL = 4, 6.0
 
 
 class CaterpillarDisplay:
@@ -62,6 +67,7 @@ class CaterpillarDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, *, group=None, effects=None, sort_by=None, level=0.95, ax=None, **kwargs
     ):
@@ -98,44 +104,82 @@ class CaterpillarDisplay:
         display = cls(modes, std, level=level, units=effect_units(estimator))
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=MIXED):
+    def plot(self, ax=None, *, color=MIXED, extremes=None):
         """Draw the panels.
 
         Parameters
         ----------
         ax : Axes or array of Axes, optional
         color : color
-            Of the intervals and points.
+            Of the intervals and points; intervals that hold 0 are pale.
+        extremes : int, optional
+            How many of the lowest and of the highest levels have their name beside them; by
+            default 4 where there are more than 40 levels, which have no axis of names then.
 
         Returns
         -------
         self
         """
         n_levels, n_effects = self.modes.shape
-        size = (1.2 + 3.4 * n_effects, float(np.clip(1.2 + 0.22 * n_levels, 2.4, 9)))
-        self.figure_, axes = panels(ax, (1, n_effects), size)
+        height = np.clip(1.4 + 0.22 * n_levels, 2.6, 9) if n_levels <= MAX_LABELS else _TALL
+        self.figure_, axes = panels(ax, (1, n_effects), (1.2 + 3.4 * n_effects, float(height)))
         self.axes_ = axes.ravel()
         self.ax_ = self.axes_[0]
+        if extremes is None:
+            extremes = _EXTREMES if n_levels > MAX_LABELS else 0
         self.lines_ = [
-            self._draw(panel, effect, color)
+            self._draw(panel, effect, color, extremes)
             for panel, effect in zip(self.axes_, self.modes, strict=True)
         ]
         level_ticks(self.ax_, self.modes.index, self.modes.index.name)
         for panel in self.axes_[1:]:
             panel.set_yticks(self.ax_.get_yticks(), labels=[])
+        what = f"Effects of {self.modes.index.name} with {100 * self.level:g} % intervals"
+        caption(self, ax, what)
         return self
 
-    def _draw(self, panel, effect, color):
+    def _draw(self, panel, effect, color, extremes):
+        color = accent(panel, color)
         modes, std = self.modes[effect].to_numpy(), self.std[effect].to_numpy()
         rows = np.arange(len(modes))
         half = norm.ppf(0.5 + self.level / 2) * std
         many = len(modes) > MAX_LABELS
-        panel.axvline(0, color="black", linewidth=0.8, zorder=0)
+        apart = np.abs(modes) > half
+        zero_line(panel)
         lines = panel.hlines(
-            rows, modes - half, modes + half, color=color, linewidth=0.6 if many else 1.5,
-            alpha=0.5 if many else 1.0,
+            rows, modes - half, modes + half, linewidth=0.8 if many else 1.8,
+            colors=np.where(apart[:, None], to_pale(panel, color, True), to_pale(panel, color)),
         )  # fmt: skip
-        panel.plot(modes, rows, ".", color="black" if many else color, markersize=1 if many else 7)
+        panel.plot(modes, rows, "o", color=ink(panel) if many else color,
+                   markersize=_point_size(len(modes)), markeredgewidth=0)  # fmt: skip
         panel.set_ylim(-0.8, len(modes) - 0.2)
         panel.set_xlabel(effect_label(effect, self.units))
+        if extremes:
+            _name_extremes(panel, self.modes.index, modes, half, extremes)
         return lines
+
+
+def _point_size(n):
+    return 4 if n <= MAX_LABELS else 2.2 if n <= 500 else 1.2
+
+
+def _name_extremes(panel, names, modes, half, n):
+    """Names of the lowest levels at the left of their intervals, of the highest at the right."""
+    order = np.argsort(modes, kind="stable")
+    n = min(n, len(modes) // 2)
+    height = panel.figure.get_figheight() * panel.get_position().height
+    gap = SMALL * 1.3 / 72 / height * len(modes)
+    for found, side in ((order[:n], -1), (order[len(order) - n :], 1)):
+        found = np.sort(found)
+        places = spread(found, gap, 0.5 * gap, len(modes) - 0.5 * gap)
+        end = (modes + side * half)[found]
+        edge = end.max() if side > 0 else end.min()
+        for level, at, own, place in zip(found, end, found, places, strict=True):
+            panel.annotate(
+                str(names[level]), (at, own), xytext=(edge, place), va="center",
+                ha="left" if side > 0 else "right", fontsize=SMALL, color=ink(panel),
+                arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": data_ink(panel)},
+            )  # fmt: skip
+    widest = 0.62 * SMALL / 72 * max(len(str(names[k])) for k in (*order[:n], *order[-n:]))
+    width = panel.figure.get_figwidth() * panel.get_position().width
+    panel.margins(x=0.05 + min(widest / width, 0.3))

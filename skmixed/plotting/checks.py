@@ -9,12 +9,14 @@ import pandas as pd
 
 from skmixed.inference.check import check_model
 from skmixed.plotting import _check_panels as draw
-from skmixed.plotting._panels import DATA, WITHIN, panels
+from skmixed.plotting._panels import panels
+from skmixed.plotting._rows import opens_pipelines
+from skmixed.plotting._style import POPULATION, WITHIN
 
 _WIDTH, _HEIGHT, _COLUMNS = 3.9, 3.2, 3
 # Effects and grouping factors that have panels of their own unless they are asked for by name.
 _MOST = 4
-_TONES = {"ok": "#009E73", "look": "#B87700", "problem": WITHIN, "not checked": DATA}
+_TONES = {"ok": "#009E73", "look": "#B87700", "problem": WITHIN, "not checked": POPULATION}
 
 
 class Panel(NamedTuple):
@@ -63,6 +65,7 @@ class ModelCheckDisplay:
         self.check = check
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, y=None, *, panels=None, ax=None, **kwargs):
         """Check a fitted mixed model and draw what that looked at.
 

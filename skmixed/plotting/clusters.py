@@ -6,23 +6,26 @@ import numpy as np
 import pandas as pd
 
 from skmixed.inference.attempts import Given
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
+from skmixed.plotting._bins import binned_shares, draw_shares, equal_parts
+from skmixed.plotting._panels import level_panels, response_name
+from skmixed.plotting._rows import as_pandas, mean_of, opens_pipelines
+from skmixed.plotting._style import (
+    LABEL,
     POPULATION,
+    SMALL,
     WITHIN,
-    legend_above,
-    level_panels,
-    response_name,
+    accent,
+    caption,
+    data_ink,
+    legend_below,
 )
-from skmixed.plotting._rows import as_pandas, mean_of
 
 # Rows of a cluster for each mean that is drawn of it, and the most means.
 _ROWS_PER_MEAN, _MOST_MEANS = 8, 4
 # Points of the curves, and height of the band in which zeros and ones are spread.
 _GRID, _BAND = 60, 0.09
 _LEGEND = {
-    "mean": "mean of the rows",
+    "mean": "mean of the rows, 95 % interval of shares",
     "population": "population (effects of 0)",
     "mixed": "mixed model",
 }
@@ -42,7 +45,8 @@ class ClusterDisplay:
     ----------
     points : DataFrame with columns level, x, y, weight
         Rows; y as a proportion and weight the number of trials for binomial responses.
-    means : DataFrame with columns level, x, mean
+    means : DataFrame with columns level, x, mean, lower, upper and n
+        Limits are NaN for responses that are no events.
     curves : DataFrame with columns level, x, population, mixed
         Without rows for a model that is not fitted.
     titles : dict
@@ -90,6 +94,7 @@ class ClusterDisplay:
         self.categories = categories
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls,
         estimator,
@@ -158,7 +163,7 @@ class ClusterDisplay:
         )
         display = cls(
             points,
-            _means(points, chosen, categories),
+            _means(points, chosen, categories, binary),
             pd.DataFrame(columns=["level", "x", "population", "mixed"])
             if curves is None
             else curves,
@@ -187,18 +192,22 @@ class ClusterDisplay:
         """
         levels = list(self.titles)
         n = len(levels)
-        axes = level_panels(self, ax, n, columns, lambda c, r: (1.2 + 1.75 * c, 1.3 + 1.5 * r))
+        axes = level_panels(self, ax, n, columns, lambda c, r: (1.2 + 1.8 * c, 1.6 + 1.5 * r))
         rng = np.random.default_rng(0)
         self.lines_ = [
             self._draw(panel, level, rng) for panel, level in zip(self.axes_, levels, strict=True)
         ]
-        self._label(axes, n)
+        self._label(axes, n, ax)
         return self
 
     def _draw(self, panel, level, rng):
         own = self.points[self.points["level"] == level]
         panel.scatter(
-            *self._spread(own, rng), s=self._sizes(own), color=DATA, alpha=0.45, linewidths=0
+            *self._spread(own, rng),
+            s=self._sizes(own),
+            color=data_ink(panel),
+            alpha=0.45,
+            linewidths=0,
         )
         curve = self.curves[self.curves["level"] == level]
         lines = {}
@@ -207,11 +216,11 @@ class ClusterDisplay:
             lines["population"] = panel.plot(
                 curve["x"], curve["population"], "--", color=POPULATION, **style
             )[0]
-            lines["mixed"] = panel.plot(curve["x"], curve["mixed"], color=MIXED, **style)[0]
+            lines["mixed"] = panel.plot(curve["x"], curve["mixed"], color=accent(panel), **style)[0]
         mean = self.means[self.means["level"] == level]
-        lines["mean"] = panel.plot(mean["x"], mean["mean"], "D", color=WITHIN, markersize=4)[0]
-        panel.set_title(self.titles[level], fontsize=8, pad=2)
-        panel.tick_params(labelsize=7)
+        lines["mean"] = draw_shares(panel, mean, WITHIN, markersize=4)
+        panel.set_title(self.titles[level], fontsize=LABEL, pad=3)
+        panel.tick_params(labelsize=SMALL)
         if self.categories:
             panel.set_xticks(range(len(self.categories)), [str(c) for c in self.categories])
             panel.set_xlim(-0.5, len(self.categories) - 0.5)
@@ -232,7 +241,7 @@ class ClusterDisplay:
         most = self.points["weight"].max()
         return 9.0 if most == 1 else 6 + 40 * own["weight"] / most
 
-    def _label(self, axes, n):
+    def _label(self, axes, n, ax):
         """Names of the axes and the legend, once for the whole figure."""
         rows, columns = axes.shape
         shown = f" ({n} of {self.n_levels:,})" if n < self.n_levels else ""
@@ -240,11 +249,12 @@ class ClusterDisplay:
             if place + columns >= n:
                 axes.ravel()[place].tick_params(labelbottom=True)
         axes[-1, 0].set_xlabel(
-            f"{self.x}; one panel per {self.group}{shown}", fontsize=9, loc="left"
+            f"{self.x}; one panel per {self.group}{shown}", fontsize=LABEL, loc="left"
         )
-        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=9)
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
+        caption(self, ax, f"{self.response} by {self.x} and {self.group}")
         names = [name for name in _LEGEND if name in self.lines_[0]]
-        legend_above(
+        legend_below(
             self.figure_, self.ax_, [self.lines_[0][name] for name in names],
             [_LEGEND[name] for name in names],
         )  # fmt: skip
@@ -303,17 +313,24 @@ def _title(own, level, binary):
     return f"{level}: {(own['y'] * own['weight']).sum():.0f} of {own['weight'].sum():.0f}"
 
 
-def _means(points, levels, categories):
-    """Means of up to four parts of the rows of every level along x, or of every category."""
+def _means(points, levels, categories, binary):
+    """Means of up to four parts of the rows of every level along x, or of every category.
+
+    Of zeros, ones and proportions with 95 % limits; of other responses without.
+    """
     found = []
     for level in levels:
-        own = points[points["level"] == level].sort_values("x", kind="stable")
+        own = points[points["level"] == level]
         n = int(np.clip(len(own) // _ROWS_PER_MEAN, 1, _MOST_MEANS))
-        part = own["x"] if categories else np.arange(len(own)) * n // len(own)
-        for _, some in own.groupby(np.asarray(part)):
-            mean = np.average(some["y"], weights=some["weight"])
-            found.append((level, float(some["x"].mean()), float(mean)))
-    return pd.DataFrame(found, columns=["level", "x", "mean"])
+        parts = own["x"] if categories else equal_parts(own["x"], n)
+        if binary:
+            means = binned_shares(own["x"].to_numpy(), own["y"], own["weight"], parts)
+        else:
+            sums = own.groupby(np.asarray(parts))
+            means = sums[["x", "y"]].mean().rename(columns={"y": "mean"})
+            means = means.assign(lower=np.nan, upper=np.nan, n=sums.size())
+        found.append(means.assign(level=level))
+    return pd.concat(found, ignore_index=True)
 
 
 def _curves(estimator, rows, points, levels, x, categories, group):

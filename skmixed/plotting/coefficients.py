@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
+
 from skmixed.inference.intervals import find_parameters
-from skmixed.plotting._panels import (
-    MIXED,
-    draw_forest,
-    effect_units,
-    scale_label,
-)
-from skmixed.plotting._rows import coefficients_of
+from skmixed.plotting._panels import draw_forest, effect_units, interval_height, panels, scale_label
+from skmixed.plotting._rows import coefficients_of, models_by_name, opens_pipelines
+from skmixed.plotting._style import MIXED, SERIES, accent, caption, legend_below, zero_line
+
+_TITLE = "Fixed effects with intervals"
 
 
 class CoefficientsDisplay:
@@ -23,7 +24,8 @@ class CoefficientsDisplay:
     Parameters
     ----------
     frame : DataFrame
-        With estimate, lower and upper by parameter; the first row at the top.
+        With estimate, lower and upper by parameter, or by parameter and model; the first row at
+        the top.
     label : str
         Of the axis of estimates.
 
@@ -33,7 +35,7 @@ class CoefficientsDisplay:
     axes_ : ndarray of matplotlib Axes
         Of one; ``ax_`` is it.
     lines_ : list of LineCollection
-        The intervals.
+        The intervals, one collection for every model.
 
     Examples
     --------
@@ -52,6 +54,7 @@ class CoefficientsDisplay:
         self.label = label
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, *, parameters=None, intercept=False, ddf=None, level=0.95, ax=None,
         color=MIXED,
@@ -94,6 +97,45 @@ class CoefficientsDisplay:
         label = scale_label("coefficient", table.index, effect_units(estimator))
         return cls(table, label=label).plot(ax=ax, color=color)
 
+    @classmethod
+    def from_estimators(
+        cls, models, *, parameters=None, intercept=False, ddf=None, level=0.95, ax=None
+    ):
+        """Plot the fixed effects of several models side by side.
+
+        Parameters
+        ----------
+        models : dict of fitted models by name, or a list of them
+        parameters, intercept, ddf, level, ax
+            As for :meth:`from_estimator`; a model has no row for a parameter that it lacks.
+
+        Returns
+        -------
+        CoefficientsDisplay
+            Its ``frame`` has the index (parameter, model).
+        """
+        models = models_by_name(models)
+        tables = {name: coefficients_of(m, ddf, level) for name, m in models.items()}
+        names = list(dict.fromkeys(name for table in tables.values() for name in table.index))
+        kept = [names[j] for j in find_parameters(parameters, names)]
+        if parameters is None and not intercept:
+            kept = [name for name in kept if name != "Intercept"]
+        rows = {
+            (parameter, name): table.loc[parameter, ["estimate", "lower", "upper"]]
+            for parameter in kept
+            for name, table in tables.items()
+            if parameter in table.index
+        }
+        if not rows:
+            raise ValueError(
+                "the models have no fixed effect to plot but the intercept: pass intercept=True"
+            )
+        frame = pd.DataFrame(list(rows.values()))
+        frame.index = pd.MultiIndex.from_tuples(rows, names=["parameter", "model"])
+        units = {effect_units(model) for model in models.values()}
+        label = scale_label("coefficient", kept, units.pop()) if len(units) == 1 else "coefficient"
+        return cls(frame.astype(float), label=label).plot(ax=ax)
+
     def plot(self, ax=None, *, color=MIXED):
         """Draw the panel.
 
@@ -101,10 +143,37 @@ class CoefficientsDisplay:
         ----------
         ax : Axes, optional
         color : color
-            Of the intervals.
+            Of the intervals of one model; several have a colour each.
 
         Returns
         -------
         self
         """
-        return draw_forest(self, ax, self.frame, self.frame.index, self.label, color)
+        if self.frame.index.nlevels == 1:
+            return draw_forest(self, ax, self.frame, self.frame.index, self.label, color, _TITLE)
+        return self._draw_models(ax)
+
+    def _draw_models(self, ax):
+        """One row for every parameter, and in it one interval for every model."""
+        parameters = list(dict.fromkeys(self.frame.index.get_level_values(0)))
+        models = list(dict.fromkeys(self.frame.index.get_level_values(1)))
+        height = interval_height(len(parameters) * (1 + len(models)) / 2) + 0.4
+        self.figure_, axes = panels(ax, (1, 1), (5.8, height))
+        self.axes_ = axes.ravel()
+        self.ax_ = self.axes_[0]
+        zero_line(self.ax_)
+        rows = dict(zip(parameters, range(len(parameters))[::-1], strict=True))
+        self.lines_ = []
+        for k, name in enumerate(models):
+            own = self.frame.xs(name, level=1)
+            at = np.array([rows[p] for p in own.index]) + 0.7 * (0.5 - (k + 0.5) / len(models))
+            color = accent(self.ax_, SERIES[k % len(SERIES)])
+            style = {"color": color, "linewidth": 2}
+            self.lines_.append(self.ax_.hlines(at, own["lower"], own["upper"], **style))
+            self.ax_.plot(own["estimate"], at, "o", color=color, markersize=5, label=name)
+        self.ax_.set_yticks(list(rows.values()), list(rows))
+        self.ax_.set_ylim(-0.7, len(parameters) - 0.3)
+        self.ax_.set_xlabel(self.label)
+        caption(self, ax, _TITLE)
+        legend_below(self.figure_, self.ax_, *self.ax_.get_legend_handles_labels())
+        return self

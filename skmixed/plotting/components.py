@@ -6,13 +6,9 @@ import pandas as pd
 
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
-from skmixed.plotting._panels import (
-    MIXED,
-    choose_group,
-    draw_forest,
-    effect_units,
-    scale_label,
-)
+from skmixed.plotting._panels import choose_group, draw_forest, effect_units, scale_label
+from skmixed.plotting._rows import opens_pipelines
+from skmixed.plotting._style import MIXED
 
 
 class VarianceComponentsDisplay:
@@ -56,6 +52,7 @@ class VarianceComponentsDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, groups=None, sample_weight=None, method="wald",
         level=0.95, ax=None, color=MIXED,
@@ -111,7 +108,9 @@ class VarianceComponentsDisplay:
         labels = [f"{effect} | {group}" if effect else group for group, effect in self.frame.index]
         effects = [effect for effect in self.frame.index.get_level_values("effect") if effect]
         label = scale_label("standard deviation", effects, self.units)
-        return draw_forest(self, ax, self.frame, labels, label, color)
+        return draw_forest(
+            self, ax, self.frame, labels, label, color, "Standard deviations with intervals"
+        )
 
 
 def _group_and_effect(fit, component):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import chi2
 
+from skmixed.plotting._labels import name_points
 from skmixed.plotting._panels import (
-    DATA,
     MAX_LABELS,
-    MIXED,
     choose_effects,
     choose_group,
     effect_label,
     effect_units,
     panels,
 )
+from skmixed.plotting._rows import opens_pipelines
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, zero_line
 
 # Effects of which all pairs can be looked at.
 MAX_EFFECTS = 12
@@ -61,6 +62,7 @@ class RandomEffectsDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, *, group=None, effects=None, ax=None, **kwargs):
         """Plot the conditional modes of a fitted mixed model.
 
@@ -118,36 +120,37 @@ class RandomEffectsDisplay:
         labels = n == 1 and len(self.modes) <= MAX_LABELS if labels is None else labels
         self.figure_, self.axes_ = panels(ax, (n, n), (2.2 + 2.6 * n, 1.9 + 2.6 * n))
         self.ax_ = self.axes_[0, 0]
-        self.lines_ = []
+        self.lines_, named = [], []
         for i, j in np.ndindex(n, n):
             panel = self.axes_[i, j]
             if j > i:
                 panel.set_axis_off()
                 continue
-            self.lines_.append(
-                self._draw(panel, effects[j], effects[i + 1], coverage, labels, color)
-            )
+            self.lines_.append(self._draw(panel, effects[j], effects[i + 1], coverage, color))
+            if labels:
+                named.append((panel, effects[j], effects[i + 1]))
             if i == n - 1:
                 panel.set_xlabel(effect_label(effects[j], self.units))
             if j == 0:
                 panel.set_ylabel(effect_label(effects[i + 1], self.units))
+        caption(self, ax, f"Effects of {self.modes.index.name}")
+        for panel, across, up in named:  # when all else has its place
+            name_points(panel, self.modes[across], self.modes[up], self.modes.index)
         return self
 
-    def _draw(self, panel, across, up, coverage, labels, color):
+    def _draw(self, panel, across, up, coverage, color):
+        color = accent(panel, color)
         x, y = self.modes[across].to_numpy(), self.modes[up].to_numpy()
-        panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
-        panel.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
+        zero_line(panel, across=True, strong=False)
+        zero_line(panel, strong=False)
         for share in coverage:
-            panel.plot(*self._ellipse(across, up, share), color=DATA, linewidth=0.8, zorder=1)
-        many = len(x) > 200
+            panel.plot(
+                *self._ellipse(across, up, share), color=data_ink(panel), linewidth=0.8, zorder=1
+            )
+        size, alpha = (6, 1.0) if len(x) <= 200 else (3, 0.7) if len(x) <= 1000 else (2, 0.35)
         (points,) = panel.plot(
-            x, y, ".", color=color, markersize=3 if many else 7, alpha=0.5 if many else 1.0
+            x, y, "o", color=color, markersize=size, alpha=alpha, markeredgewidth=0
         )
-        if labels:
-            for level, *place in zip(self.modes.index, x, y, strict=True):
-                panel.annotate(
-                    str(level), place, xytext=(3, 3), textcoords="offset points", fontsize=7
-                )
         return points
 
     def _ellipse(self, across, up, share):

@@ -6,13 +6,14 @@ import pandas as pd
 
 from skmixed.inference import emmeans
 from skmixed.plotting._panels import (
-    MIXED,
     draw_intervals,
     effect_units,
     interval_height,
     panels,
     response_name,
 )
+from skmixed.plotting._rows import opens_pipelines
+from skmixed.plotting._style import MIXED
 
 
 class MarginalMeansDisplay:
@@ -62,6 +63,7 @@ class MarginalMeansDisplay:
         self.label = label
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, specs, by=None, *, letters=True, alpha=0.05, adjust=None, ax=None,
         color=MIXED, **options,

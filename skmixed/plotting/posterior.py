@@ -7,7 +7,8 @@ from scipy.stats import gaussian_kde
 
 from skmixed.inference.intervals import check_level, find_parameters
 from skmixed.inference.posterior_draws import highest_density
-from skmixed.plotting._panels import MIXED, panels
+from skmixed.plotting._panels import panels
+from skmixed.plotting._style import MIXED, accent, caption, ink
 
 KINDS = ("density", "pairs")
 # Columns of panels, and parameters that pairs are shown of at most.
@@ -112,6 +113,7 @@ class PosteriorDisplay:
             self._plot_densities(ax, color)
         else:
             self._plot_pairs(ax, color)
+        caption(self, ax, f"Posterior with medians and {100 * self.level:g} % intervals")
         return self
 
     def _interval(self, x):
@@ -131,13 +133,14 @@ class PosteriorDisplay:
             panel.set_xlabel(_label(name))
 
     def _density(self, panel, name, color):
+        color = accent(panel, color)
         lower, median, upper = self.intervals_[name]
         at, height = density_curve(self.draws[name].to_numpy(), self.bounds.get(name, _LINE))
         inside = (at >= lower) & (at <= upper)
         panel.fill_between(at[inside], height[inside], color=color, alpha=0.3, linewidth=0)
         panel.plot(at, height, color=color)
-        panel.vlines(median, 0, np.interp(median, at, height), color="black", linewidth=1)
-        panel.plot(at, 0 * at, color="black", linewidth=0.8)
+        panel.vlines(median, 0, np.interp(median, at, height), color=ink(panel), linewidth=1)
+        panel.plot(at, 0 * at, color=ink(panel), linewidth=0.8)
         panel.set_ylim(bottom=0)
         panel.set_yticks([])
         panel.spines[["left", "top", "right"]].set_visible(False)
@@ -165,7 +168,8 @@ class PosteriorDisplay:
             if i == j:
                 self._density(panel, x, color)
             else:
-                panel.plot(shown[x], shown[y], ".", color=color, markersize=2, alpha=0.35)
+                own = accent(panel, color)
+                panel.plot(shown[x], shown[y], ".", color=own, markersize=2, alpha=0.35)
                 panel.set_ylabel(_label(y) if j == 0 else "")
                 panel.tick_params(labelleft=j == 0)
             panel.set_xlim(self._range(x))

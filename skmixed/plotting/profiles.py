@@ -7,16 +7,9 @@ from scipy.stats import chi2
 
 from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
-    choose_group,
-    effect_scale,
-    effect_units,
-    panels,
-    wrapped,
-)
-from skmixed.plotting._rows import curves_of
+from skmixed.plotting._panels import choose_group, effect_scale, effect_units, panels, wrapped
+from skmixed.plotting._rows import curves_of, opens_pipelines
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink, zero_line
 
 
 class ProfileDisplay:
@@ -77,6 +70,7 @@ class ProfileDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, parameters=None, level=0.95, points=10, groups=None,
         sample_weight=None, ax=None, color=MIXED,
@@ -144,18 +138,21 @@ class ProfileDisplay:
         ]
         for panel in self.axes_[::columns]:
             panel.set_ylabel("zeta")
+        caption(self, ax, f"Profiles with {100 * self.level:g} % limits")
         return self
 
     def _draw(self, panel, name, color):
         values, zeta = self.curves[name].T
         estimate, *ends = self.limits.loc[name, ["estimate", "lower", "upper"]]
         at = int(np.searchsorted(values, estimate))
-        panel.axhline(0, color="black", linewidth=0.8, zorder=0)
+        zero_line(panel, across=True)
         if 0 < at < len(values) - 1:
             slope = np.gradient(zeta, values)[at]
-            panel.axline((estimate, 0.0), slope=slope, color=DATA, linewidth=0.8, linestyle="--")
-        (line,) = panel.plot(values, zeta, color=color, linewidth=1.8)
-        panel.plot(estimate, 0.0, "o", color="black", markersize=4)
+            panel.axline(
+                (estimate, 0.0), slope=slope, color=data_ink(panel), linewidth=0.8, linestyle="--"
+            )
+        (line,) = panel.plot(values, zeta, color=accent(panel, color), linewidth=1.8)
+        panel.plot(estimate, 0.0, "o", color=ink(panel), markersize=4)
         for limit, side in zip(ends, (-1, 1), strict=True):
             if values[0] <= limit <= values[-1]:
                 _mark(panel, limit, float(np.interp(limit, values, zeta)), side)
@@ -170,7 +167,7 @@ class ProfileDisplay:
 
 def _mark(panel, limit, zeta, side):
     """A limit: a line from 0 to the curve, and its value on the side where the curve is not."""
-    panel.vlines(limit, min(zeta, 0.0), max(zeta, 0.0), color="black", linewidth=0.8)
+    panel.vlines(limit, min(zeta, 0.0), max(zeta, 0.0), color=ink(panel), linewidth=0.8)
     panel.annotate(
         f"{limit:.4g}", (limit, 0.0), xytext=(4 * side, -4 * side), textcoords="offset points",
         ha="right" if side > 0 else "left", va="top" if side > 0 else "bottom", fontsize=9,

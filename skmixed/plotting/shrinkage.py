@@ -7,11 +7,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from skmixed.plotting._labels import name_points
 from skmixed.plotting._panels import (
     MAX_LABELS,
-    MIXED,
-    POPULATION,
-    WITHIN,
     choose_effects,
     choose_group,
     effect_label,
@@ -22,10 +20,29 @@ from skmixed.plotting._panels import (
 from skmixed.plotting._rows import (
     is_linear,
     mean_of,
+    opens_pipelines,
     random_terms_of,
     response_of,
     weights_of,
 )
+from skmixed.plotting._style import (
+    POPULATION,
+    SMALL,
+    WITHIN,
+    accent,
+    background,
+    caption,
+    data_ink,
+    ink,
+    legend_below,
+    to_pale,
+    zero_line,
+)
+
+# More levels than this are drawn by density, and more than this have no arrow each.
+_DENSE, _ARROWS = 1000, 120
+# Share of the levels at each end of an axis that a density leaves out.
+_TAIL = 0.002
 
 
 class ShrinkageDisplay:
@@ -75,6 +92,7 @@ class ShrinkageDisplay:
         self.units = units
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, y=None, *, group=None, effects=None, ax=None, **kwargs):
         """Plot the shrinkage of a linear mixed model.
 
@@ -133,45 +151,65 @@ class ShrinkageDisplay:
         n = max(len(pairs), 1)
         if labels is None:
             labels = n == 1 and n_levels <= MAX_LABELS
-        height = 4.6 if pairs else float(np.clip(1.4 + 0.22 * n_levels, 2.6, 9))
+        height = 5.0 if pairs else float(np.clip(1.4 + 0.22 * n_levels, 2.6, 9))
         self.figure_, axes = panels(ax, (1, n), (0.6 + 4.8 * n, height))
         self.axes_ = axes.ravel()
         self.ax_ = self.axes_[0]
         if pairs:
             self.lines_ = [
-                self._draw_pair(panel, *pair, labels)
-                for panel, pair in zip(self.axes_, pairs, strict=True)
+                self._draw_pair(panel, *pair) for panel, pair in zip(self.axes_, pairs, strict=True)
             ]
         else:
             self.lines_ = [self._draw_single(self.ax_, *effects)]
+        self._finish(pairs, labels, ax)
         return self
 
-    def _draw_pair(self, panel, across, up, labels):
-        x0, y0 = self.within[across].to_numpy(), self.within[up].to_numpy()
-        x1, y1 = self.mixed[across].to_numpy(), self.mixed[up].to_numpy()
-        many = len(x1) > 200
-        small = 2 if many else 5
-        panel.quiver(
-            x0, y0, x1 - x0, y1 - y0, angles="xy", scale_units="xy", scale=1, width=0.003,
-            color=POPULATION, alpha=0.3 if many else 0.8, zorder=1,
-        )  # fmt: skip
-        panel.plot(x0, y0, "o", color=WITHIN, markersize=small, label="within the level")
-        (points,) = panel.plot(x1, y1, "o", color=MIXED, markersize=small, label="mixed model")
-        panel.plot(
-            *self.population[[across, up]], "P", color="black", markersize=9, label="population"
-        )
-        if labels:
-            for level, x, y in zip(self.mixed.index, x0, y0, strict=True):
-                if np.isfinite(x + y):
-                    panel.annotate(
-                        str(level), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7
-                    )
+    def _draw_pair(self, panel, across, up):
+        start, end = self.within[[across, up]].to_numpy(), self.mixed[[across, up]].to_numpy()
+        dense = len(end) > _DENSE
+        size = 1.5 if dense else 3 if len(end) > MAX_LABELS else 5
+        if dense:
+            self._density(panel, start)
+        else:
+            panel.plot(*start.T, "o", color=WITHIN, markersize=size, markeredgewidth=0,
+                       label="within the level")  # fmt: skip
+        (points,) = panel.plot(*end.T, "o", color=accent(panel), markersize=size, markeredgewidth=0,
+                               alpha=0.5 if dense else 1.0, label="mixed model")  # fmt: skip
+        _arrows(panel, start, end, 40 if dense else _ARROWS)
+        panel.plot(*self.population[[across, up]], "P", color=ink(panel), markersize=9,
+                   markeredgecolor=background(panel), zorder=4, label="population")  # fmt: skip
         panel.margins(0.1)
         panel.set_xlabel(self._label(across))
         panel.set_ylabel(self._label(up))
-        if panel is self.ax_:
-            panel.legend(loc="best", fontsize=8)
         return points
+
+    def _density(self, panel, start):
+        """How many levels have their own estimates where; a few far away are left out."""
+        known = start[np.isfinite(start).all(axis=1)]
+        low, high = np.quantile(known, [_TAIL, 1 - _TAIL], axis=0)
+        inside = ((known >= low) & (known <= high)).all(axis=1)
+        from matplotlib.colors import LinearSegmentedColormap
+
+        shades = LinearSegmentedColormap.from_list("levels", [to_pale(panel, WITHIN), WITHIN])
+        cells = panel.hexbin(*known[inside].T, gridsize=40, mincnt=1, cmap=shades, bins="log",
+                             linewidths=0, zorder=0)  # fmt: skip
+        bar = panel.figure.colorbar(cells, ax=panel, fraction=0.04, pad=0.02, format="{x:g}")
+        bar.set_label("levels, by their own estimates", fontsize=SMALL)
+        bar.ax.tick_params(labelsize=SMALL)
+        panel.set_xlim(*_wider(low[0], high[0]))
+        panel.set_ylim(*_wider(low[1], high[1]))
+
+    def _finish(self, pairs, labels, ax):
+        """Title and legend, and when all else has its place the names of the levels."""
+        lines, names = self.ax_.get_legend_handles_labels()
+        legend_below(self.figure_, self.ax_, lines, names)
+        caption(self, ax, f"Shrinkage of the levels of {self.mixed.index.name}")
+        if not labels:
+            return
+        for panel, pair in zip(self.axes_, pairs, strict=False):
+            start, end = self.within[list(pair)].to_numpy(), self.mixed[list(pair)].to_numpy()
+            known = np.isfinite(start).all(axis=1)
+            name_points(panel, *start[known].T, self.mixed.index[known], away=end[known])
 
     def _label(self, effect):
         """Axis label; without a fixed effect of that name the axis shows deviations."""
@@ -182,15 +220,38 @@ class ShrinkageDisplay:
         order = np.argsort(self.mixed[effect].to_numpy(), kind="stable")
         within, mixed = self.within[effect].to_numpy()[order], self.mixed[effect].to_numpy()[order]
         rows = np.arange(len(mixed))
-        small = 2 if len(mixed) > MAX_LABELS else 6
-        panel.axvline(self.population[effect], color="black", linewidth=0.8, label="population")
-        panel.hlines(rows, within, mixed, color=POPULATION, linewidth=1)
-        panel.plot(within, rows, "o", color=WITHIN, markersize=small, label="within the level")
-        (points,) = panel.plot(mixed, rows, "o", color=MIXED, markersize=small, label="mixed model")
+        many = len(mixed) > MAX_LABELS
+        style = {"markersize": 2 if many else 6, "markeredgewidth": 0}
+        zero_line(panel, self.population[effect]).set_label("population")
+        if many:
+            panel.hlines(rows, within, mixed, color=POPULATION, linewidth=0.4)
+        else:
+            _arrows(panel, np.column_stack([within, rows]), np.column_stack([mixed, rows]))
+        panel.plot(within, rows, "o", color=WITHIN, label="within the level", **style)
+        (points,) = panel.plot(mixed, rows, "o", color=accent(panel), label="mixed model", **style)
         level_ticks(panel, self.mixed.index[order], self.mixed.index.name)
         panel.set_xlabel(self._label(effect))
-        panel.legend(loc="best", fontsize=8)
         return points
+
+
+def _arrows(panel, start, end, most=_ARROWS):
+    """Arrows from points to points; of many an even selection in the order of their lengths."""
+    known = np.flatnonzero(np.isfinite(start + end).all(axis=1))
+    if len(known) > most:
+        scale = np.ptp(end[known], axis=0)
+        length = np.hypot(*((end - start)[known] / np.where(scale > 0, scale, 1.0)).T)
+        known = known[np.argsort(length)[np.linspace(0, len(known) - 1, most).astype(int)]]
+    for k in known:
+        panel.annotate(
+            "", end[k], start[k], zorder=1.5,
+            arrowprops={"arrowstyle": "-|>", "mutation_scale": 7, "linewidth": 0.7, "shrinkA": 1,
+                        "shrinkB": 2, "color": data_ink(panel)},
+        )  # fmt: skip
+
+
+def _wider(low, high):
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def _within(estimator, X, y, group):

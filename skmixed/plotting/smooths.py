@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from skmixed.inference.smooths import chosen_terms, smooth_curves
-from skmixed.plotting._panels import DATA, MIXED, effect_units, panels, wrapped
-from skmixed.plotting._rows import as_pandas, is_linear, smoothed_rows
+from skmixed.plotting._panels import effect_units, panels, wrapped
+from skmixed.plotting._rows import as_pandas, is_linear, opens_pipelines, smoothed_rows
+from skmixed.plotting._style import MIXED, SERIES, accent, data_ink, zero_line
 
 # Lines of one panel, apart for colour-blind readers (Okabe and Ito).
-_COLORS = (MIXED, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLORS = SERIES
 # Curves above which levels are not told apart by colour.
 _MANY = len(_COLORS)
 
@@ -66,6 +67,7 @@ class SmoothDisplay:
         self.by = by or {}
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls, estimator, X=None, y=None, *, term=None, residuals=False, points=200, level=0.95,
         groups=None, ax=None, **kwargs,
@@ -166,15 +168,15 @@ class SmoothDisplay:
         return _COLORS[drawn % _MANY]
 
     def _draw(self, panel, name, curve, table, color):
-        x = table["x"].to_numpy()
+        color, x = accent(panel, color), table["x"].to_numpy()
         rows = self._rows_of(name, curve)
         if rows is not None:
             known = np.isfinite(rows["residual"].to_numpy())
-            panel.plot(rows["x"][known], rows["residual"][known], ".", color=DATA, markersize=3,
-                       alpha=0.6, zorder=1)  # fmt: skip
+            panel.plot(rows["x"][known], rows["residual"][known], ".", color=data_ink(panel),
+                       markersize=3, alpha=0.6, zorder=1)  # fmt: skip
             panel.plot(rows["x"], np.full(len(rows), 0.025), "|", color=color, markersize=6,
                        alpha=0.5, transform=panel.get_xaxis_transform())  # fmt: skip
-        panel.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
+        zero_line(panel, across=True, strong=False)
         band = panel.fill_between(x, table["lower"], table["upper"], color=color, alpha=0.2,
                                   linewidth=0)  # fmt: skip
         label = "" if curve is None else f"{self.by[name]} = {curve}"

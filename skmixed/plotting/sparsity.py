@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from skmixed.plotting._panels import choose_group, panels
-from skmixed.plotting._rows import random_terms_of, weights_of
+from skmixed.plotting._rows import opens_pipelines, random_terms_of, weights_of
+from skmixed.plotting._style import MIXED, accent, background
 
 # A dense factor of this order takes 200 MB.
 MAX_EFFECTS = 5000
@@ -78,6 +79,7 @@ class SparsityDisplay:
         self.patterns = patterns
 
     @classmethod
+    @opens_pipelines
     def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
         """Plot the matrices of a fitted mixed model.
 
@@ -117,7 +119,7 @@ class SparsityDisplay:
         L[np.abs(L) < 1e-12 * np.abs(L).max()] = 0.0
         return cls(_patterns(Zt, Lambda, A, sparse.csr_matrix(L))).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color="#0072B2"):
+    def plot(self, ax=None, *, color=MIXED):
         """Draw the panels.
 
         Parameters
@@ -132,13 +134,15 @@ class SparsityDisplay:
         """
         from matplotlib.colors import LinearSegmentedColormap
 
-        colours = LinearSegmentedColormap.from_list("entries", ["white", color])
         n = len(self.patterns)
         # A single Axes is divided; a new figure has two rows.
         shape = (2, n // 2) if n % 2 == 0 and n > 2 else (1, n)
         self.figure_, axes = panels(ax, shape, (4.2 * shape[1], 4.2 * shape[0]))
         self.axes_ = axes.ravel()
         self.ax_ = self.axes_[0]
+        colours = LinearSegmentedColormap.from_list(
+            "entries", [background(self.ax_), accent(self.ax_, color)]
+        )
         self.images_ = [
             self._draw(panel, pattern, colours)
             for panel, pattern in zip(self.axes_, self.patterns, strict=True)

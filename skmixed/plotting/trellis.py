@@ -5,31 +5,39 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skmixed.plotting._panels import (
-    DATA,
-    MIXED,
-    POPULATION,
-    WITHIN,
-    choose_group,
-    legend_above,
-    level_panels,
-    response_name,
-)
+from skmixed.plotting._bins import binned_shares, draw_shares, equal_parts
+from skmixed.plotting._panels import choose_group, level_panels, response_name
 from skmixed.plotting._rows import (
     as_pandas,
-    curve_covariates,
+    covariate,
+    has_events,
     is_curve,
     is_linear,
     mean_of,
+    opens_pipelines,
     random_terms_of,
     response_of,
 )
+from skmixed.plotting._style import (
+    LABEL,
+    MIXED,
+    POPULATION,
+    SMALL,
+    WITHIN,
+    accent,
+    caption,
+    data_ink,
+    legend_below,
+)
 
+_COLORS = {"population": POPULATION, "within": WITHIN, "mixed": MIXED}
 _STYLES = {
-    "population": {"color": POPULATION, "linestyle": "--"},
-    "within": {"color": WITHIN, "linestyle": ":"},
-    "mixed": {"color": MIXED, "linestyle": "-"},
+    "population": {"linestyle": "--"},
+    "within": {"linestyle": ":"},
+    "mixed": {"linestyle": "-"},
 }
+# Rows of a level for each share that is drawn of it, and the most shares.
+_ROWS_PER_SHARE, _MOST_SHARES = 10, 5
 # Points of a curve.
 _FINE = 121
 _LEGEND = {
@@ -46,7 +54,8 @@ class TrellisDisplay:
     effects only; the mixed model's lies between them, closer to the former the more rows there are.
     For a generalised model the lines are means (of two classes, the probability of the second), for
     a nonlinear one curves: those of the level and of a typical member. These have none of least
-    squares.
+    squares. Zeros and ones are marks at the edges of a panel, with shares of events in parts of the
+    rows and their 95 % intervals (Wilson's) between them.
 
     It is recommended to use :meth:`from_estimator`.
 
@@ -59,6 +68,8 @@ class TrellisDisplay:
         Names, for the labels.
     n_levels : int
         Levels of the grouping factor, of which the display may show a part.
+    bins : DataFrame with columns level, x, mean, lower, upper and n, optional
+        Shares of events in parts of the rows of a level with 95 % intervals, drawn over them.
 
     Attributes
     ----------
@@ -67,6 +78,8 @@ class TrellisDisplay:
         One per level; ``ax_`` is the first.
     lines_ : list of dict
         The Line2D of every panel, by name: population, within, mixed.
+    shares_ : list of Line2D
+        The shares of events of every panel; empty for other responses.
 
     Examples
     --------
@@ -80,15 +93,17 @@ class TrellisDisplay:
     18
     """
 
-    def __init__(self, points, curves, *, x, response, group, n_levels):
+    def __init__(self, points, curves, *, x, response, group, n_levels, bins=None):
         self.points = points
         self.curves = curves
         self.x = x
         self.response = response
         self.group = group
         self.n_levels = n_levels
+        self.bins = bins
 
     @classmethod
+    @opens_pipelines
     def from_estimator(
         cls,
         estimator,
@@ -99,6 +114,8 @@ class TrellisDisplay:
         group=None,
         levels=None,
         max_panels=24,
+        random_effects=None,
+        average=False,
         ax=None,
         **kwargs,
     ):
@@ -119,6 +136,14 @@ class TrellisDisplay:
             Levels to show, in this order. By default all, ordered by their first conditional
             mode; of more than ``max_panels`` an even selection.
         max_panels : int, default 24
+        random_effects : bool or list of str, optional
+            Grouping factors whose effects the mixed model's line has, as for ``predict``. By
+            default the panel's own and every factor in which the panels are nested, such as the
+            school of a class; effects of factors that vary within a panel are 0, their mean.
+        average : bool, default False
+            Draw means over the rows of the panel, each with x at the place along the axis. By
+            default the lines are those of the level's first row: its other covariates and, where
+            ``random_effects`` has factors that vary within the panel, its levels of them.
         ax : Axes or array of Axes, optional
         **kwargs
             Passed to :meth:`plot`.
@@ -126,17 +151,10 @@ class TrellisDisplay:
         Returns
         -------
         TrellisDisplay
-
-        Notes
-        -----
-        Along the lines, covariates other than x have the values of the level's first row. The
-        mixed model's line has the random effects of the panel's own level and of every factor in
-        which the panels are nested, such as the school of a class; effects of factors that vary
-        within a panel are 0, their mean.
         """
         group = choose_group(estimator, group)
         X = as_pandas(X, cls.__name__)
-        x = _covariate(estimator, X, x)
+        x = covariate(estimator, X, x)
         terms, kept = random_terms_of(estimator, X)
         codes = next(term.codes for term in terms if term.group == group)
         if not (codes >= 0).any():
@@ -154,8 +172,9 @@ class TrellisDisplay:
                 for level, at in zip(chosen, rows, strict=True)
             ]
         )
-        firsts = X.iloc[[at[0] for at in rows]]
-        curves = _curves(estimator, firsts, chosen, points, x, _fixed_within(terms, codes))
+        shown = [X.iloc[at if average else at[:1]] for at in rows]
+        effects = _fixed_within(terms, codes) if random_effects is None else random_effects
+        curves = _curves(estimator, shown, chosen, points, x, effects)
         display = cls(
             points,
             curves,
@@ -163,6 +182,7 @@ class TrellisDisplay:
             response=response_name(estimator, y),
             group=group,
             n_levels=len(modes),
+            bins=_bins(points) if has_events(estimator, points["y"]) else None,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -181,28 +201,43 @@ class TrellisDisplay:
         """
         levels = list(dict.fromkeys(self.points["level"]))
         n = len(levels)
-        axes = level_panels(self, ax, n, columns, lambda c, r: (1.0 + 1.5 * c, 1.3 + 1.5 * r))
+        axes = level_panels(self, ax, n, columns, lambda c, r: (1.0 + 1.6 * c, 1.6 + 1.5 * r))
+        limits = self._limits()
+        self.shares_ = []
         self.lines_ = [
-            self._draw(panel, level) for panel, level in zip(self.axes_, levels, strict=True)
+            self._draw(panel, level, limits)
+            for panel, level in zip(self.axes_, levels, strict=True)
         ]
-        self._label(axes, n)
+        self._label(axes, n, ax)
         return self
 
-    def _draw(self, panel, level):
+    def _draw(self, panel, level, limits):
         points = self.points[self.points["level"] == level]
         curve = self.curves[self.curves["level"] == level]
-        panel.plot(points["x"], points["y"], ".", color=DATA, markersize=4)
+        grey = data_ink(panel)
+        if self.bins is None:
+            panel.plot(points["x"], points["y"], "o", color=grey, markersize=3, markeredgewidth=0)
+        else:
+            panel.plot(points["x"], points["y"], "|", color=grey, markersize=5, alpha=0.5)
+            own = self.bins[self.bins["level"] == level]
+            self.shares_.append(draw_shares(panel, own, grey, markersize=3.5))
         lines = {
-            name: panel.plot(curve["x"], curve[name], linewidth=1.4, **style)[0]
+            name: panel.plot(
+                curve["x"],
+                curve[name],
+                linewidth=1.6,
+                **style,
+                color=accent(panel, _COLORS[name]),
+            )[0]
             for name, style in _STYLES.items()
             if name in curve
         }
-        panel.set_ylim(self._limits())
-        panel.set_title(str(level), fontsize=8, pad=2)
-        panel.tick_params(labelsize=7)
+        panel.set_ylim(limits)
+        panel.set_title(str(level), fontsize=LABEL, pad=3)
+        panel.tick_params(labelsize=SMALL)
         return lines
 
-    def _label(self, axes, n):
+    def _label(self, axes, n, ax):
         """Names of the axes and the legend, once for the whole figure."""
         rows, columns = axes.shape
         shown = f" ({n} of {self.n_levels:,})" if n < self.n_levels else ""
@@ -210,13 +245,14 @@ class TrellisDisplay:
             if place + columns >= n:
                 axes.ravel()[place].tick_params(labelbottom=True)
         axes[-1, 0].set_xlabel(
-            f"{self.x}; one panel per {self.group}{shown}", fontsize=9, loc="left"
+            f"{self.x}; one panel per {self.group}{shown}", fontsize=LABEL, loc="left"
         )
-        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=9)
-        lines, names = zip(
-            *((line, _LEGEND[name]) for name, line in self.lines_[0].items()), strict=True
-        )
-        legend_above(self.figure_, self.ax_, lines, names)
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
+        caption(self, ax, f"{self.response} by {self.x} and {self.group}")
+        found = {_LEGEND[name]: line for name, line in self.lines_[0].items()}
+        if self.shares_:
+            found["share in parts of the rows, 95 %"] = self.shares_[0]
+        legend_below(self.figure_, self.ax_, list(found.values()), list(found))
 
     def _limits(self):
         """Range of y for the data and the model's lines; lines within a level may leave it."""
@@ -224,22 +260,6 @@ class TrellisDisplay:
         low, high = np.nanmin(shown), np.nanmax(shown)
         margin = 0.05 * (high - low) or 1.0
         return low - margin, high + margin
-
-
-def _covariate(estimator, X, x):
-    """The numeric column along the axis."""
-    numeric = [name for name in X if pd.api.types.is_numeric_dtype(X[name])]
-    if x is None:
-        random = [name for term in estimator.random_terms_ for name in term.names]
-        candidates = [*random, *estimator.fixed_effects_.index]
-        if is_curve(estimator):
-            candidates = curve_covariates(estimator)[::-1]
-        x = next((name for name in candidates if name in numeric), None)
-        if x is None:
-            raise ValueError("no effect of the model is a numeric column of X: name one as x=")
-    if x not in numeric:
-        raise ValueError(f"x must be a numeric column of X, one of {numeric}, got {x!r}")
-    return x
 
 
 def _levels(modes, codes, levels, max_panels):
@@ -267,20 +287,43 @@ def _fixed_within(terms, codes):
     return list(dict.fromkeys(found))
 
 
-def _curves(estimator, firsts, levels, points, x, groups):
-    """The three lines of every level on a grid over the range of x, of categories at these."""
+def _bins(points):
+    """Shares of events of every level in parts of its rows along x."""
+    found = []
+    for level, own in points.groupby("level", sort=False, observed=True):
+        n = int(np.clip(len(own) // _ROWS_PER_SHARE, 1, _MOST_SHARES))
+        parts = equal_parts(own["x"], n)
+        shares = binned_shares(own["x"].to_numpy(), own["y"].to_numpy(), np.ones(len(own)), parts)
+        found.append(shares.assign(level=level))
+    return pd.concat(found, ignore_index=True)
+
+
+def _curves(estimator, rows, levels, points, x, groups):
+    """The three lines of every level on a grid over the range of x, of categories at these.
+
+    rows : frames of the rows of every level over which the lines are averaged.
+    """
     grid = np.linspace(points["x"].min(), points["x"].max(), _FINE if is_curve(estimator) else 25)
     if not is_curve(estimator) and x in estimator.design_spec_.coded:
         grid = np.unique(points["x"])
-    table = firsts.iloc[np.repeat(np.arange(len(firsts)), len(grid))]
-    table = table.assign(**{x: np.tile(grid, len(levels))})
-    labels = pd.Index(levels).repeat(len(grid))
-    curves = pd.DataFrame({"level": labels, "x": table[x].to_numpy()})
-    curves["population"] = mean_of(estimator, table, ())
-    curves["mixed"] = mean_of(estimator, table, groups)
+    curves = pd.DataFrame(
+        {"level": pd.Index(levels).repeat(len(grid)), "x": np.tile(grid, len(levels))}
+    )
+    curves["population"] = _averaged(estimator, rows, x, grid, ())
+    curves["mixed"] = _averaged(estimator, rows, x, grid, groups)
     if is_linear(estimator):
         curves["within"] = np.concatenate([_straight_line(points, level, grid) for level in levels])
     return curves
+
+
+def _averaged(estimator, rows, x, grid, groups):
+    """Means (levels * grid,) of predictions over the rows of every level, at each value of x."""
+    sizes = np.array([len(own) for own in rows])
+    table = pd.concat([own.iloc[np.tile(np.arange(len(own)), len(grid))] for own in rows])
+    table = table.assign(**{x: np.concatenate([np.repeat(grid, size) for size in sizes])})
+    means = mean_of(estimator, table, groups)
+    each = np.repeat(sizes, len(grid))
+    return np.add.reduceat(means, np.cumsum(each) - each) / each
 
 
 def _straight_line(points, level, grid):

@@ -326,3 +326,94 @@ def test_counts_of_millions_are_written_out(model):
     text = str(large.summary())
     assert "Number of obs: 1234567," in text
     assert "1234561" in text.splitlines()[4]
+
+
+# Other formats
+
+
+def test_tidy_frames_hold_the_tables_of_the_model(fitted):
+    frame = fitted.summary().to_frame(level=0.9)
+    fixed = frame[frame["component"] == "fixed"].set_index("term")
+    table = fitted.coefficients(level=0.9)
+    columns = ["estimate", "std_error", "df", "p_value", "lower", "upper"]
+    assert frame[[*columns, "statistic"]].dtypes.map(pd.api.types.is_float_dtype).all()
+    np.testing.assert_allclose(fixed[columns], table[columns], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(fixed["statistic"], table["t"], rtol=1e-5)
+    random = frame[frame["component"] == "random"].set_index(["group", "term"])["estimate"]
+    count = 0
+    for group, covariance in fitted.covariances_.items():
+        sd = np.sqrt(np.diag(covariance))
+        free = any(len(t.names) > 1 for t in fitted.random_terms_ if t.group == group)
+        for i, name in enumerate(covariance):
+            assert random[group, f"sd {name}"] == pytest.approx(sd[i])
+            for j in range(i) if free else ():
+                expected = covariance.iloc[i, j] / (sd[i] * sd[j])
+                found = random[group, f"cor {list(covariance)[j]}, {name}"]
+                assert found == pytest.approx(expected)
+            count += 1 + (i if free else 0)
+    assert count == len(random)
+    residual = frame[frame["component"] == "residual"]
+    assert residual["estimate"].to_list() == ([fitted.sigma_] if len(random) else [])
+    assert frame["estimate"].notna().all()
+
+
+def test_tidy_limits_have_a_level(model):
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
+        model.summary().to_frame(level=95)
+
+
+def test_all_formats_have_the_cells_of_the_text(fitted):
+    summary = fitted.summary()
+    assert summary._repr_html_() == summary.to_html()
+    cells = [c.text or "" for c in ElementTree.fromstring(summary.to_html()).iter("td")]
+    plain = summary.to_markdown().replace("\\", "")
+    table = summary.to_latex().replace("$-$", "-").replace("\\_", "_")
+    for cell in cells:
+        assert cell in plain
+        assert cell in table or "e-" in cell
+    assert f"`{fitted.formula}`" in summary.to_markdown()
+
+
+def test_latex_has_caption_and_label_by_choice(model):
+    text = model.summary().to_latex(caption=r"Sleep, $n = 180$", label="tab:sleep")
+    assert r"\caption{Sleep, $n = 180$}" in text and r"\label{tab:sleep}" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
+
+
+# What notebooks show
+
+
+def test_notebooks_show_the_estimates_of_a_fit(fitted):
+    shown = fitted._repr_mimebundle_()
+    html = shown["text/html"]
+    assert "sk-top-container" in html and html.endswith(fitted._fit_html())
+    assert fitted._repr_html_().endswith(fitted._fit_html())
+    brief = ElementTree.fromstring(fitted._fit_html())
+    words = "".join(brief.itertext())
+    assert fitted.formula in words and f"Number of obs: {fitted.n_obs_}" in words
+    for group, levels in fitted.labels_.levels.items():
+        assert f"{group}, {len(levels)}" in words
+    cells = [cell.text or "" for cell in brief.iter("td")]
+    assert f"{fitted.aic_:.1f}" in cells
+    cells = [cell.text for cell in list(brief.iter("table"))[-1].iter("td")]
+    for name, value in fitted.fixed_effects_.items():
+        assert float(cells[cells.index(name) + 1]) == pytest.approx(value, rel=1e-2, abs=1e-2)
+
+
+def test_before_a_fit_notebooks_show_what_scikit_learn_does():
+    model = MixedLinearRegressor("y ~ x + (1 | g)")
+    assert "Fitted MixedLinearRegressor" not in model._repr_html_()
+    assert model._fit_html() == ""
+
+
+def test_what_notebooks_show_is_text_where_that_is_asked_for(model):
+    from sklearn import config_context
+
+    with config_context(display="text"):
+        assert "text/html" not in model._repr_mimebundle_()
+        assert not hasattr(model, "_repr_html_")
+
+
+def test_the_names_of_all_attributes_can_be_listed(fitted):
+    assert "fixed_effects_" in dir(fitted)
+    assert not hasattr(fitted, "residual_parameters_")
