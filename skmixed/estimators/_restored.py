@@ -69,6 +69,9 @@ def _check_several(model):
         if type(own) is not type(model) or "estimators_" in vars(own):
             raise Malformed(f"a {type(own).__name__} stands in the place of one response's model")
         check_mixed_model(own)
+    first, fits = model.estimators_[0], tuple(own.result_ for own in model.estimators_)
+    own = {"result_": type(model.result_)(fits)}  # which stand there twice
+    model.__dict__.update(own, design_spec_=first.design_spec_, labels_=first.labels_)
 
 
 def check_least_squares(model: Any) -> None:
