@@ -1,15 +1,17 @@
 """Large crossed factors: python -m benchmarks.bench_scale [--cases ...] [--direct].
 
 Every case runs in a process of its own, which makes its data, fits once and tells wall time, CPU
-time and its peak memory, data included. ``--direct`` fits the direct solver too, where it can.
+time and its peak memory from then on, data included (Linux). ``--direct`` fits the direct solver
+too, where it can.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
+import re
 import time
 import warnings
+from pathlib import Path
 
 from benchmarks.crossed import crossed_frame
 
@@ -37,6 +39,8 @@ CASES = {
         "y ~ x1 + x2 + x3 + x4 + (x1 | user) + (1 | item)",
         False,
     ),
+    "logistic 250 k": ("movielens250k", {"logistic": True}, RATINGS, True),
+    "logistic 2.5 M": ("movielens2.5m", {"logistic": True}, RATINGS, False),
     "ratings 25 M": ("movielens25m", {}, RATINGS, False),
     "25 M, slopes by user, p = 5": (
         "movielens25m",
@@ -53,20 +57,22 @@ HEADINGS = (
 
 def fit_case(name, solver, pipe):
     """Fit one case and send what it took."""
-    from skmixed import MixedLinearRegressor
+    from skmixed import MixedLinearRegressor, MixedLogisticClassifier
 
     shape, settings, formula, _ = CASES[name]
+    Model = MixedLogisticClassifier if settings.get("logistic") else MixedLinearRegressor
     data = crossed_frame(shape, **settings)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # data take more to make
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wall, cpu = time.perf_counter(), time.process_time()
-        model = MixedLinearRegressor(formula, solver=solver).fit(data)
+        model = Model(formula, solver=solver).fit(data)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     pipe.send(
         {
             "wall": wall,
             "cpu": cpu,
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "memory": _peak(),
             "evaluations": model.n_evaluations_,
             "iterations": model.n_cg_iterations_,
             "probes": model.n_probes_,
@@ -76,6 +82,12 @@ def fit_case(name, solver, pipe):
             "theta": model.theta_.tolist(),
         }
     )
+
+
+def _peak():
+    """GiB that this process had at most since its peak was cleared."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20
 
 
 def run(name, solver):

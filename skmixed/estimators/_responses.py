@@ -13,7 +13,6 @@ from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._input import response_vector, unmasked
 from skmixed.estimators._residual import tell_of_residual
-from skmixed.models.correlated import deviance_of
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,6 @@ class SeveralResponses(FittedMixedModel):
             result_=SeveralFits(tuple(model.result_ for model in models)),
         )
         return self
-
-    def _objective(self, design):
-        return deviance_of(
-            design,
-            reml=self.reml,
-            solver=self.solver,
-            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
-            seed=int(self.random_state),
-        )
 
     def _model_of(self, design, objective):
         """The fitted model of one response."""
