@@ -1,12 +1,14 @@
 """Fits of Parquet files that are never in memory: python -m benchmarks.bench_batches.
 
     python -m benchmarks.bench_batches                                    # 10 M rows, direct
-    python -m benchmarks.bench_batches --rows 30_000_000 --items 20_000 --solver iterative
+    python -m benchmarks.bench_batches --rows 30_000_000 --items 20_000 --crossed --routes arrow
+    python -m benchmarks.bench_batches --rows 100_000_000 --items 20_000 --crossed --routes arrow
 
 The files are made first (``--folder`` keeps them), one million rows each: users nested in regions,
 crossed with items that are text and long-tailed, two covariates. Every route then fits the model in
 a process of its own, in turns, with equal repeats; told are the median of the wall time from the
-path to the fitted model, and the peak of the process's memory.
+path to the fitted model, the processor time of all its threads, and the peak of the process's
+memory.
 """
 
 from __future__ import annotations
@@ -55,18 +57,18 @@ def make_files(folder, n_rows, n_users, n_items, seed=0):
         table.to_parquet(Path(folder) / f"part{number:04d}.parquet", index=False)
 
 
-def _arrow(model, folder):
-    return model.fit_batches(folder)
+def _arrow(model, path):
+    return model.fit_batches(path)
 
 
-def _dask(model, folder):
+def _dask(model, path):
     import dask.dataframe as dd
 
-    return model.fit_batches(dd.read_parquet(folder))
+    return model.fit_batches(dd.read_parquet(path))
 
 
-def _memory(model, folder):
-    return model.fit(pd.read_parquet(folder))
+def _memory(model, path):
+    return model.fit(pd.read_parquet(path))
 
 
 ROUTES = {"arrow": _arrow, "dask": _dask, "memory": _memory}
@@ -77,19 +79,19 @@ def _fit(route, folder, formula, solver, queue):
 
     settings = {} if solver is None else {"solver": solver}
     model = MixedLinearRegressor(formula, **settings)
-    ROUTES[route](model, folder)  # imports and caches of the system are the same for all
-    start = time.perf_counter()
+    ROUTES[route](model, sorted(folder.glob("*.parquet"))[0])  # imports
+    start, cpu = time.perf_counter(), time.process_time()
     ROUTES[route](model, folder)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    queue.put((seconds, peak, model.n_evaluations_, model.theta_.tolist(), model.deviance_))
+    queue.put((seconds, cpu, peak, model.solver_, model.n_evaluations_, model.deviance_))
 
 
 def measure(route, folder, formula, solver):
-    """(seconds, GiB, evaluations, theta, criterion) of one fit in a process of its own."""
+    """(seconds, of the processor, GiB, solver, evaluations, criterion) in a process of its own."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=_fit, args=(route, str(folder), formula, solver, queue))
+    process = context.Process(target=_fit, args=(route, folder, formula, solver, queue))
     process.start()
     while True:
         try:
@@ -124,14 +126,14 @@ def main():
         for _ in range(chosen.repeats):
             for route in chosen.routes:
                 found[route].append(measure(route, folder, formula, chosen.solver))
-        print("| route | evaluations | median | least | peak memory | criterion |")
-        print("|:--|--:|--:|--:|--:|--:|")
+        print("| route | solver | evaluations | median | processor | peak memory | criterion |")
+        print("|:--|:--|--:|--:|--:|--:|--:|")
         for route, runs in found.items():
-            times = [run[0] for run in runs]
-            peak, last = max(run[1] for run in runs), runs[-1]
+            wall, cpu = (statistics.median(run[k] for run in runs) for k in (0, 1))
+            peak, (solver, evaluations, criterion) = max(run[2] for run in runs), runs[-1][3:]
             print(
-                f"| {route} | {last[2]} | {statistics.median(times):.1f} s | {min(times):.1f} s "
-                f"| {peak:.2f} GiB | {last[4]:.6f} |"
+                f"| {route} | {solver} | {evaluations} | {wall:.1f} s | {cpu:.1f} s "
+                f"| {peak:.2f} GiB | {criterion:.6f} |"
             )
 
 

@@ -16,7 +16,8 @@ from skmixed.estimators._checks import check_absorbed, check_counts, check_desig
 from skmixed.estimators._operation import watched
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
-from skmixed.models.batches import Coordinates, absorbed, batch_sums, profiled_deviance
+from skmixed.models.batch_coordinates import Coordinates
+from skmixed.models.batches import absorbed, batch_sums, profiled_deviance
 
 _RANK_NOTE = (
     f". Batches are judged by cross-products, at {TOLERANCE:g} of a column's size; a fit in "
@@ -97,8 +98,9 @@ class FitsBatches:
             opened.as_categories(reader.text_groups)
         scan = self._scanned(opened, reader)
         design = learnt_design(scan, reader)
-        n_rows = sum(scan.n_rows)
-        coordinates = Coordinates.of(design, n_rows)
+        n_rows, seed = sum(scan.n_rows), int(self.random_state)
+        coordinates = Coordinates.of(design, n_rows, solver=self.solver, seed=seed)
+        coordinates.check_memory(design, len(scan.n_rows))
         firsts = np.cumsum([0, *scan.n_rows])[:-1]
         shared = _Second(reader, design.spec, coordinates, firsts)
         found = opened.reduce(
@@ -114,10 +116,20 @@ class FitsBatches:
         stand_in = _stand_in(design, found)
         check_counts(stand_in, type(self).__name__)
         check_design(stand_in)
-        objective = profiled_deviance(found, coordinates, design, reml=self.reml)
+        objective = profiled_deviance(
+            found,
+            coordinates,
+            design,
+            reml=self.reml,
+            solver=self.solver,
+            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
+            seed=seed,
+        )
+        del found, stand_in  # the iterations need the memory of the sums
         if self.reml and not objective.exact:
             check_absorbed(design, absorbed(objective))
         fit = self._search(objective)
+        self._tell_monte_carlo(fit.monte_carlo)
         names = np.asarray([n for n in opened.names if n != sample_weight], dtype=object)
         return self._publish(
             design,
@@ -227,7 +239,7 @@ def _with_rows(design, found):
     spec, kept = design.spec, {}
     for term, own in zip(design.random, spec.terms.random, strict=True):
         kept.setdefault(term.group, own.group)
-    masks = [weights > 0 for weights in found.sums.weights]
+    masks = [counts > 0 for counts in found.sums.counts]
     if all(mask.all() for mask in masks):
         return design, found
     groups = dict(spec.groups)

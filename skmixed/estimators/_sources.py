@@ -63,7 +63,8 @@ class _InOrder:
     def reduce(self, function, merge, shared, *, columns, progress):
         """merge(shared, a, b) of function(shared, number, batch) over all batches; None of none."""
         waiting: list = []  # (number of batches, result), as the digits of a binary counter
-        for number, frame in enumerate(self.frames(columns)):
+        batches = (frame for frame in self.frames(columns) if len(frame))
+        for number, frame in enumerate(batches):
             count, result = 1, function(shared, number, frame)
             rows = len(frame)
             del frame
@@ -86,11 +87,12 @@ class _Started(_InOrder):
     """A function that starts a new iterator of DataFrames."""
 
     def __init__(self, start):
-        self._start, self._last = start, None
-        first = next(iter(self._begin()), None)
+        self._start, self._last, first = start, None, None
+        for first in self.frames():
+            if len(first.columns):
+                break
         if first is None:
             raise ValueError("the function that starts the batches gave none: there are no rows")
-        _check_frame(first)
         self.names = tuple(first.columns)
 
     def _begin(self):
@@ -136,7 +138,10 @@ class _Arrow(_InOrder):
         missing = [path for path in paths if "://" not in path and not os.path.exists(path)]
         if missing:
             raise FileNotFoundError(f"there is no file or folder {missing[0]!r}")
-        return cls(_parquet(paths), paths)
+        dataset = _parquet(paths)
+        if not dataset.files:
+            raise FileNotFoundError(f"there is no Parquet file in {paths[0]!r}")
+        return cls(dataset, paths)
 
     def as_categories(self, names):
         """Read these columns, where they are text, by their distinct values."""
@@ -153,16 +158,43 @@ class _Arrow(_InOrder):
             self._dataset = _parquet(self._paths, text)
 
     def frames(self, columns=None):
+        import pyarrow as pa
+
         settings = {"columns": list(columns or self.names), "batch_size": _BATCH}
+        if self._paths:
+            self._check_files(settings["columns"])
         if type(self._dataset).__name__ == "Table":
             settings = {"max_chunksize": _BATCH}
         else:
             settings |= {"batch_readahead": 1, "fragment_readahead": 1}
-        for batch in self._dataset.to_batches(**settings):
+        batches = iter(self._dataset.to_batches(**settings))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+                raise ValueError(
+                    "the batches do not fit together, or a file is damaged: columns of one name "
+                    f"must be of one type everywhere. pyarrow says: {error}"
+                ) from error
+            if batch is None:
+                return
             frame = batch.to_pandas()
             for name in self.text:
                 frame[name] = _sorted_categories(frame[name])
             yield frame
+
+    def _check_files(self, columns):
+        """Raise an error for a file without one of the columns, where pyarrow reads nulls."""
+        of_folders = getattr(self._dataset.partitioning, "schema", None)
+        known = set() if of_folders is None else set(of_folders.names)
+        for fragment in self._dataset.get_fragments():
+            lacking = [name for name in columns if name not in fragment.physical_schema.names]
+            lacking = [name for name in lacking if name not in known]
+            if lacking:
+                raise ValueError(
+                    f"the file {fragment.path!r} has no column {lacking[0]!r}, which the first one "
+                    "has"
+                )
 
 
 def _parquet(paths, text=()):

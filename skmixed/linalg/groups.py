@@ -43,6 +43,11 @@ class Group:
         """Whether the only covariate is the constant 1: a view that repeats one number."""
         return is_constant_view(self.z)
 
+    def of_rows(self, rows):
+        """The group of some of its rows."""
+        z = self.z[: len(rows)] if self.is_intercept else self.z[rows]
+        return Group(self.codes[rows], z, self.n_levels)
+
     def without_rows(self):
         """The group without codes and covariates; copies, since a view would keep all rows."""
         return Group(self.codes[:0].copy(), self.z[:0].copy(), self.n_levels)

@@ -21,7 +21,7 @@ from skmixed.exceptions import SlowPredictionWarning
 from skmixed.linalg.cholesky import NotPositiveDefinite
 from skmixed.linalg.core import solve_lower
 from skmixed.linalg.effects import Effects
-from skmixed.linalg.iterative_blocks import Blocks, check_memory
+from skmixed.linalg.iterative_blocks import Blocks, check_cells, check_memory
 from skmixed.linalg.iterative_cg import MAX_ITERATIONS, solve
 from skmixed.linalg.iterative_core import Core, squares, times_blocks
 from skmixed.linalg.iterative_logdet import log_det
@@ -46,6 +46,11 @@ _DIRECT_ONLY = (
     "{} cannot be had from a fit by the iterative solver: fit the model with solver='direct', if "
     "its crossed factors leave room for that"
 )
+
+
+def _by_size(groups):
+    """Groups in order of elimination."""
+    return sorted(range(len(groups)), key=lambda g: -groups[g].size)
 
 
 class IterativeSystem:
@@ -82,8 +87,23 @@ class IterativeSystem:
             Saying how much is needed, before it is asked for.
         """
         check_memory(groups, X.shape[1], n_probes or PROBES)
-        order = sorted(range(len(groups)), key=lambda g: -groups[g].size)
+        order = _by_size(groups)
         return cls(Blocks.of([groups[g] for g in order], weights, X, y), order, seed, n_probes)
+
+    @classmethod
+    def of_sums(cls, sums, *, seed=0, n_probes=None):
+        """System of the rows behind `Sums`, as :meth:`of` makes it.
+
+        Raises
+        ------
+        MemoryError
+            As :meth:`of`.
+        """
+        groups = sums.groups
+        cells = {at: pair.weights.nnz for at, pair in sums.pairs.items()}
+        check_cells(groups, cells, len(sums.tail) - 1, n_probes or PROBES)
+        order = _by_size(groups)
+        return cls(Blocks.of_sums(sums, order), order, seed, n_probes)
 
     def factor(self, T, near=None):
         """IterativeFactor at T; iterations start from what the factor ``near`` has found.
@@ -124,6 +144,10 @@ class IterativeSystem:
         tails = self.blocks.tails[1:]
         width = len(self.blocks.gram)
         return np.concatenate([np.zeros((0, width)), *(x.reshape(-1, width) for x in tails)])
+
+    def own(self, g):
+        """Diagonal blocks of Z'WZ (s, s, l) of group g."""
+        return self.blocks.own[self.order.index(g)]
 
     @property
     def fixed_gram(self):

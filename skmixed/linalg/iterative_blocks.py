@@ -120,6 +120,18 @@ class Table:
         """
         return Cells.of(rows, columns, shape).table(products, sizes)
 
+    @classmethod
+    def of_pair(cls, pair, *, flipped=False):
+        """Table of PairSums; with the levels of its second group as rows where it is flipped."""
+        weights, values = pair.weights, pair.blocks.transpose(1, 2, 0)
+        if flipped:
+            place = np.arange(weights.nnz, dtype=weights.indptr.dtype)
+            parts = place, weights.indices, weights.indptr
+            weights = sparse.csr_matrix(parts, shape=weights.shape, copy=False).tocsc()
+            values = values.transpose(1, 0, 2)[..., weights.data]
+        indices, n_columns = weights.indices, weights.shape[0 if flipped else 1]
+        return cls(weights.indptr, indices, np.ascontiguousarray(values), n_columns)
+
     @property
     def shape(self):
         return len(self.indptr) - 1, self.n_columns
@@ -231,6 +243,18 @@ class Blocks:
         tables = {(i, j): _table(groups[i], groups[j], weights, c) for (i, j), c in cells.items()}
         return cls(own, tables, tuple(tails), np.pad(gram, (0, missing)))
 
+    @classmethod
+    def of_sums(cls, sums, order):
+        """Blocks of `Sums`, whose groups are eliminated in this order."""
+        tables = {}
+        for j, h in enumerate(order):
+            for i, g in enumerate(order[:j]):
+                pair = sums.pairs[min(g, h), max(g, h)]
+                tables[i, j] = Table.of_pair(pair, flipped=g > h)
+        own = tuple(np.ascontiguousarray(sums.own[g]) for g in order)
+        tails = tuple(np.ascontiguousarray(sums.tails[g].transpose(0, 2, 1)) for g in order)
+        return cls(own, tables, tails, sums.tail)
+
     @property
     def sizes(self):
         """(s, l) of every group."""
@@ -252,12 +276,22 @@ class Blocks:
 
 def check_memory(groups, n_fixed, n_probes, *, largest=None):
     """Raise MemoryError where tables and vectors of an iterative fit have no room."""
+    n = len(groups[0].codes)
+    cells = {
+        (i, j): min(n, groups[i].n_levels * g.n_levels)
+        for j, g in enumerate(groups)
+        for i in range(j)
+    }
+    check_cells(groups, cells, n_fixed, n_probes, largest=largest)
+
+
+def check_cells(groups, cells, n_fixed, n_probes, *, largest=None):
+    """As :func:`check_memory`, for so many pairs of levels: {(i, j): number}."""
     largest = machine_memory() if largest is None else largest
-    n, pairs = len(groups[0].codes), 0
-    for j, g in enumerate(groups):
-        for other in groups[:j]:
-            cells = min(n, g.n_levels * other.n_levels)
-            pairs += cells * (8 * g.n_columns * other.n_columns + _INDEX)
+    pairs = sum(
+        number * (8 * groups[i].n_columns * groups[j].n_columns + _INDEX)
+        for (i, j), number in cells.items()
+    )
     vectors = 4 * 8 * sum(g.size for g in groups) * (n_fixed + 1 + n_probes)
     if pairs + vectors > largest:
         raise MemoryError(

@@ -24,6 +24,7 @@ from skmixed.linalg.crossproducts import (
 )
 from skmixed.linalg.effects import as_given
 from skmixed.linalg.groups import Group
+from skmixed.linalg.pattern import machine_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,8 @@ class PairSums:
     Attributes
     ----------
     weights : sparse (l, l') matrix
-        Summed weights of the rows of two levels: positive wherever these meet.
+        Summed weights of the rows of two levels, positive wherever these meet; whole numbers where
+        rows have none.
     values : (nnz, s, s') or None
         Cross-products of the covariates at these entries; None where both are the constant 1.
     """
@@ -43,21 +45,23 @@ class PairSums:
 
     @classmethod
     def of_rows(cls, group, other, weights):
-        """The pair's sums over the rows of two groups, weights (n,)."""
+        """The pair's sums over the rows of two groups, weights (n,) or None."""
         shape = group.n_levels, other.n_levels
         if group.is_intercept and other.is_intercept:
-            table = sparse.coo_matrix((weights, (group.codes, other.codes)), shape=shape)
+            each = np.ones(len(group.codes), dtype=np.int32) if weights is None else weights
+            table = sparse.coo_matrix((each, (group.codes, other.codes)), shape=shape)
             return cls(table.tocsr(), None)
         keys = group.codes * np.int64(other.n_levels) + other.codes
         keys, at = np.unique(keys, return_inverse=True)
         values = np.empty((len(keys), group.n_columns, other.n_columns))
         for s in range(group.n_columns):
-            left = group.z[:, s] * weights
+            left = group.z[:, s] if weights is None else group.z[:, s] * weights
             for t in range(other.n_columns):
                 values[:, s, t] = np.bincount(at, left * other.z[:, t], len(keys))
         rows, columns = np.divmod(keys, other.n_levels)
         starts = np.searchsorted(rows, np.arange(group.n_levels + 1))
         counts = np.bincount(at, weights, len(keys))
+        counts = counts.astype(np.int32) if weights is None else counts
         return cls(sparse.csr_matrix((counts, columns, starts), shape=shape), values)
 
     @classmethod
@@ -88,7 +92,9 @@ class PairSums:
     @property
     def blocks(self):
         """Cross-products (nnz, s, s') of the covariates, written out."""
-        return self.weights.data[:, None, None] if self.values is None else self.values
+        if self.values is None:
+            return self.weights.data.astype(np.float64, copy=False)[:, None, None]
+        return self.values
 
     def among(self, rows, columns, shape):
         """The sums among more levels, those of these being ``rows`` and ``columns`` there."""
@@ -120,9 +126,22 @@ class PairSums:
         )
 
     @property
+    def nbytes(self):
+        """Memory of the tables."""
+        weights = self.weights
+        size = weights.data.nbytes + weights.indices.nbytes + weights.indptr.nbytes
+        return size if self.values is None else size + self.values.nbytes
+
+    @property
     def levels(self):
         """Pairs of levels that meet: two (nnz,) arrays."""
         return _rows(self.weights), self.weights.indices.astype(np.intp)
+
+    def some_levels(self, n):
+        """The first n pairs of :attr:`levels`."""
+        columns = self.weights.indices[:n].astype(np.intp)
+        places = np.arange(len(columns))
+        return np.searchsorted(self.weights.indptr, places, side="right") - 1, columns
 
 
 def _rows(table):
@@ -146,19 +165,19 @@ class Sums:
     pairs : dict of PairSums
         By (g, h), g < h.
     tail : (p + 1, p + 1)
-    weights : tuple of (l,)
-        Summed weights of the rows of every level.
+    counts : tuple of (l,)
+        Number of rows of every level.
     """
 
     own: tuple[np.ndarray, ...]
     tails: tuple[np.ndarray, ...]
     pairs: dict
     tail: np.ndarray
-    weights: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
 
     @classmethod
     def of_rows(cls, groups, weights, X, y):
-        """Sums over rows: groups, weights (n,), X (n, p) and y (n,)."""
+        """Sums over rows: groups, weights (n,) or None, X (n, p) and y (n,)."""
         tail = weighted_tail(X, y, weights)
         columns = np.column_stack([X, y])
         return cls(
@@ -169,16 +188,37 @@ class Sums:
                 for g, h in combinations(range(len(groups)), 2)
             },
             columns.T @ tail,
-            tuple(np.bincount(group.codes, weights, group.n_levels) for group in groups),
+            tuple(np.bincount(group.codes, minlength=group.n_levels) for group in groups),
         )
 
+    @staticmethod
+    def check_memory(groups, n_fixed, n_batches):
+        """Raise MemoryError where sums of so many batches by level have no room."""
+        numbers = sum(g.size * (g.n_columns + n_fixed + 1) + g.n_levels for g in groups)
+        waiting = 2 + int(np.log2(max(1, n_batches)))  # those of a binary counter
+        check_room(8 * numbers * waiting, f"the levels of grouping factors in {n_batches} batches")
+
+    @property
+    def nbytes(self):
+        """Memory of all arrays."""
+        arrays = [*self.own, *self.tails, *self.counts]
+        return sum(x.nbytes for x in arrays) + sum(pair.nbytes for pair in self.pairs.values())
+
     def __add__(self, other):
+        """The sums of the rows of both.
+
+        Raises
+        ------
+        MemoryError
+            Where both and their sum have no room.
+        """
+        check_room(2 * (self.nbytes + other.nbytes), "pairs of levels that meet in some row")
         return Sums(
             tuple(a + b for a, b in zip(self.own, other.own, strict=True)),
             tuple(a + b for a, b in zip(self.tails, other.tails, strict=True)),
             {key: own + other.pairs[key] for key, own in self.pairs.items()},
             self.tail + other.tail,
-            tuple(a + b for a, b in zip(self.weights, other.weights, strict=True)),
+            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
         )
 
     def mapped(self, left, right):
@@ -194,7 +234,7 @@ class Sums:
             ),
             {(g, h): own.mapped(left[g], left[h]) for (g, h), own in self.pairs.items()},
             right.T @ self.tail @ right,
-            self.weights,
+            self.counts,
         )
 
     def of_levels(self, kept):
@@ -207,7 +247,7 @@ class Sums:
                 for (g, h), own in self.pairs.items()
             },
             self.tail,
-            tuple(x[k] for k, x in zip(kept, self.weights, strict=True)),
+            tuple(x[k] for k, x in zip(kept, self.counts, strict=True)),
         )
 
     def among(self, places, sizes):
@@ -219,7 +259,7 @@ class Sums:
             return wide
 
         wider = [
-            tuple(map(spread, own, places, sizes)) for own in (self.own, self.tails, self.weights)
+            tuple(map(spread, own, places, sizes)) for own in (self.own, self.tails, self.counts)
         ]
         pairs = {
             (g, h): own.among(places[g], places[h], (sizes[g], sizes[h]))
@@ -253,10 +293,31 @@ class Sums:
             return self.pairs[i, k].levels
         return self.pairs[k, i].levels[::-1]
 
+    def some_together(self, i, k):
+        """Pairs of levels that meet, as many as tell whether i is nested in k.
+
+        With more pairs than levels of i, one level of i is in two of them.
+        """
+        n = self.own[i].shape[2] + 1
+        if i < k:
+            return self.pairs[i, k].some_levels(n)
+        return self.pairs[k, i].some_levels(n)[::-1]
+
     def between(self, i, k):
         """Cross-products (nnz, s_i, s_k) of two groups, in the order of :meth:`together`."""
         blocks = self.pairs[min(i, k), max(i, k)].blocks
         return blocks if i < k else blocks.transpose(0, 2, 1)
+
+
+def check_room(needed, what):
+    """Raise MemoryError where the machine has less than the bytes that are needed."""
+    largest = machine_memory()
+    if needed > largest:
+        raise MemoryError(
+            f"sums of batches need some {needed / 2**30:.2g} GiB for {what}, and the machine has "
+            f"{largest / 2**30:.2g}. Merge rare levels, make batches larger, or leave a factor or "
+            "covariates out"
+        )
 
 
 def cross_products(plan, sums):
@@ -328,7 +389,7 @@ def _met(plan, sums, i, k):
 
 
 def sums_of(products):
-    """Sums that :func:`cross_products` makes these of; weights of levels are not known: zeros."""
+    """Sums that :func:`cross_products` makes these of; numbers of rows are not known: zeros."""
     plan, dense = products.plan, products.dense
     n, q, own, tails = len(plan.groups), plan.q_core, {}, {}
     for i, g in enumerate(plan.order):

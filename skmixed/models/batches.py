@@ -11,77 +11,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skmixed.linalg.groups import is_constant_view
-from skmixed.linalg.refine import Provisional
+from skmixed.linalg.iterative import IterativeSystem
 from skmixed.linalg.system import Effects, Group, Sums, System
-from skmixed.models.layout import CovarianceLayout
-from skmixed.models.lmm import CHAIN_FROM, ROUNDING, ProfiledDeviance, row_weights, sum_log
+from skmixed.models.batch_coordinates import refined_layout
+from skmixed.models.lmm import (
+    CHAIN_FROM,
+    ROUNDING,
+    ProfiledDeviance,
+    iterates,
+    row_weights,
+    sum_log,
+)
 from skmixed.models.moments import RowMoments
 from skmixed.models.search import outside_by_moments
-from skmixed.models.source import Source, sample, unordered_checksum
-from skmixed.models.structured import has_equal_variances
-
-# Smallest pivot of the covariates' correlation matrix for which they are made orthonormal.
-_INDEPENDENT = 1e-10
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """The columns in which rows are added up.
-
-    Attributes
-    ----------
-    fixed : Provisional
-    gamma : (r,)
-        Coefficients on the basis of ``fixed``, subtracted from y.
-    unit : float
-        What the rest of y is divided by.
-    layout : CovarianceLayout
-        Units of the covariates of the random-effects terms, from some rows.
-    sampled : (m,)
-        Numbers, among all rows, of those that fingerprints are made of.
-    """
-
-    fixed: Provisional
-    gamma: np.ndarray
-    unit: float
-    layout: CovarianceLayout
-    sampled: np.ndarray
-
-    @classmethod
-    def of(cls, design, n_rows):
-        """Coordinates found from the design of some of n_rows rows."""
-        fixed = Provisional.of(design.X, design.intercept)
-        Q = fixed.basis.orthonormal(design.X)
-        y = design.y if design.offset is None else design.y - design.offset
-        gamma = Q.T @ y / len(y)
-        rest = y - Q @ gamma
-        gamma = gamma + Q.T @ rest / len(y)
-        unit = float(np.sqrt(np.mean(np.square(y - Q @ gamma))))
-        layout = CovarianceLayout.build(design.random)
-        if any(t.center.any() and "Intercept" not in t.names for t in layout.terms):
-            sizes = [np.sqrt(np.mean(np.square(term.z), axis=0)) for term in design.random]
-            scales = [1.0 / np.where(size > 0, size, 1.0) for size in sizes]
-            layout = CovarianceLayout.build(design.random, scales=scales)
-        return cls(fixed, gamma, unit or 1.0, layout.without_rows(), sample(n_rows))
-
-    def response(self, P, moved):
-        """What P[:, kept] gamma leaves of y less the offset, in ``unit``."""
-        return (moved - P[:, self.fixed.basis.kept] @ self.gamma) / self.unit
-
-    def groups(self, random):
-        """Groups of the rows with these terms."""
-        names = list(dict.fromkeys(term.group for term in random))
-        columns, first = [[] for _ in names], {}
-        for term, at in zip(random, self.layout.terms, strict=True):
-            first.setdefault(at.group, term)
-            unscaled = at.size == 1 and at.M[0, 0] == 1.0
-            view = is_constant_view(term.z) and unscaled
-            columns[at.group].append(term.z if view else at.covariates(term.z))
-        return [
-            Group(first[g].codes, z[0] if len(z) == 1 else np.hstack(z), first[g].n_levels)
-            for g, z in enumerate(columns)
-        ]
+from skmixed.models.source import Source, unordered_checksum
+from skmixed.models.stochastic import thinned_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +41,15 @@ class BatchSums:
         Largest values.
     sampled : tuple
         The rows that fingerprints are made of, by batch: (number of the first, arrays).
+    thinned : Sums or None
+        Of the rows with the levels ``Coordinates.thinned``.
     """
 
     sums: Sums
     totals: dict
     peaks: dict
     sampled: tuple
+    thinned: Sums | None
 
     def __add__(self, other):
         totals = {key: value + other.totals[key] for key, value in self.totals.items()}
@@ -112,6 +59,7 @@ class BatchSums:
             totals,
             peaks,
             tuple(sorted(self.sampled + other.sampled, key=lambda part: part[0])),
+            None if self.thinned is None else self.thinned + other.thinned,
         )
 
     def of_levels(self, kept):
@@ -121,7 +69,8 @@ class BatchSums:
             (first, P, offset, [at[c] for at, c in zip(numbers, codes, strict=True)], z)
             for first, P, offset, codes, z in self.sampled
         )
-        return replace(self, sums=self.sums.of_levels(kept), sampled=sampled)
+        thinned = None if self.thinned is None else self.thinned.of_levels(kept)
+        return replace(self, sums=self.sums.of_levels(kept), sampled=sampled, thinned=thinned)
 
 
 def batch_sums(design, coordinates, first):
@@ -137,16 +86,15 @@ def batch_sums(design, coordinates, first):
     """
     n = len(design.y)
     weights, P = row_weights(design), coordinates.fixed.columns(design.X)
-    weights = np.ones(n) if weights is None else weights
     counts = np.ones(n) if design.frequencies is None else design.frequencies
     moved = design.y if design.offset is None else design.y - design.offset
     groups = coordinates.groups(design.random)
     totals = {
         "rows": n,
         "obs": float(counts.sum()),
-        "weight": float(weights.sum()),
+        "weight": float(n if weights is None else weights.sum()),
         "log_weights": sum_log(design.weights, design.frequencies),
-        "columns": weights @ P,
+        "columns": P.sum(axis=0) if weights is None else weights @ P,
         "response": unordered_checksum(design.y),
         "weights": 0 if design.weights is None else unordered_checksum(design.weights),
         "frequencies": 0 if design.frequencies is None else unordered_checksum(counts),
@@ -168,10 +116,19 @@ def batch_sums(design, coordinates, first):
     offset = np.zeros(len(rows)) if design.offset is None else design.offset[rows]
     kept = (first, P[rows], offset, [g.codes[rows] for g in groups], [g.z[rows] for g in groups])
     y = coordinates.response(P, moved)
-    return BatchSums(Sums.of_rows(groups, weights, P, y), totals, peaks, (kept,))
+    sums, some = Sums.of_rows(groups, weights, P, y), None
+    if coordinates.thinned:
+        rows = thinned_rows(groups, coordinates.thinned)
+        some = Sums.of_rows([g.of_rows(rows) for g in groups], _at(weights, rows), P[rows], y[rows])
+        totals["thinned"] = float(counts[rows].sum())
+    return BatchSums(sums, totals, peaks, (kept,), some)
 
 
-def profiled_deviance(found, coordinates, design, *, reml):
+def _at(values, rows):
+    return None if values is None else values[rows]
+
+
+def profiled_deviance(found, coordinates, design, *, reml, solver="direct", n_probes=None, seed=0):
     """ProfiledDeviance of all rows.
 
     Parameters
@@ -182,6 +139,8 @@ def profiled_deviance(found, coordinates, design, *, reml):
         Those in which they were added up.
     design : Design
         What the rows share: names, terms, and the levels of the grouping factors.
+    reml, solver, n_probes, seed
+        As of ``ProfiledDeviance.from_design``.
     """
     sums, totals, total = found.sums, found.totals, found.totals["weight"]
     p = len(sums.tail) - 1
@@ -195,13 +154,17 @@ def profiled_deviance(found, coordinates, design, *, reml):
     if not exact:
         right[:p, -1] = -B @ gamma / y_scale
         right[p, -1] = 1.0 / y_scale
-    layout, left = _refined(coordinates.layout, design, sums, total)
+    layout, left = refined_layout(coordinates.layout, design, sums, total)
     mapped = sums.mapped(left, right)
     squares, cross = _mean_products(layout, mapped, total)
     moments = _row_moments(found, layout, B, left)
     gamma = coordinates.fixed.in_basis(B, coordinates.gamma) + coordinates.unit * gamma
-    return ProfiledDeviance(
-        System.of_sums(mapped, chain_from=CHAIN_FROM),
+    if iterates(layout, basis.rank, solver, mapped) and not exact:
+        system = IterativeSystem.of_sums(mapped, seed=seed, n_probes=n_probes)
+    else:
+        system = System.of_sums(mapped, chain_from=CHAIN_FROM)
+    objective = ProfiledDeviance(
+        system,
         layout,
         basis,
         gamma,
@@ -214,6 +177,24 @@ def profiled_deviance(found, coordinates, design, *, reml):
         _source(found, design, basis, B, layout, left, moments),
         bool(exact),
         outside_by_moments(layout, squares, cross),
+        n_probes,
+    )
+    if found.thinned is None or not objective.iterates:
+        return objective
+    return replace(objective, thinned=_thinned(objective, found, left, right))
+
+
+def _thinned(objective, found, left, right):
+    """The objective of some rows, as ``ProfiledDeviance.of_rows`` makes it; None of no rows."""
+    counts = found.thinned.counts
+    if not counts[0].any():
+        return None
+    sums = found.thinned.of_levels([own > 0 for own in counts]).mapped(left, right)
+    return replace(
+        objective,
+        system=System.of_sums(sums),
+        n_obs=found.totals["thinned"],
+        n_rows=int(counts[0].sum()),
     )
 
 
@@ -254,74 +235,6 @@ def _least_squares(tail, B, total):
         gamma = gamma + (cross - gram @ gamma) / total
     left = tail[p, p] - 2.0 * gamma @ cross + gamma @ gram @ gamma
     return gamma, float(np.sqrt(max(left, 0.0) / total))
-
-
-def _refined(layout, design, sums, total):
-    """The layout over all rows, and for every group A (s, s) that takes its covariates there."""
-    left = [np.eye(len(own)) for own in sums.own]
-    terms = []
-    for at, term in zip(layout.terms, design.random, strict=True):
-        square = sums.own[at.group].sum(axis=2)[at.columns, at.columns] / total
-        own, A = _refined_term(at, square, term.correlated)
-        left[at.group][at.columns, at.columns] = A
-        terms.append(own)
-    groups = tuple(
-        replace(group, n_levels=own.shape[2])
-        for group, own in zip(layout.groups, sums.own, strict=True)
-    )
-    return replace(layout, terms=tuple(terms), groups=groups), left
-
-
-def _refined_term(at, square, correlated):
-    """TermLayout from mean products (s, s) of its covariates, and A that takes them there.
-
-    It is what `models.units.standardise` makes of the rows.
-    """
-    size = np.sqrt(square.diagonal())
-    size = np.where(size > 0, size, 1.0)
-    if at.kind != "us":
-        return _rescaled(at, size)
-    if at.size == 1:
-        intercept = at.names == ("Intercept",) and at.M[0, 0] == 1.0
-        A = np.eye(1) if intercept else np.diag(1.0 / size)
-        return replace(at, M=at.M @ A, scale=at.scale @ A), A
-    constant = at.names.index("Intercept") if "Intercept" in at.names and correlated else None
-    about, mean = np.eye(at.size), np.zeros(at.size)
-    if constant is not None:
-        mean = square[constant] / size[constant]
-        mean[constant] = 0.0
-        about[constant] -= mean / size[constant]
-        square = about.T @ square @ about
-        size = np.sqrt(square.diagonal())
-    A = np.diag(1.0 / np.where(size > 0, size, 1.0))
-    if correlated:
-        A = A @ _inverse_root(A @ square @ A)
-    center = at.center + mean @ np.linalg.inv(at.scale)
-    scale = at.scale @ A
-    shift = np.eye(at.size)
-    if constant is not None:
-        center[constant] = 0.0
-        shift[constant] -= center
-    return replace(at, M=shift @ scale, center=center, scale=scale), about @ A
-
-
-def _rescaled(at, size):
-    """A structured term, whose columns must not be mixed."""
-    before = at.scale.diagonal()
-    size = size / before
-    if has_equal_variances(at.kind):
-        size = np.full(len(size), np.sqrt(np.mean(size**2)))
-    scale = np.diag(1.0 / (size * np.sqrt(len(size))))
-    return replace(at, M=scale, scale=scale), scale / before[:, None]
-
-
-def _inverse_root(square):
-    """R^-1 with R'R = square, the identity where the columns are dependent."""
-    try:
-        R = np.linalg.cholesky(square).T
-    except np.linalg.LinAlgError:
-        return np.eye(len(square))
-    return np.linalg.inv(R) if R.diagonal().min() ** 2 > _INDEPENDENT else np.eye(len(R))
 
 
 def _mean_products(layout, sums, total):

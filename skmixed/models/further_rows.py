@@ -178,5 +178,5 @@ class DenseTold:
 
 def _explicit(sums):
     """Sums whose pairs are there whatever their weights are."""
-    every = Levels.all_of(tuple(len(own) for own in sums.weights))
+    every = Levels.all_of(tuple(len(own) for own in sums.counts))
     return sums.among(every.places, every.sizes).without_response()

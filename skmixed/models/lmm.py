@@ -70,7 +70,7 @@ _UNSHRUNK = 100.0
 # Effects from which a chain pays; below, the whole system is one small dense matrix.
 CHAIN_FROM = 100
 # Rows from which a search by iterations starts at the optimum of some of them, found to this.
-_THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
+THINNED_FROM, _ROUGHLY = 10_000_000, 1.0
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 1000
 
@@ -198,16 +198,17 @@ class ProfiledDeviance:
         exact = len(y) <= basis.rank or y_scale <= ROUNDING * np.abs(design.y).max()
         if exact:
             y_scale, residual = 1.0, np.zeros(len(y))
+        residual /= y_scale
         layout = CovarianceLayout.build(design.random, weights, fixed_weights=not design.residual)
         if iterates(layout, Q.shape[1], solver) and not exact:
             more = {}
             system = IterativeSystem.of(
-                layout.groups, weights, Q, residual / y_scale, seed=seed, n_probes=n_probes
+                layout.groups, weights, Q, residual, seed=seed, n_probes=n_probes
             )
         else:
             pattern = Pattern.build(layout.groups, Q.shape[1], chain_from=CHAIN_FROM)
-            system = pattern.system(weights, Q, residual / y_scale)
-            more = cls._of_rows(design, pattern, Q, residual / y_scale)
+            system = pattern.system(weights, Q, residual)
+            more = cls._of_rows(design, pattern, Q, residual)
         log_weights = sum_log(design.weights, frequencies)
         moments = RowMoments.of(Q, layout, frequencies, prior_weights=design.weights)
         objective = cls(
@@ -227,13 +228,12 @@ class ProfiledDeviance:
             n_probes,
             **more,
         )
-        if not objective.iterates or len(y) < _THINNED_FROM:
+        if not objective.iterates or len(y) < THINNED_FROM:
             return objective
         rows, groups = thinned(layout.groups, np.random.default_rng(seed))
-        return replace(objective, thinned=objective.of_rows(
-            groups, *(None if x is None else x[rows] for x in (weights, frequencies)), Q[rows],
-            residual[rows] / y_scale,
-        ))  # fmt: skip
+        own = [None if x is None else x[rows] for x in (weights, frequencies, Q, residual)]
+        del Q, residual, layout  # the pairs of these rows take as much memory
+        return replace(objective, thinned=objective.of_rows(groups, *own))
 
     def of_rows(self, groups, weights, frequencies, Q, y):
         """The objective of some of the rows for the direct solver, in the same units."""
@@ -707,10 +707,10 @@ def not_solved(source, first, second):
     }
 
 
-def iterates(layout, rank, solver):
-    """Whether a design goes to the iterative solver."""
+def iterates(layout, rank, solver, sums=None):
+    """Whether a design goes to the iterative solver; ``sums``: those of groups without rows."""
     if solver == "auto":
-        return prefers_iterative(layout.groups, rank)
+        return prefers_iterative(layout.groups, rank, sums=sums)
     if solver == "direct":
         return False
     if not layout.groups:

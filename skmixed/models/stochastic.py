@@ -28,8 +28,8 @@ _TOLERANCES = (1e3, 1e-2), (10.0, 1e-3), (0.1, 1e-4), (-np.inf, 1e-6)
 UNDONE = 0.03
 # Standard deviations relative to that of a row that are tried at zero, and the rise allowed.
 NEGLIGIBLE, UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
-# Levels of a group in a thinned design.
-_THINNED = 1500
+# Levels of a group in a thinned design, and about how many rows, at most: their pairs take memory.
+_THINNED, _THINNED_ROWS = 1500, 4_000_000
 # Smallest eigenvalue of the scaled Hessian, as a share of the largest.
 _FLAT = 1e-6
 
@@ -64,6 +64,15 @@ class MonteCarlo:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """A point of the search without its factor, whose vectors take memory."""
+
+    theta: np.ndarray
+    value: float
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True)
 class EstimatedScore:
     """An evaluation for the search; ``exact`` holds all that is not random.
 
@@ -71,13 +80,13 @@ class EstimatedScore:
     ----------
     exact : Evaluation
     n_probes : int
-    before : EstimatedScore or None
+    before : Reached or None
         From where the value is integrated.
     """
 
     exact: Any
     n_probes: int
-    before: EstimatedScore | None = None
+    before: Reached | None = None
     offset: float = 0.0
 
     noise = 1e-6
@@ -101,6 +110,10 @@ class EstimatedScore:
             return self.offset
         step = self.theta - self.before.theta
         return self.before.value + float((self.before.gradient + self.gradient) @ step) / 2
+
+    @property
+    def reached(self):
+        return Reached(self.theta, self.value, self.gradient)
 
     @cached_property
     def _samples(self):
@@ -178,7 +191,8 @@ class Scores:
     def __call__(self, theta):
         try:
             exact = self.objective.at(theta, self._near)
-            state = EstimatedScore(exact, self.n_probes, self.lowest, self.offset)
+            before = None if self.lowest is None else self.lowest.reached
+            state = EstimatedScore(exact, self.n_probes, before, self.offset)
             if not (exact.factor.pwrss > 0 and np.isfinite(state.value + state.gradient.sum())):
                 return Impossible()
         except NotPositiveDefinite:
@@ -248,20 +262,35 @@ def find_root(objective, start, *, n_probes=None, max_iter=100, tol=1e-8, callba
     return _finished(objective, optimum, share)
 
 
+def thinned_levels(groups, n_rows, rng):
+    """{group: mask (l,)} of some levels of every group but the largest that has many."""
+    masks, largest = {}, max(range(len(groups)), key=lambda g: groups[g].size)
+    many = [g for g, own in enumerate(groups) if g != largest and own.n_levels > _THINNED]
+    share = np.prod([_THINNED / groups[g].n_levels for g in many])
+    kept = min(1.0, _THINNED_ROWS / (share * n_rows)) ** (1.0 / max(1, len(many)))
+    for g in many:
+        n_levels = groups[g].n_levels
+        masks[g] = np.zeros(n_levels, dtype=bool)
+        masks[g][rng.choice(n_levels, max(2, round(kept * _THINNED)), replace=False)] = True
+    return masks
+
+
+def thinned_rows(groups, masks):
+    """Numbers (m,) of the rows with these levels alone."""
+    keep = np.ones(len(groups[0].codes), dtype=bool)
+    for g, chosen in masks.items():
+        keep &= chosen[groups[g].codes]
+    return np.flatnonzero(keep)
+
+
 def thinned(groups, rng):
     """(rows, groups) of the rows whose levels are among some of every group but the largest."""
-    keep = np.ones(len(groups[0].codes), dtype=bool)
-    largest = max(range(len(groups)), key=lambda g: groups[g].size)
-    for g, group in enumerate(groups):
-        if g != largest and group.n_levels > _THINNED:
-            chosen = np.zeros(group.n_levels, dtype=bool)
-            chosen[rng.choice(group.n_levels, _THINNED, replace=False)] = True
-            keep &= chosen[group.codes]
-    rows, fewer = np.flatnonzero(keep), []
+    masks = thinned_levels(groups, len(groups[0].codes), rng)
+    rows, fewer = thinned_rows(groups, masks), []
     for group in groups:
-        levels, codes = np.unique(group.codes[rows], return_inverse=True)
-        z = group.z[: len(rows)] if group.is_intercept else group.z[rows]
-        fewer.append(Group(codes, z, len(levels)))
+        own = group.of_rows(rows)
+        levels, codes = np.unique(own.codes, return_inverse=True)
+        fewer.append(Group(codes, own.z, len(levels)))
     return rows, fewer
 
 

@@ -88,6 +88,37 @@ def test_a_path_without_a_file(tmp_path):
         MixedLinearRegressor(FORMULA).fit_batches(tmp_path / "nothing.parquet")
 
 
+def test_an_empty_folder(tmp_path):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(FileNotFoundError, match="no Parquet file in"):
+        MixedLinearRegressor(FORMULA).fit_batches(tmp_path)
+
+
+def test_a_file_without_a_column_is_not_left_out_as_missing(files, table):
+    table[3000:].drop(columns="item").to_parquet(files[-1])
+    for missing in ("raise", "drop"):
+        with pytest.raises(ValueError, match=r"part2\.parquet' has no column 'item'"):
+            MixedLinearRegressor(FORMULA, missing=missing).fit_batches(files)
+    MixedLinearRegressor("y ~ x + (x | user)").fit_batches(files)
+
+
+def test_columns_that_folders_tell(table, expected, tmp_path):
+    pytest.importorskip("pyarrow")
+    ds = pytest.importorskip("pyarrow.dataset")
+    for kind, rows in table.groupby("kind"):
+        folder = tmp_path / f"kind={kind}"
+        folder.mkdir()
+        rows.drop(columns="kind").to_parquet(folder / "rows.parquet")
+    model = MixedLinearRegressor(FORMULA).fit_batches(ds.dataset(tmp_path, partitioning="hive"))
+    np.testing.assert_allclose(model.theta_, expected.theta_, rtol=1e-9)
+
+
+def test_files_whose_columns_are_of_other_types(files, table):
+    table[:1500].assign(item=table["item"].astype(str)).to_parquet(files[0])
+    with pytest.raises(ValueError, match="must be of one type everywhere"):
+        MixedLinearRegressor(FORMULA).fit_batches(files)
+
+
 def test_parquet_without_pyarrow_tells_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     path.write_bytes(b"")

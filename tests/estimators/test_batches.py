@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from skmixed import MixedLinearRegressor, MixedLogisticClassifier
 from skmixed.exceptions import RankDeficiencyWarning, SingularFitWarning
@@ -309,6 +311,9 @@ def test_empty_batches_and_batches_without_a_complete_row():
     _assert_same_fit(found, MixedLinearRegressor(formula).fit(table), table)
     sizes = [len(part) for part in found.predict_batches(lambda: iter(parts))]
     assert sizes == [0, 200, 0, 300]
+    nothing = [pd.DataFrame(), table[:200], pd.DataFrame(), table[200:]]
+    found = MixedLinearRegressor(formula).fit_batches(lambda: iter(nothing))
+    _assert_same_fit(found, MixedLinearRegressor(formula).fit(table), table)
 
 
 def test_predictions_come_batch_by_batch():
@@ -483,3 +488,87 @@ def test_memory_does_not_grow_with_the_rows():
 
     few, many = peak(10), peak(30)  # 60,000 rows and 180,000
     assert many < few + 2e6  # the numbers of 120,000 rows are 5 MB and more
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + (1 | user) + (1 | item)",
+        "y ~ x + (1 | item) + (t | user)",
+        "y ~ x + (x || item) + (1 | user) + (1 | city)",
+        "y ~ x + (1 | brand/item) + (1 | user)",
+        "y ~ x + (t | user)",
+        "y ~ x",
+    ],
+)
+def test_iterations_take_the_same_path_as_with_all_rows_in_memory(formula):
+    table = _table()
+    model = MixedLinearRegressor(formula, solver="iterative")
+    expected = _quiet(model.fit, table)
+    found = _quiet(clone(model).fit_batches, _batches(table))
+    assert found.solver_ == expected.solver_
+    assert found.n_evaluations_ == expected.n_evaluations_
+    assert found.n_probes_ == expected.n_probes_
+    _assert_same_fit(found, expected, table, rtol=1e-7)
+    np.testing.assert_allclose(found.theta_mc_std_, expected.theta_mc_std_, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{"sample_weight": "f"}, {"prior_weights": "w"}])
+def test_iterations_start_from_the_same_rows_as_in_memory(settings, monkeypatch):
+    for module in ("lmm", "batch_coordinates"):
+        monkeypatch.setattr(f"skmixed.models.{module}.THINNED_FROM", 1000)
+    monkeypatch.setattr("skmixed.models.stochastic._THINNED", 10)
+    table = _table()
+    weight = settings.pop("sample_weight", None)
+    model = MixedLinearRegressor(
+        "y ~ x + (t | user) + (1 | item)", solver="iterative", random_state=3, **settings
+    )
+    given = None if weight is None else table[weight]
+    columns = table if weight is None else table.drop(columns=weight)
+    expected = _quiet(model.fit, columns, sample_weight=given)
+    found = clone(model).fit_batches(_batches(table), sample_weight=weight)
+    np.testing.assert_allclose(found.trace_, expected.trace_, rtol=1e-6, atol=1e-6)
+    plain = _quiet(clone(model).set_params(random_state=4).fit, columns, sample_weight=given)
+    assert np.abs(plain.trace_.iloc[0, 1:] - expected.trace_.iloc[0, 1:]).max() > 1e-3
+
+
+def test_the_solver_is_chosen_as_in_memory(monkeypatch):
+    table = _table()
+    for patience, name in ((1e9, "direct"), (0.0, "iterative")):
+        monkeypatch.setattr("skmixed.linalg.iterative_choice._SMALL", 10)
+        monkeypatch.setattr("skmixed.linalg.iterative_choice._PATIENCE", patience)
+        model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)")
+        assert model.fit(table).solver_ == name
+        assert model.fit_batches(_batches(table)).solver_ == name
+
+
+def test_nested_factors_are_seen_in_sums_of_batches(monkeypatch):
+    monkeypatch.setattr("skmixed.linalg.iterative_choice._SMALL", 10)
+    monkeypatch.setattr("skmixed.linalg.iterative_choice._PATIENCE", 0.01)
+    table = pd.concat([_table(6000, n_users=2000).assign(school=0)] * 2)
+    table["school"] = table["user"].str[1:].astype(int) // 2
+    model = MixedLinearRegressor("y ~ x + (1 | school) + (1 | user)")
+    assert _quiet(model.fit_batches, _batches(table)).solver_ == "direct"
+    table["school"] = np.random.default_rng(0).permutation(table["school"])
+    assert _quiet(model.fit_batches, _batches(table)).solver_ == "iterative"
+
+
+def test_a_large_monte_carlo_error_is_told(monkeypatch):
+    monkeypatch.setattr("skmixed.estimators.mixed.TOLD_SHARE", 0.0)
+    model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative", n_probes=2)
+    with pytest.warns(ConvergenceWarning, match="with 2 probes"):
+        model.fit_batches(_batches(_table(n_users=200, n_items=80)))
+
+
+def test_memory_is_checked_before_it_is_taken(monkeypatch):
+    batches = _batches(_table())
+    model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative")
+    for module, size, match in (
+        ("sums", 4000, r"for the levels of grouping factors in 5 batches, and the machine has"),
+        ("sums", 30_000, r"for pairs of levels that meet in some row, and the machine has"),
+        ("iterative_blocks", 40_000, "the iterative solver needs some .* GiB"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"skmixed.linalg.{module}.machine_memory", lambda size=size: size)
+            with pytest.raises(MemoryError, match=match):
+                model.fit_batches(batches)

@@ -359,7 +359,8 @@ def test_only_large_cores_go_to_the_iterative_solver():
     child = rng.permutation(np.arange(60_000) % 20_000)
     nested = [Group(child, one, 20_000), Group(child // 2, one, 10_000)]
     assert not prefers_iterative(nested, 3)
-    assert direct_seconds(nested[0], 10_000) > direct_seconds(nested[0], 1000)
+    rows = np.full(20_000, 3)
+    assert direct_seconds(nested[0], rows, 10_000) > direct_seconds(nested[0], rows, 1000)
 
 
 def test_many_combinations_of_levels_are_told(monkeypatch):

@@ -81,7 +81,7 @@ def test_a_change_of_columns_is_that_of_the_rows(system):
 def test_levels_without_rows_are_left_out(system):
     rows = np.arange(40)
     sums = _sums(system, rows)
-    kept = [weights > 0 for weights in sums.weights]
+    kept = [counts > 0 for counts in sums.counts]
     groups = []
     for group, mask in zip(system.plan.groups, kept, strict=True):
         codes = (np.cumsum(mask) - 1)[group.codes[rows]]

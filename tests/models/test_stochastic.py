@@ -1,5 +1,7 @@
 """The estimated score against the exact one, and the search for its root."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.linalg.groups import Group
+from skmixed.linalg.iterative import IterativeSystem
 from skmixed.models.lmm import ProfiledDeviance, fit_lmm
 from skmixed.models.optimize import Impossible
 from skmixed.models.stochastic import EstimatedScore, Scores, positive_solve, thinned
@@ -135,3 +138,24 @@ def test_thinned_designs_keep_rows_of_some_levels(monkeypatch):
     for group, part in zip(groups, fewer, strict=True):
         kept = np.unique(group.codes[rows])
         np.testing.assert_array_equal(kept[part.codes], group.codes[rows])
+
+
+def test_a_search_keeps_few_factors(monkeypatch):
+    made, alive = [], []
+    make = IterativeSystem.factor
+
+    def factor_kept(self, T, near=None):
+        found = make(self, T, near)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(IterativeSystem, "factor", factor_kept)
+
+    def count(*_):
+        gc.collect()
+        alive.append(sum(one() is not None for one in made))
+
+    objective = ProfiledDeviance.from_design(_design(FORMULAS[0]), solver="iterative")
+    fit_lmm(objective, start=20.0 * objective.layout.initial(), callback=count)
+    assert len(made) > 5
+    assert max(alive) <= 3
