@@ -55,6 +55,7 @@ tol, verbose, keep_factor, trusted, relationship, prior, solver, n_probes, rando
 random_effects_, random_effects_std_, random_terms_, covariances_, structure_, smooths_, theta_, \
 sigma_, dispersion_, deviance_, penalised_deviance_, prior_, log_likelihood_, aic_, bic_, n_obs_, \
 df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, n_pirls_steps_, trace_, family_, \
+solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_, \
 result_, n_features_in_, feature_names_in_
         As for :class:`MixedGLMRegressor`.
 
