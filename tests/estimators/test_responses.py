@@ -173,7 +173,6 @@ def test_score_is_the_mean_over_the_responses(data):
         lambda model, X, Y: model.residuals(X, Y),
         lambda model, X, Y: model.anova(),
         lambda model, X, Y: model.confint(),
-        lambda model, X, Y: model.to_dict(),
     ],
 )
 def test_what_only_one_response_has_says_where_it_is(ask, data):
