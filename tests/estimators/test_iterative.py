@@ -290,7 +290,7 @@ def test_other_models_are_not_touched(data):
 
 
 def test_a_search_may_start_from_some_of_the_rows(data, monkeypatch):
-    monkeypatch.setattr("skmixed.models.lmm.THINNED_FROM", 1000)
+    monkeypatch.setattr("skmixed.models.deviance.THINNED_FROM", 1000)
     monkeypatch.setattr("skmixed.models.stochastic._THINNED", 40)
     formula = "y ~ x + (x | user) + (1 | item)"
     started = MixedLinearRegressor(formula, solver="iterative").fit(data, sample_weight=data["k"])

@@ -20,7 +20,7 @@ from skmixed import (
     MixedNonlinearRegressor,
     SingularFitWarning,
 )
-from skmixed.models import lmm
+from skmixed.models import deviance
 
 FORMULA = "x + (x | g)"
 
@@ -105,13 +105,13 @@ def test_cross_products_are_made_once(data, monkeypatch):
     """The design is assembled for the first response; the others bring their own products."""
     X, Y = data
     made = []
-    real = lmm.ProfiledDeviance.from_design.__func__
+    real = deviance.ProfiledDeviance.from_design.__func__
 
     def from_design(cls, *args, **kwargs):
         made.append(1)
         return real(cls, *args, **kwargs)
 
-    monkeypatch.setattr(lmm.ProfiledDeviance, "from_design", classmethod(from_design))
+    monkeypatch.setattr(deviance.ProfiledDeviance, "from_design", classmethod(from_design))
     MixedLinearRegressor(FORMULA).fit(X, Y)
     assert len(made) == 1
 
