@@ -39,6 +39,8 @@ CASES = {
         "y ~ x1 + x2 + x3 + x4 + (x1 | user) + (1 | item)",
         False,
     ),
+    "logistic 250 k": ("movielens250k", {"logistic": True}, RATINGS, True),
+    "logistic 2.5 M": ("movielens2.5m", {"logistic": True}, RATINGS, False),
     "ratings 25 M": ("movielens25m", {}, RATINGS, False),
     "25 M, slopes by user, p = 5": (
         "movielens25m",
@@ -55,15 +57,16 @@ HEADINGS = (
 
 def fit_case(name, solver, pipe):
     """Fit one case and send what it took."""
-    from skmixed import MixedLinearRegressor
+    from skmixed import MixedLinearRegressor, MixedLogisticClassifier
 
     shape, settings, formula, _ = CASES[name]
+    Model = MixedLogisticClassifier if settings.get("logistic") else MixedLinearRegressor
     data = crossed_frame(shape, **settings)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # data take more to make
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wall, cpu = time.perf_counter(), time.process_time()
-        model = MixedLinearRegressor(formula, solver=solver).fit(data)
+        model = Model(formula, solver=solver).fit(data)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     pipe.send(
         {

@@ -127,8 +127,14 @@ def simulate(shape, *, seed=0, sigmas=None, residual=None, n_fixed=1, slope=Fals
     return data | dict(zip(names, codes, strict=True))
 
 
-def crossed_frame(shape, *, brands=0, **settings):
-    """DataFrame of :func:`simulate`, with items in so many brands if there are any."""
+def crossed_frame(shape, *, brands=0, logistic=False, **settings):
+    """DataFrame of :func:`simulate`, with items in so many brands if there are any.
+
+    ``logistic``: y is 0 or 1, and what it would be without a residual the linear predictor, around
+    an even chance.
+    """
+    if logistic:
+        settings = {"residual": 1e-9, "sigmas": [0.6, 0.8, 0.4], **settings}
     data = simulate(shape, **settings)
     X = data.pop("X")
     codes = {name: x for name, x in data.items() if name not in ("y", "sigmas", "residual")}
@@ -140,4 +146,7 @@ def crossed_frame(shape, *, brands=0, **settings):
         of_item = rng.integers(0, brands, frame["item"].max() + 1)
         frame["brand"] = of_item[frame["item"]].astype(np.int32)
         frame["y"] += rng.normal(0.0, 0.3, brands)[frame["brand"]]
+    if logistic:
+        chance = 1.0 / (1.0 + np.exp(3.5 - frame["y"]))
+        frame["y"] = (np.random.default_rng(2).random(len(frame)) < chance).astype(np.int8)
     return frame

@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from displays import save
 
 # The example, and which of its figures it is.
 PICTURES = {
@@ -35,7 +36,7 @@ def main():
         for name, (source, number) in PICTURES.items():
             if source == script:
                 path = folder / f"{name}.png"
-                plt.figure(number).savefig(path, dpi=80)
+                save(plt.figure(number), path)
                 print(path)
         plt.close("all")
 

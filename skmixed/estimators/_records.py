@@ -47,6 +47,7 @@ _TABLE = {
     "linalg.pattern": "Entries GramPlan",
     "linalg.rank": "ColumnBasis",
     "linalg.system": "Factor Pattern System",
+    "models.apart": "Apart Part",
     "models.correlated_order": "CorrelatedSecondOrder LinearForms",
     "models.correlations": "Autoregressive Decaying Exchangeable Independent Toeplitz",
     "models.glmm": "GLMMFit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.estimators._checks import check_design, check_objective
 from skmixed.estimators._input import response_vector, unmasked
 from skmixed.estimators._residual import tell_of_residual
-from skmixed.models.correlated import deviance_of
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,6 @@ class SeveralResponses(FittedMixedModel):
         )
         return self
 
-    def _objective(self, design):
-        return deviance_of(
-            design,
-            reml=self.reml,
-            solver=self.solver,
-            n_probes=None if self.n_probes == "auto" else int(self.n_probes),
-            seed=int(self.random_state),
-        )
-
     def _model_of(self, design, objective):
         """The fitted model of one response."""
         check_objective(design, objective)
@@ -153,6 +144,23 @@ class SeveralResponses(FittedMixedModel):
         if "estimators_" in vars(self):
             raise self.result_.refusal()
         return super()._interval(*args)
+
+    def _fit_html(self):
+        models = vars(self).get("estimators_")
+        if models is None:
+            return super()._fit_html()
+        parts = zip(self.response_names_, models, strict=True)
+        return "".join(f"<h3>{escape(name)}</h3>{model._fit_html()}" for name, model in parts)
+
+    def predict_report(self, X, *, groups=None, kind="counts"):
+        models = vars(self).get("estimators_")
+        answers = super() if models is None else models[0]
+        return answers.predict_report(X, groups=groups, kind=kind)
+
+    def to_dict(self):
+        if "estimators_" in vars(self):
+            raise self.result_.refusal()
+        return super().to_dict()
 
 
 def is_several(y):

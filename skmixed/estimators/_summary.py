@@ -56,7 +56,7 @@ def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
         counts=_counts(model),
         fixed=fixed,
         correlation=_correlation(model),
-        notes=_notes(model),
+        notes=(*_solver_notes(model), *_notes(model)),
         smooths=_smooths(model),
     )
 

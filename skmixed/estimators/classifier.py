@@ -38,7 +38,7 @@ class MixedLogisticClassifier(ClassifierMixin, GeneralizedMixedModel):
         ``cbind(successes, failures)``.
     link : {"logit", "probit", "cloglog", "cauchit", "log"}, default "logit"
     n_agq, rank_deficient, unseen_groups, missing, unknown_categories, prior_weights, max_iter, \
-tol, verbose, keep_factor, trusted, relationship, prior
+tol, verbose, keep_factor, trusted, relationship, prior, solver, n_probes, random_state
         As for :class:`MixedGLMRegressor`.
     max_time : float, optional
         Seconds that a fit may take: after them it raises :class:`skmixed.FitTimeoutError`.
@@ -55,6 +55,7 @@ tol, verbose, keep_factor, trusted, relationship, prior
 random_effects_, random_effects_std_, random_terms_, covariances_, structure_, smooths_, theta_, \
 sigma_, dispersion_, deviance_, penalised_deviance_, prior_, log_likelihood_, aic_, bic_, n_obs_, \
 df_resid_, is_singular_, converged_, n_iter_, n_evaluations_, n_pirls_steps_, trace_, family_, \
+solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_, \
 result_, n_features_in_, feature_names_in_
         As for :class:`MixedGLMRegressor`.
 
@@ -105,6 +106,9 @@ result_, n_features_in_, feature_names_in_
         prior=None,
         max_time=None,
         warm_start=False,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.link = link
@@ -123,6 +127,9 @@ result_, n_features_in_, feature_names_in_
         self.prior = prior
         self.max_time = max_time
         self.warm_start = warm_start
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -18,10 +18,11 @@ from skmixed.design.expression import read_expression
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._input import check_one_response, response_column, response_vector
 from skmixed.estimators._outcome import Outcome, codes_of, is_numeric
+from skmixed.estimators._solver import ChoosesSolver
 from skmixed.estimators._summary import MixedSummary, generalised_summary, model_kind
 from skmixed.exceptions import SeparationWarning, UndefinedMeanWarning
 from skmixed.linalg.threads import one_thread
-from skmixed.models.glmm import approximation, fit_glmm
+from skmixed.models.glmm import Solver, approximation, fit_glmm
 from skmixed.models.marginal import marginal_mean, mean_limits
 from skmixed.models.pirls import NoMode
 from skmixed.models.prior import KINDS, FixedPrior
@@ -38,11 +39,12 @@ MAX_SEPARATED = 10
 _PRIOR_COLUMNS = ["location", "scale"]
 
 
-class GeneralizedMixedModel(MixedModelBase):
+class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
     """What the two estimators share: fit, prediction on either scale, summary."""
 
     _parameter_constraints: ClassVar[dict] = {
         **MixedModelBase._parameter_constraints,
+        **ChoosesSolver._parameter_constraints,
         "n_agq": [Interval(Integral, 0, None, closed="left")],
         "prior": [StrOptions(set(KINDS)), dict, None],
     }
@@ -71,6 +73,7 @@ class GeneralizedMixedModel(MixedModelBase):
         with one_thread():
             separated = self._separated(problem, fit, limit, design)
             fit = replace(fit, decided=decided) if limit is None else limit.complete(fit)
+        self._tell_monte_carlo(fit.monte_carlo)
         return design, fit, outcome.classes, separated
 
     def _search(self, problem):
@@ -96,7 +99,15 @@ class GeneralizedMixedModel(MixedModelBase):
         self._check_terms(design, family, outcome.trials)
         with one_thread():
             prior = FixedPrior.of(self.prior, type(self).__name__)
-            problem = approximation(design, outcome.y, outcome.trials, family, self.n_agq, prior)
+            problem = approximation(
+                design,
+                outcome.y,
+                outcome.trials,
+                family,
+                self.n_agq,
+                prior,
+                Solver(**self._solver_settings),
+            )
         return design, outcome, problem
 
     def _check_prior(self, problem, limit):

@@ -78,6 +78,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
     warm_start : bool, default False
         Start from the parameters of the previous fit of this estimator, where it had the same
         terms and columns: the same estimates, in fewer evaluations.
+    solver, n_probes, random_state
+        As for :class:`MixedLinearRegressor`; the iterative solver is for ``n_agq`` of 0 and 1.
 
     Attributes
     ----------
@@ -102,6 +104,8 @@ class MixedGLMRegressor(RegressorMixin, GeneralizedMixedModel):
         modelled. They are in the order of the categories of a categorical, else sorted.
     n_evaluations_, n_pirls_steps_ : int
         Evaluations of the approximated likelihood, and Newton steps within them.
+    solver_, n_probes_, n_cg_iterations_, theta_mc_std_, monte_carlo_share_, deviance_mc_std_
+        As for :class:`MixedLinearRegressor`; the share is that of theta and of the dispersion.
     result_ : GLMMFit
     linear_dependencies_, random_terms_, n_obs_, df_resid_, aliased_, is_singular_, converged_, \
 n_iter_, trace_, n_features_in_, feature_names_in_
@@ -164,6 +168,9 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         prior=None,
         max_time=None,
         warm_start=False,
+        solver="auto",
+        n_probes="auto",
+        random_state=0,
     ):
         self.formula = formula
         self.family = family
@@ -183,6 +190,9 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         self.prior = prior
         self.max_time = max_time
         self.warm_start = warm_start
+        self.solver = solver
+        self.n_probes = n_probes
+        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

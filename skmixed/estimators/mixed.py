@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from skmixed._warn import warn
 from skmixed.design.columns import without_infinity
 from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
@@ -26,13 +22,16 @@ from skmixed.estimators._residual import (
     tell_of_residual,
 )
 from skmixed.estimators._responses import SeveralResponses, is_several, several_responses
+from skmixed.estimators._solver import ChoosesSolver
 from skmixed.estimators._summary import MixedSummary, linear_summary
+from skmixed.models.correlated import deviance_of
 from skmixed.models.lmm import fit_lmm
-from skmixed.models.stochastic import TOLD_SHARE
 from skmixed.models.warm import warm_theta
 
 
-class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase):
+class MixedLinearRegressor(
+    ChoosesSolver, FitsBatches, RegressorMixin, SeveralResponses, MixedModelBase
+):
     """Linear mixed model, fitted by restricted or full maximum likelihood.
 
     .. math:: y = X\\beta + Zb + \\varepsilon, \\quad b \\sim N(0, \\sigma^2 \\Lambda_\\theta
@@ -211,9 +210,7 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         **MixedModelBase._parameter_constraints,
         "reml": ["boolean"],
         "residual": [str, None],
-        "solver": [StrOptions({"auto", "direct", "iterative"})],
-        "n_probes": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        **ChoosesSolver._parameter_constraints,
     }
 
     def __init__(
@@ -313,6 +310,9 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
         tell_of_residual(self)
         return self
 
+    def _objective(self, design):
+        return deviance_of(design, reml=self.reml, **self._solver_settings)
+
     def _search(self, objective):
         """The LMMFit of an objective."""
         return fit_lmm(
@@ -322,50 +322,6 @@ class MixedLinearRegressor(FitsBatches, RegressorMixin, SeveralResponses, MixedM
             tol=self.tol,
             callback=self._told(objective),
         )
-
-    def _tell_monte_carlo(self, record):
-        if record is None or record.share <= TOLD_SHARE:
-            return
-        warn(
-            f"{type(self).__name__}: with {record.n_probes} probes the Monte-Carlo error of theta "
-            f"is {record.share:.0%} of a standard error. Estimates stand with that error: raise "
-            "n_probes, or use solver='direct'",
-            ConvergenceWarning,
-        )
-
-    @property
-    def solver_(self) -> str:
-        """How the mixed-model equations were solved: "direct" or "iterative"."""
-        return self.result_.solver
-
-    @property
-    def n_probes_(self) -> int:
-        """Random vectors of the iterative solver, 0 if direct."""
-        return self._monte_carlo("n_probes", 0)
-
-    @property
-    def n_cg_iterations_(self) -> int:
-        """Iterations of the slowest linear system of the last evaluation, 0 if direct."""
-        return self._monte_carlo("n_iterations", 0)
-
-    @property
-    def theta_mc_std_(self) -> np.ndarray:
-        """Monte-Carlo error of ``theta_``."""
-        return self._monte_carlo("theta_std", np.zeros(len(self.theta_))).copy()
-
-    @property
-    def monte_carlo_share_(self) -> float:
-        """Largest Monte-Carlo error of an entry of theta, as a share of its standard error."""
-        return self._monte_carlo("share", 0.0)
-
-    @property
-    def deviance_mc_std_(self) -> float:
-        """Monte-Carlo error of ``deviance_``."""
-        return self._monte_carlo("deviance_std", 0.0)
-
-    def _monte_carlo(self, name, direct):
-        record = self.result_.monte_carlo
-        return direct if record is None else getattr(record, name)
 
     def _user_theta(self, objective, parameters):
         return objective.layout.user_theta(parameters)

@@ -164,6 +164,11 @@ class GeneralizedLimits:
                 "profiles of a generalised model need its rows, which a fit does not keep: give "
                 "the X and y that it was fitted to"
             )
+        if self.problem.iterates:
+            raise ValueError(
+                "profiles need exact values of the likelihood, which the iterative solver has not: "
+                "fit the model with solver='direct', if its crossed factors leave room"
+            )
         if isinstance(self.fit, SeparatedFit):
             raise ValueError(
                 "the outcomes separate, so that the likelihood has no maximum and a profile no "

@@ -132,22 +132,22 @@ def model_table(*models, names=None) -> ModelTable:
     >>> one = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", reml=False).fit(df)
     >>> two = MixedLinearRegressor("Reaction ~ Days + (Days | Subject)", reml=False).fit(df)
     >>> model_table({"intercepts": one, "slopes": two})
-                                        intercepts            slopes
+                                         intercepts            slopes
     Fixed effects
-    Intercept                      251.405 (9.506)   251.405 (6.632)
-    Days                          10.4673 (0.8017)  10.4673 (1.5022)
+    Intercept                       251.405 (9.506)   251.405 (6.632)
+    Days                           10.4673 (0.8017)  10.4673 (1.5022)
     Random effects
-    sd Intercept | Subject                   36.01             23.78
-    sd Days | Subject                                          5.717
-    cor Intercept, Days | Subject                               0.08
-    residual sd                              30.90             25.59
+    sd Intercept | Subject                    36.01             23.78
+    sd Days | Subject                                           5.717
+    cor Intercept, Days | Subject                                0.08
+    residual sd                               30.90             25.59
     Fit
-    deviance                                1794.1            1751.9
-    logLik                                  -897.0            -876.0
-    AIC                                     1802.1            1763.9
-    BIC                                     1814.9            1783.1
-    rows                                       180               180
-    levels of Subject                           18                18
+    deviance                                 1794.1            1751.9
+    logLik                                   -897.0            -876.0
+    AIC                                      1802.1            1763.9
+    BIC                                      1814.9            1783.1
+    rows                                        180               180
+    levels of Subject                            18                18
     """
     if len(models) == 1 and isinstance(models[0], dict):
         if names is not None:

@@ -26,16 +26,18 @@ from skmixed.linalg.iterative_cg import MAX_ITERATIONS, solve
 from skmixed.linalg.iterative_core import Core, squares, times_blocks
 from skmixed.linalg.iterative_logdet import log_det
 from skmixed.linalg.iterative_precondition import preconditioner
-from skmixed.linalg.iterative_traces import information_samples
+from skmixed.linalg.iterative_traces import constants, information_samples
 
 __all__ = ["MAX_ITERATIONS", "IterativeFactor", "IterativeSystem"]
 
 # Tolerances of the iterations, relative, by what is solved for.
 _EXACT, _FORMS, _VARIANCES, _ROUNDING = 1e-7, 1e-3, 1e-5, 1e-11
+# That of a Newton step, relative to what is left.
+_STEP = 1e-3
 # Probes that are drawn at a time: more of them leave the earlier ones as they are.
 _DRAWN = 8
 # Signs whose vectors have to have room.
-_PROBES = 32
+PROBES = 32
 # Rows of new data solved for at a time, and how many of them are told to take long.
 _BATCH, _MANY = 32, 10_000
 # Effects of the smallest groups whose conditional variances are exact, and numbers they may take.
@@ -63,13 +65,16 @@ class IterativeSystem:
         Of the random signs.
     n_probes : int or None
         Signs for log |S|, 32 at least.
+    last : list
+        The last factor of the same rows with other weights, from which iterations start; empty
+        where there is none.
     """
 
     is_iterative = True
 
-    def __init__(self, blocks, order, seed=0, n_probes=None):
+    def __init__(self, blocks, order, seed=0, n_probes=None, last=None):
         self.blocks, self.order, self.seed = blocks, tuple(order), seed
-        self.n_probes = n_probes
+        self.n_probes, self.last = n_probes, last
         self._drawn = {}
 
     @classmethod
@@ -81,7 +86,7 @@ class IterativeSystem:
         MemoryError
             Saying how much is needed, before it is asked for.
         """
-        check_memory(groups, X.shape[1], n_probes or _PROBES)
+        check_memory(groups, X.shape[1], n_probes or PROBES)
         order = _by_size(groups)
         return cls(Blocks.of([groups[g] for g in order], weights, X, y), order, seed, n_probes)
 
@@ -96,7 +101,7 @@ class IterativeSystem:
         """
         groups = sums.groups
         cells = {at: pair.weights.nnz for at, pair in sums.pairs.items()}
-        check_cells(groups, cells, len(sums.tail) - 1, n_probes or _PROBES)
+        check_cells(groups, cells, len(sums.tail) - 1, n_probes or PROBES)
         order = _by_size(groups)
         return cls(Blocks.of_sums(sums, order), order, seed, n_probes)
 
@@ -108,7 +113,11 @@ class IterativeSystem:
         NotPositiveDefinite
             Where the numbers are not finite.
         """
-        return IterativeFactor(self, tuple(T), near)
+        if self.last is None:
+            return IterativeFactor(self, tuple(T), near)
+        near = self.last[-1] if near is None and self.last else near
+        self.last[:] = [IterativeFactor(self, tuple(T), near)]
+        return self.last[-1]
 
     def times(self, v):
         """[Z X]'W[Z X] v."""
@@ -157,12 +166,21 @@ class IterativeSystem:
         ]
         return self._with(Blocks(b.own, b.tables, tuple(tails), gram))
 
+    def with_ridge(self, ridge):
+        """The system with X'WX + ridge in the place of X'WX: a number times I, or a matrix."""
+        b = self.blocks
+        gram = b.gram.copy()
+        gram[:-1, :-1] += ridge if np.ndim(ridge) else ridge * np.eye(len(gram) - 1)
+        return IterativeSystem(
+            Blocks(b.own, b.tables, b.tails, gram), self.order, self.seed, self.n_probes, self.last
+        )
+
     def _with(self, blocks):
         return IterativeSystem(blocks, self.order, self.seed, self.n_probes)
 
     def without_rows(self):
-        """The same system: nothing in it has the length of the data."""
-        return self
+        """The same system: its blocks have nothing of the length of the data."""
+        return self if self.last is None else self._with(self.blocks)
 
     @property
     def dense_rows(self):
@@ -239,7 +257,7 @@ class IterativeFactor:
         Whether all columns have reached their tolerances.
     """
 
-    has_system = True
+    has_system = is_definite = True
 
     def __init__(self, system, T, near=None):
         self.system, self.T = system, T
@@ -252,7 +270,14 @@ class IterativeFactor:
                 self._M = preconditioner(self._core)
             except (ArithmeticError, np.linalg.LinAlgError) as error:
                 raise NotPositiveDefinite(str(error)) from error
+            if not np.isfinite(self._core.log_det_eliminated + self._M.log_det):
+                raise NotPositiveDefinite("levels have blocks without a Cholesky factor")
             self._solve_tails(_EXACT)
+
+    @property
+    def core(self):
+        """The Core: what is left of the other groups when the largest one is eliminated."""
+        return self._core
 
     def refine(self):
         """Solve for X and y as exactly as rounding allows: sums of residuals then vanish."""
@@ -260,16 +285,29 @@ class IterativeFactor:
             self.__dict__.pop(name, None)
         self._solve_tails(_ROUNDING)
 
-    def _solve(self, kind, F, tolerance, *, lanczos=False):
-        """S^-1 F, from where an earlier solve of this kind ended."""
-        start = self._solutions.get(kind, self._starts.get(kind))
+    def _solve(self, kind, F, tolerance, *, lanczos=False, start=None):
+        """S^-1 F, from where an earlier solve of this kind ended.
+
+        From a ``start`` that is given the tolerance is relative to what that leaves.
+        """
+        given = start is not None
+        if not given:
+            start = self._solutions.get(kind, self._starts.get(kind))
         if lanczos:
             start = None
         elif start is not None and start.shape != F.shape:
             more = start.shape[0] == F.shape[0] and start.shape[1] < F.shape[1]
             start = self._extended(start, F) if more else None
         try:
-            found = solve(self._core.times, self._M.solve, F, tolerance, start, lanczos=lanczos)
+            found = solve(
+                self._core.times,
+                self._M.solve,
+                F,
+                tolerance,
+                start,
+                lanczos=lanczos,
+                from_start=given,
+            )
         except FloatingPointError as error:
             raise NotPositiveDefinite(str(error)) from error
         self.n_iter = max(self.n_iter, found.n_iter)
@@ -383,6 +421,31 @@ class IterativeFactor:
         x = system._joined(first, b, beta)
         return x, v - system.times(x)
 
+    def modes(self, v, u, *, fixed=True):
+        """Solution of the mixed-model equations and its spherical effects, as the direct factor's.
+
+        Only so exact that a Newton step from u loses nothing by it.
+        """
+        system, core = self.system, self._core
+        v_0, v_c, v_x = system._split(v)
+        F = core.scaled(v_c - core.up(times_blocks(core.N, v_0)), transposed=True)
+        X_0 = system.blocks.tails[0][..., :-1]
+        beta = np.zeros_like(v_x)
+        if fixed:
+            taken = np.einsum("slr,slk->rk", X_0, times_blocks(core.N, v_0))
+            half = solve_lower(self.fixed_root, v_x - taken - self._Y[:, :-1].T @ F)
+            beta = solve_lower(self.fixed_root, half, transposed=True)
+            F = F - core.scaled(self._left[:, :-1], transposed=True) @ beta
+        start = system._split(Effects.of(u, np.zeros(0)))[1]
+        moved = self._solve(None, F, _STEP, start=start).x
+        b = core.scaled(moved)
+        left = v_0 - core.down(b) - X_0 @ beta
+        first = times_blocks(core.N, left)
+        spherical = system._joined(times_blocks(core.J, left), moved, np.zeros((0, 1))).levels()
+        eliminated = system.order[0]
+        spherical[eliminated] = self.T[eliminated].T @ spherical[eliminated]
+        return system._joined(first, b, beta), spherical
+
     def quadratic_forms(self, a, za=None, *, fixed=True):
         """a'Z'P0 Z a (k, k) for vectors a whose fixed part is zero, see the direct factor."""
         za = self.system.times(a) if za is None else za
@@ -411,10 +474,19 @@ class IterativeFactor:
         -------
         list of (n_probes, s, s) by group in the user's order
         """
-        z = self.system.signs(n_probes)
-        x = self._solve("probes", z, tolerance).x
-        samples = information_samples(self._core, self._M, z, x, self._solve, tolerance)
+        z, x = self.probes(n_probes, tolerance)
+        W_x = self.constants(tolerance)
+        samples = information_samples(self._core, self._M, z, x, W_x, self._solve, tolerance)
         return self.system.as_given(samples)
+
+    def probes(self, n_probes, tolerance):
+        """Signs z (q, k) and S^-1 z."""
+        z = self.system.signs(n_probes)
+        return z, self._solve("probes", z, tolerance).x
+
+    def constants(self, tolerance):
+        """S^-1 times the vectors that all levels of a group share."""
+        return self._solve("constants", constants(self._core), tolerance).x
 
     def information_known(self, *, fixed, response):
         """What P takes from Z'V0^-1Z in the sums over levels: a list of (s, s), exact.
@@ -555,17 +627,20 @@ class IterativeFactor:
         return self.system.order[i], self.system.order[j]
 
     def without_rows(self):
-        """The same factor: nothing in it has the length of the data."""
-        return self
+        """The same factor, with nothing in it that has the length of the data."""
+        return self if self.system.last is None else self._copy(self.system.without_rows())
+
+    def _copy(self, system):
+        copy = object.__new__(IterativeFactor)
+        copy.__dict__.update(self.__dict__, system=system)
+        return copy
 
     def compact(self, limit):
         """This factor without what only more iterations need, None if it takes over limit bytes."""
         if self.system.blocks.nbytes > limit:
             return None
-        small = self.system._with(self.system.blocks)
-        state = dict(self.__dict__)
-        copy = object.__new__(IterativeFactor)
-        copy.__dict__.update(state, system=small, _starts={}, _solutions={})
+        copy = self._copy(self.system._with(self.system.blocks))
+        copy.__dict__.update(_starts={}, _solutions={})
         return copy
 
     def forms(self, *, fixed):

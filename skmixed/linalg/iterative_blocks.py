@@ -22,6 +22,80 @@ _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """Which rows share their levels in two groups: what tables of any weights have in common.
+
+    Attributes
+    ----------
+    indptr, indices, n_columns
+        As of the Table.
+    order : (n,) or None
+        The rows in the order of the cells, None where they are in that order.
+    starts : (nnz,) or slice
+        Where cells begin in that order, a slice where every row has its own.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    n_columns: int
+    order: np.ndarray | None
+    starts: np.ndarray | slice
+    n_rows: int
+
+    @classmethod
+    def of(cls, rows, columns, shape):
+        """Cells of rows with levels rows, columns (n,) of so many."""
+        if max(shape) < 2**31:
+            rows, columns = rows.astype(np.int32), columns.astype(np.int32)
+        order = _sorted_by(columns, shape[1])
+        order = order[_sorted_by(rows[order], shape[0])]
+        rows, columns = rows[order], columns[order]
+        first = np.ones(len(order), dtype=bool)
+        np.not_equal(columns[1:], columns[:-1], out=first[1:])
+        first[1:] |= rows[1:] != rows[:-1]
+        starts = slice(None) if first.all() else np.flatnonzero(first)  # mostly all are distinct
+        indices, counts = columns[starts], np.bincount(rows[starts], minlength=shape[0])
+        dtype = np.int32 if len(indices) < 2**31 else np.int64
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(dtype)
+        if bool((order[1:] > order[:-1]).all()):
+            order = None
+        return cls(indptr, indices.astype(dtype, copy=False), shape[1], order, starts, len(rows))
+
+    def table(self, products, sizes):
+        """Table of the sums of products(a, b) (n,), None for ones."""
+        values = np.empty((*sizes, len(self.indices)))
+        for a in range(sizes[0]):
+            for b in range(sizes[1]):
+                values[a, b] = self._sums(products(a, b))
+        return Table(self.indptr, self.indices, values, self.n_columns)
+
+    def _sums(self, values):
+        distinct = isinstance(self.starts, slice)
+        if values is None:
+            return 1.0 if distinct else np.diff(np.append(self.starts, self.n_rows))
+        values = values if self.order is None else values[self.order]
+        return values if distinct else np.add.reduceat(values, self.starts)
+
+    @cached_property
+    def of_row(self):
+        """The cell (n,) of every row."""
+        cells = np.arange(len(self.indices), dtype=self.indices.dtype)
+        if not isinstance(self.starts, slice):
+            cells = np.repeat(cells, np.diff(np.append(self.starts, self.n_rows)))
+        if self.order is None:
+            return cells
+        found = np.empty_like(cells)
+        found[self.order] = cells
+        return found
+
+    @cached_property
+    def rows(self):
+        """The level (nnz,) of the first group in every cell."""
+        levels = np.arange(len(self.indptr) - 1, dtype=self.indices.dtype)
+        return np.repeat(levels, np.diff(self.indptr))
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """Z_i'WZ_j of two groups, where some row has both levels.
 
@@ -44,23 +118,7 @@ class Table:
 
         ``products`` may return None for ones.
         """
-        if max(shape) < 2**31:
-            rows, columns = rows.astype(np.int32), columns.astype(np.int32)
-        order = _sorted_by(columns, shape[1])
-        order = order[_sorted_by(rows[order], shape[0])]
-        rows, columns = rows[order], columns[order]
-        first = np.ones(len(order), dtype=bool)
-        np.not_equal(columns[1:], columns[:-1], out=first[1:])
-        first[1:] |= rows[1:] != rows[:-1]
-        starts = slice(None) if first.all() else np.flatnonzero(first)  # mostly all are distinct
-        indices, counts = columns[starts], np.bincount(rows[starts], minlength=shape[0])
-        values = np.empty((*sizes, len(indices)))
-        for a in range(sizes[0]):
-            for b in range(sizes[1]):
-                values[a, b] = _sums(products(a, b), order, starts)
-        dtype = np.int32 if len(indices) < 2**31 else np.int64
-        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(dtype)
-        return cls(indptr, indices.astype(dtype, copy=False), values, shape[1])
+        return Cells.of(rows, columns, shape).table(products, sizes)
 
     @classmethod
     def of_pair(cls, pair, *, flipped=False):
@@ -170,19 +228,20 @@ class Blocks:
     gram: np.ndarray
 
     @classmethod
-    def of(cls, groups, weights, X, y):
-        """Blocks of rows: groups as they are eliminated, weights (n,) or None, X (n, p), y (n,)."""
-        columns = [*X.T, y]
+    def of(cls, groups, weights, X, y, cells=None):
+        """Blocks of rows: groups as they are eliminated, weights (n,) or None, X (n, p), y (n,).
+
+        Without a response, y = None, its numbers are zero. cells: those of :func:`cells_of`.
+        """
+        cells = cells_of(groups) if cells is None else cells
+        columns = [*X.T] if y is None else [*X.T, y]
         weighted = columns if weights is None else [x * weights for x in columns]
-        gram = np.array([[x @ v for v in weighted] for x in columns])
-        tails = tuple(np.stack([g.sums(v) for v in weighted], axis=-1) for g in groups)
+        missing = X.shape[1] + 1 - len(columns)
+        gram = _gram(columns, weighted)
+        tails = (_tail(g, weighted, missing) for g in groups)
         own = tuple(_own(g, weights) for g in groups)
-        tables = {
-            (i, j): _table(groups[i], groups[j], weights)
-            for j in range(len(groups))
-            for i in range(j)
-        }
-        return cls(own, tables, tails, gram)
+        tables = {(i, j): _table(groups[i], groups[j], weights, c) for (i, j), c in cells.items()}
+        return cls(own, tables, tuple(tails), np.pad(gram, (0, missing)))
 
     @classmethod
     def of_sums(cls, sums, order):
@@ -252,23 +311,38 @@ def _sorted_by(codes, n_levels):
     return sparse.csr_matrix(parts, shape=(n, n_levels)).tocsc().indices
 
 
-def _sums(values, order, starts):
-    """Sums (nnz,) of values (n,), None for ones, over the runs of an order."""
-    distinct = isinstance(starts, slice)
-    if values is None:
-        return 1.0 if distinct else np.diff(np.append(starts, len(order)))
-    values = values[order]
-    return values if distinct else np.add.reduceat(values, starts)
+def _gram(columns, weighted):
+    """Inner products (p, p) of columns with the same ones weighted."""
+    gram = np.empty((len(columns),) * 2)
+    for i, x in enumerate(columns):
+        for j, v in enumerate(weighted[: i + 1]):
+            gram[i, j] = gram[j, i] = x @ v
+    return gram
 
 
-def _table(group, other, weights):
+def cells_of(groups):
+    """{(i, j): Cells} of all pairs of groups."""
+    return {
+        (i, j): Cells.of(groups[i].codes, groups[j].codes, (groups[i].n_levels, groups[j].n_levels))
+        for j in range(len(groups))
+        for i in range(j)
+    }
+
+
+def _tail(group, weighted, missing):
+    """Z'W[X y] (s, l, p + 1), the last column zero where y is missing."""
+    sums = [group.sums(v) for v in weighted]
+    zeros = [np.zeros((group.n_columns, group.n_levels))] * missing
+    return np.stack([*sums, *zeros], axis=-1)
+
+
+def _table(group, other, weights, cells):
     def products(a, b):
         columns = [g.z[:, at] for g, at in ((group, a), (other, b)) if not _is_one(g)]
         columns += [] if weights is None else [weights]
         return reduce(np.multiply, columns) if columns else None
 
-    sizes, shape = (group.n_columns, other.n_columns), (group.n_levels, other.n_levels)
-    return Table.of(group.codes, other.codes, shape, products, sizes)
+    return cells.table(products, (group.n_columns, other.n_columns))
 
 
 def _is_one(group):

@@ -10,6 +10,8 @@ from skmixed._deadline import check_time
 
 # Iterations after which a system counts as one that does not converge.
 MAX_ITERATIONS = 500
+# Square of a residual, relative to that of zero, that is rounding.
+_ROUNDING = 1e-26
 # Columns worked on at a time: a block of them stays in cache.
 _WIDTH = 32
 
@@ -28,7 +30,7 @@ class Solved:
     tridiagonals: list = field(default_factory=list)
 
 
-def solve(times, precondition, F, tolerance, start=None, *, lanczos=False):
+def solve(times, precondition, F, tolerance, start=None, *, lanczos=False, from_start=False):
     """S X = F (q, k), each column to its tolerance in the norm of M^-1, relative to F.
 
     Parameters
@@ -39,24 +41,27 @@ def solve(times, precondition, F, tolerance, start=None, *, lanczos=False):
     tolerance : float or (k,)
     start : (q, k), optional
         Solutions of a system nearby.
+    from_start : bool
+        The tolerance is relative to what the start leaves.
     lanczos : bool
         Keep the coefficients that make Lanczos matrices of M^-1/2 S M^-1/2; not with a start.
 
     Raises
     ------
     FloatingPointError
-        Where the numbers are no longer finite.
+        Where the numbers are no longer finite, or S turns out not to be positive definite.
     """
     q, k = F.shape
     tolerance = np.broadcast_to(np.asarray(tolerance, dtype=float), (k,))
     if k <= _WIDTH:
-        return _lockstep(times, precondition, F, tolerance, start, lanczos)
+        return _lockstep(times, precondition, F, tolerance, start, lanczos, from_start)
     x, found = np.empty((q, k)), []
     for lo in range(0, k, _WIDTH):
         at = slice(lo, lo + _WIDTH)
         own = None if start is None else np.ascontiguousarray(start[:, at])
         part = np.ascontiguousarray(F[:, at])
-        found.append(_lockstep(times, precondition, part, tolerance[at], own, lanczos))
+        slice_of = part, tolerance[at], own, lanczos, from_start
+        found.append(_lockstep(times, precondition, *slice_of))
         x[:, at] = found[-1].x
     return Solved(
         x,
@@ -66,7 +71,7 @@ def solve(times, precondition, F, tolerance, start=None, *, lanczos=False):
     )
 
 
-def _lockstep(times, precondition, F, tolerance, start, lanczos):
+def _lockstep(times, precondition, F, tolerance, start, lanczos, from_start=False):
     q, k = F.shape
     if not q or not k:
         return Solved(np.zeros((q, k)), 0, True, [([], [])] * k)
@@ -78,6 +83,8 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos):
         r -= times(x)
         z = precondition(r)
     p, rho = z.copy(), _dots(r, z)
+    if from_start:
+        target = np.maximum(np.square(tolerance) * rho, _ROUNDING * target / np.square(tolerance))
     alphas, betas = [[] for _ in range(k)], [[] for _ in range(k)]
     active = np.arange(k)
     for n_iter in range(MAX_ITERATIONS + 1):
@@ -93,7 +100,10 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos):
             break
         check_time()
         Sp = times(p)
-        alpha = rho / _dots(p, Sp)
+        curvature = _dots(p, Sp)
+        if not (curvature > 0).all():
+            raise FloatingPointError("conjugate gradients met a matrix that is not definite")
+        alpha = rho / curvature
         x[:, active] += alpha * p
         r -= alpha * Sp
         z = precondition(r)

@@ -40,15 +40,15 @@ _DIVIDE = 0.03
 _FEW, _UNITS = 32, 1e-4
 
 
-def information_samples(core, M, z, x, solve, tolerance):
+def information_samples(core, M, z, x, W_x, solve, tolerance):
     """[(k, s, s)] by group in order of elimination from signs z (q, k) and x = S^-1 z.
 
-    M: the preconditioner. solve(kind, F, tolerance) finds further solutions where T is nearly
-    singular.
+    M: the preconditioner. W_x: S^-1 times :func:`constants`. solve(kind, F, tolerance) finds
+    further solutions where T is nearly singular.
     """
-    signs, W = z, _constants(core)
+    signs, W = z, constants(core)
     z = np.concatenate([z, W], axis=1)
-    x = np.concatenate([x, solve("constants", W, tolerance).x], axis=1)
+    x = np.concatenate([x, W_x], axis=1)
     outer = Deflated(W.T @ signs)
     d = core.blockwise(core.diagonal_inverse, z)
     Td = core.scaled(d)
@@ -93,7 +93,7 @@ class Deflated:
         return _outer(rest, b[..., :k]) + _outer(a[..., k:], b[..., k:]).sum(axis=0)
 
 
-def _constants(core):
+def constants(core):
     """W (q, w): for every effect of every core group one that all of its levels share.
 
     There Z'V0^-1Z is far from its diagonal blocks, since other groups hold a constant too.

@@ -302,6 +302,20 @@ class Factor:
         plan = self._plan
         return Effects(random_parts(plan, self._blocked.scores), np.zeros((plan.n_tail - 1, 1)))
 
+    @property
+    def is_definite(self):
+        """Whether Lambda'Z'WZ Lambda + I is."""
+        return bool(np.isfinite(self.log_det_u))
+
+    def modes(self, v, u, *, fixed=True):
+        """Solution of the mixed-model equations as :meth:`solve`, and its spherical effects.
+
+        The latter are a list of (s, l) with Lambda times them the solution. u: what they may be
+        near to, which factors that iterate start from.
+        """
+        x, rest = self.solve(v, fixed=fixed)
+        return x, [t.T @ c for t, c in zip(self.T, rest.levels(), strict=True)]
+
     def solve(self, v, *, fixed=True):
         """Solution x of the mixed-model equations, and the rest v - [Z X]'W[Z X] x.
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skmixed.families import Family
+from skmixed.linalg.iterative_pattern import IterativePattern
 from skmixed.linalg.rank import independent_columns
 from skmixed.linalg.system import Pattern
 from skmixed.linalg.threads import one_thread
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Near, Start
 from skmixed.models.layout import CovarianceLayout
+from skmixed.models.lmm import iterates, not_solved
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at
@@ -20,9 +22,11 @@ from skmixed.models.prior import Penalty
 from skmixed.models.quadrature import QuadratureDeviance, product_rule
 from skmixed.models.search import Search, outside_effects, outside_starts
 from skmixed.models.source import Source, checksum
+from skmixed.models.stochastic import MonteCarlo
+from skmixed.models.stochastic_laplace import IterativeLaplace, find_root, restated
 
 # Steps of the differences for standard errors, in (approximate) standard errors.
-_DIFFERENCE = 1e-5, 1e-2
+_DIFFERENCE, _ITERATED = (1e-5, 1e-2), 0.02
 # Slope of the penalised deviance, per length of a difference, that its accuracy allows.
 _SLOPE = 1e-3
 # Newton decrement that is near enough for a start.
@@ -42,6 +46,10 @@ _EXACT = (
     "{} the response exactly: the dispersion is zero and the likelihood has no maximum. Is a "
     "column of the data a copy or a transform of the response?"
 )
+_NO_QUADRATURE = (
+    "solver='iterative' is for Laplace's approximation, got n_agq={}: a quadrature has one "
+    "grouping factor, which solver='direct' takes at any size"
+)
 # Rows of the core from which a second BLAS thread pays.
 _WORTH_THREADS = 2000
 # Trials per parameter below which an approximated binomial deviance may have several minima, and
@@ -53,6 +61,23 @@ _START_RANGE = 0.5, 1e4
 
 
 @dataclass(frozen=True)
+class Solver:
+    """How penalised systems are solved: "auto", "direct" or "iterative"; the latter's probes."""
+
+    solver: str = "direct"
+    n_probes: int | None = None
+    seed: int = 0
+
+    def iterates(self, layout, n_fixed, n_agq):
+        """Whether the models of a layout go to the iterative solver."""
+        if n_agq > 1:
+            if self.solver == "iterative":
+                raise ValueError(_NO_QUADRATURE.format(n_agq))
+            return False
+        return iterates(layout, n_fixed, self.solver)
+
+
+@dataclass(frozen=True)
 class Problem:
     """What an optimisation needs: the objective, and how it was built from the design."""
 
@@ -61,6 +86,7 @@ class Problem:
     n_obs: float
     source: Source
     n_agq: int
+    solver: Solver = Solver()
 
     def with_response(self, y, prior=None):
         """The problem of another response to the same rows, as the family takes it.
@@ -71,12 +97,17 @@ class Problem:
         rows = replace(objective.rows, y=y, prior=prior)
         return replace(self, objective=replace(objective, rows=rows, near=Near()), source=source)
 
+    @property
+    def iterates(self):
+        """Whether the deviance is that of the iterative solver."""
+        return isinstance(self.objective, IterativeLaplace)
+
     def threads(self):
         """Context with as many BLAS threads as pay for a system of this size."""
         return one_thread(self.objective.rows.pattern.dense_rows < _WORTH_THREADS)
 
 
-def approximation(design, y, w, family: Family, n_agq, prior=None):
+def approximation(design, y, w, family: Family, n_agq, prior=None, solver=Solver()):
     """Problem for a design, with the response as the family takes it.
 
     Parameters
@@ -88,12 +119,18 @@ def approximation(design, y, w, family: Family, n_agq, prior=None):
     n_agq : int
         0: joint mode, 1: Laplace, more: nodes of the adaptive quadrature.
     prior : FixedPrior, optional
+    solver : Solver
     """
     frequencies = design.frequencies
     basis = independent_columns(design.X, frequencies, design.intercept)
     Q = basis.orthonormal(design.X)
     layout = CovarianceLayout.build(design.random, frequencies)
-    pattern = Pattern.build(layout.groups, Q.shape[1])
+    by_iterations = solver.iterates(layout, Q.shape[1], n_agq)
+    if by_iterations:
+        own = {"seed": solver.seed, "n_probes": solver.n_probes}
+        pattern = IterativePattern.build(layout.groups, Q.shape[1], **own)
+    else:
+        pattern = Pattern.build(layout.groups, Q.shape[1])
     penalty = None if prior is None else prior.penalty(design, basis, Q, family, y, w)
     rows = Rows(family, y, w, frequencies, design.offset, Q, pattern, penalty)
     n_obs = float(len(y) if frequencies is None else frequencies.sum())
@@ -101,12 +138,13 @@ def approximation(design, y, w, family: Family, n_agq, prior=None):
     # without random effects the joint mode is the maximum of the likelihood itself
     joint = n_agq == 0 or not layout.groups
     if joint or n_agq == 1:
-        objective = LaplaceDeviance(rows, layout.without_rows(), joint, outside)
+        laplace = IterativeLaplace if by_iterations else LaplaceDeviance
+        objective = laplace(rows, layout.without_rows(), joint, outside)
     else:
         rule = product_rule(n_agq, layout)
         objective = QuadratureDeviance(rows, layout.without_rows(), outside=outside, rule=rule)
     source = Source.of(design, basis, Q, layout, y, w, RowMoments.of(Q, layout, frequencies))
-    return Problem(objective, basis, n_obs, source, n_agq)
+    return Problem(objective, basis, n_obs, source, n_agq, solver)
 
 
 @dataclass(frozen=True)
@@ -131,6 +169,8 @@ class GLMMFit(MixedFit):
         Of gamma; ``deviance`` is without it.
     decided : tuple of str
         What separates the outcomes, so that the prior decides how far its estimates go.
+    monte_carlo : MonteCarlo or None
+        How exact a fit by the iterative solver is.
     """
 
     family: Family | None = None
@@ -141,6 +181,7 @@ class GLMMFit(MixedFit):
     n_agq: int = 1
     prior: Penalty | None = None
     decided: tuple[str, ...] = ()
+    monte_carlo: MonteCarlo | None = None
     df_methods = ("asymptotic",)
     no_other_df = (
         "without a residual variance that is estimated beside the others, z tests are what the "
@@ -177,6 +218,11 @@ class GLMMFit(MixedFit):
             prior=objective.rows.prior,
             source=problem.source,
         )
+
+    @property
+    def solver(self):
+        """How the penalised systems were solved."""
+        return "direct" if self.monte_carlo is None else "iterative"
 
     @property
     def dispersion(self):
@@ -225,16 +271,36 @@ def fit_glmm(problem: Problem, *, near=None, max_iter=100, tol=1e-8, callback=No
         if objective.rows.family.scale:
             least = start[-1] - _EXACT_RANGE
             objective = replace(objective, least_log_dispersion=least)
-        search = _search(objective, max_iter=max_iter, tol=tol, callback=callback)
+        settings = {"max_iter": max_iter, "tol": tol, "callback": callback}
         try:
-            optimum = search.run(start, _others(objective, search, start))
+            objective, optimum, record = _found(objective, start, problem, settings)
         except NoStart as error:
             raise NoMode(str(error)) from None
         if objective.split(optimum.theta)[2] < objective.least_log_dispersion + _EXACT_MARGIN:
             raise ValueError(_EXACT.format("fixed and random effects together explain"))
         if optimum.obstacle and np.isfinite(objective.rows.family.predictor_range).any():
             optimum = replace(optimum, remedy=objective.rows.family.remedy)
-        return GLMMFit.at(replace(problem, objective=objective), optimum)
+        fit = GLMMFit.at(replace(problem, objective=objective), optimum)
+        if record is not None and fit.covariance is not None:
+            record = restated(record, optimum.state, fit.covariance)
+        return fit if record is None else replace(fit, monte_carlo=record)
+
+
+def _found(objective, start, problem, settings):
+    """(objective, Optimum, MonteCarlo or None) of the search from a start."""
+    if not problem.iterates:
+        search = _search(objective, **settings)
+        return objective, search.run(start, _others(objective, search, start)), None
+    unit, units = _units(objective)
+    probes = problem.solver.n_probes
+    optimum, record = find_root(
+        objective, start, n_probes=probes, unit=unit, units=units, **settings
+    )
+    factor = optimum.state.factor
+    if not factor.converged:
+        stuck = not_solved(problem.source, *factor.strongest_coupling())
+        optimum = replace(optimum, converged=False, **stuck)
+    return optimum.state.objective, optimum, record
 
 
 def _search(objective, **settings):
@@ -242,12 +308,17 @@ def _search(objective, **settings):
 
     The linear predictor of an identity link has the units of the response, log dispersion none.
     """
-    unit = _working_deviation(objective.near.state)
-    n = objective.n_gamma + objective.n_theta
-    units = np.repeat([unit, 1.0], [n, objective.n_dispersion])
+    unit, units = _units(objective)
     return Search(
         objective.evaluate, objective.layout, objective.n_gamma, unit, units=units, **settings
     )
+
+
+def _units(objective):
+    """One row's working standard deviation, and what is typical of every parameter (m,)."""
+    unit = _working_deviation(objective.near.state)
+    n = objective.n_gamma + objective.n_theta
+    return unit, np.repeat([unit, 1.0], [n, objective.n_dispersion])
 
 
 def _others(objective, search, start):
@@ -443,8 +514,10 @@ def _difference(objective, state, steps):
     """Length of the differences: the rounding of the scores over it should stay small.
 
     eta has relative errors of one rounding, which the information multiplies: counts of a million
-    have scores that are sums of large numbers with opposite signs.
+    have scores that are sums of large numbers with opposite signs. Iterations leave more.
     """
+    if isinstance(objective, IterativeLaplace):
+        return _ITERATED
     rows, mode = objective.rows, state.mode
     rounding = np.finfo(float).eps * np.abs(mode.curve.weight) * (1.0 + np.abs(mode.eta))
     along = rows.Q @ steps[: rows.n_fixed]

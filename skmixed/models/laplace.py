@@ -253,12 +253,16 @@ class Evaluation:
         return np.concatenate(parts)
 
     def _by_theta(self, rest):
-        """Through T T' alone: <G, d(T T')>, G = sum_l Z'V^-1Z - c c' + (r c' + c r') / 2."""
+        """Through T T' alone: <G, d(T T')>."""
+        return self.objective.layout.gradient(self._theta, self._slopes(rest))
+
+    def _slopes(self, rest):
+        """G = sum_l Z'V^-1Z - c c' + (r c' + c r') / 2: (s, s) for every group."""
         G = []
         for own, r, c in zip(self.information, rest, self._scores.levels(), strict=True):
             cross = r @ c.T
             G.append(own + (cross + cross.T) / 2)
-        return self.objective.layout.gradient(self._theta, G)
+        return G
 
     @property
     def _theta(self):
@@ -331,13 +335,18 @@ class Evaluation:
         With b = Lambda Lambda' c and c = Z's, db = a - Lambda H^-1 Lambda' Z'WZ a along theta;
         the same holds along gamma with a = 0 and Z'WQ, along the dispersion with Z' ds.
         """
+        moved, rest = self._followed
+        return -moved.fixed if self.objective.joint else None, rest.times(-1.0)
+
+    @cached_property
+    def _followed(self):
+        """Lambda H^-1 Lambda'Z'WZ a by (theta, gamma, log dispersion), and what that leaves."""
         objective = self.objective
         image = self._directions[1]
         if objective.n_dispersion:
             force = objective.rows.effects(self._dispersion_curve.score)
             image = image.beside(force.times(-1.0))
-        moved, rest = self.factor.solve(image, fixed=objective.joint)
-        return -moved.fixed if objective.joint else None, rest.times(-1.0)
+        return self.factor.solve(image, fixed=objective.joint)
 
     def expected_modes(self, parameters):
         """gamma and u to start a search from, in the order in which to try them.

@@ -686,8 +686,8 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
         )
         factor = optimum.state.factor
         if not factor.converged:
-            first, second = factor.strongest_coupling()
-            optimum = replace(optimum, converged=False, **_not_solved(objective, first, second))
+            stuck = not_solved(objective.source, *factor.strongest_coupling())
+            optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
     if fit.sigma / fit.unit > _NO_RESIDUAL:
         return fit
@@ -695,8 +695,9 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
     return replace(fit, optimum=optimum)
 
 
-def _not_solved(objective, first, second):
-    names = list(dict.fromkeys(group for group, _ in objective.source.random))
+def not_solved(source, first, second):
+    """Message and remedy where groups first and second hold conjugate gradients up."""
+    names = list(dict.fromkeys(group for group, _ in source.random))
     return {
         "message": (
             f"conjugate gradients did not reach their tolerance in {MAX_ITERATIONS} iterations: "

@@ -138,7 +138,7 @@ class Rows:
         else:
             system = self.pattern.without_fixed.system(weight, self.Q[:, :0])
         f = system.factor(T)
-        if not math.isfinite(f.log_det_u):
+        if not f.is_definite:
             raise NotPositiveDefinite
         return f
 
@@ -223,9 +223,8 @@ def _newton_step(rows, at, T, log_disp, joint):
     target = rows.effects(working, fixed=joint)
     if ridge is not None:
         target.fixed[:, 0] += ridge @ at.gamma - rows.prior.gradient(at.gamma) / 2
-    # of the linear model with the working weights, whose scores are what the solution leaves
-    solution, scores = f.solve(target, fixed=joint)
-    u = [t.T @ c for t, c in zip(T, scores.levels(), strict=True)]
+    # of the linear model with the working weights
+    solution, u = f.modes(target, at.u, fixed=joint)
     change = rows.random_part(solution.levels()) - z_b
     gamma = at.gamma
     if joint:

@@ -188,7 +188,7 @@ class GeneralizedRefits:
         if design.frequencies is not None:
             rows = problem.objective.rows
             design, y, w = each_row_once(design, rows.y, rows.w)
-            problem = approximation(design, y, w, fit.family, fit.n_agq, prior)
+            problem = approximation(design, y, w, fit.family, fit.n_agq, prior, problem.solver)
         return cls(fit, design, problem, source, settings, prior)
 
     @property
@@ -250,7 +250,8 @@ class GeneralizedRefits:
         check_identifiable(design, residual=family.scale)
         own = self._rows
         y, w = own.y[rows], own.w[rows]
-        problem = approximation(design, y, w, family, self.fit.n_agq, self.prior)
+        own = self.fit.n_agq, self.prior, self.problem.solver
+        problem = approximation(design, y, w, family, *own)
         return self._fitted(problem, design, None)
 
     def _fitted(self, problem, design, near):

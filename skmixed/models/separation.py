@@ -19,6 +19,7 @@ from skmixed.models.glmm import GLMMFit, Problem, approximation
 from skmixed.models.laplace import LaplaceDeviance
 from skmixed.models.linear import outside_row_space
 from skmixed.models.recession import rows_in_recession
+from skmixed.models.stochastic_laplace import IterativeLaplace
 
 # Share of the largest effect of a direction below which a coefficient does not take part.
 _INVOLVED = 1e-6
@@ -142,7 +143,8 @@ def _remaining(problem, design, stay):
         frequencies=None if rows.frequencies is None else rows.frequencies[stay],
         offset=None if rows.offset is None else rows.offset[stay],
     )
-    return approximation(design, rows.y[stay], rows.w[stay], rows.family, problem.n_agq)
+    own = rows.y[stay], rows.w[stay], rows.family, problem.n_agq
+    return approximation(design, *own, solver=problem.solver)
 
 
 def _nothing(problem):
@@ -159,9 +161,9 @@ def _nothing(problem):
     basis = ColumnBasis(none, np.ones(basis.rank, dtype=bool), np.zeros((basis.rank, 0)),
                         np.zeros((0, 0)), none, none, np.zeros((0, 0)), np.zeros(basis.rank),
                         np.zeros(basis.rank, dtype=bool), None)  # fmt: skip
-    return replace(
-        problem, objective=LaplaceDeviance(rows, objective.layout), basis=basis, n_obs=0.0
-    )
+    laplace = IterativeLaplace if problem.iterates else LaplaceDeviance
+    objective = laplace(rows, objective.layout)
+    return replace(problem, objective=objective, basis=basis, n_obs=0.0)
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from skmixed.linalg.system import Group, NotPositiveDefinite
 from skmixed.models.optimize import Impossible, minimize_theta
 
 # Signs to begin with, at most, and the share of a standard error that is aimed at.
-_FEWEST, _MOST, _SHARE = 8, 64, 0.01
+FEWEST, _MOST, _SHARE = 8, 64, 0.01
 # Share that is told.
 TOLD_SHARE = 0.05
 # Tolerance of the traces' iterations where a Newton step promises more than so much. The last one
 # is far below the Monte-Carlo error: solutions that stay behind err to one side.
 _TOLERANCES = (1e3, 1e-2), (10.0, 1e-3), (0.1, 1e-4), (-np.inf, 1e-6)
 # What the search may leave undone, a thousandth of it at the end: 3e-5 is 0.005 standard errors.
-_UNDONE = 0.03
+UNDONE = 0.03
 # Standard deviations relative to that of a row that are tried at zero, and the rise allowed.
-_NEGLIGIBLE, _UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
+NEGLIGIBLE, UNNOTICED = (1e-2, 1e-3, 1e-4), 1e-4
 # Levels of a group in a thinned design, and about how many rows, at most: their pairs take memory.
 _THINNED, _THINNED_ROWS = 1500, 4_000_000
 # Smallest eigenvalue of the scaled Hessian, as a share of the largest.
@@ -166,15 +166,8 @@ class EstimatedScore:
 
         By the probes; and what the search has left undone counts as an error too.
         """
-        g = self.gradients
-        inverse = positive_solve(self.hessian, np.eye(len(self.theta)))
-        spread, left = inverse @ (g - g.mean(axis=0)).T, inverse @ self.gradient
-        k = len(g)
-        widened = student.ppf(0.975, k - 1) / 1.959964
-        covariance = widened**2 * spread @ spread.T / (k * (k - 1)) + np.outer(left, left)
-        standard = 2.0 * inverse.diagonal()
-        share = np.sqrt(covariance.diagonal() / np.where(standard > 0, standard, np.inf))
-        return covariance, float(share.max(initial=0.0))
+        covariance = 2.0 * positive_solve(self.hessian, np.eye(len(self.theta)))
+        return estimation_errors(self.gradients, self.gradient, covariance)
 
     def recharted(self):
         """This point in smooth coordinates (see minimize_theta), None if it has them."""
@@ -219,6 +212,31 @@ def positive_solve(H, b):
     return ((vectors @ ((vectors.T @ scaled).T / values).T).T / scale).T
 
 
+def estimation_errors(gradients, gradient, covariance):
+    """Covariance (t, t) of the error of a root, and the largest share of a standard error.
+
+    gradients (k, t): one from every probe. covariance (t, t): of the estimates.
+    """
+    k, inverse = len(gradients), covariance / 2.0
+    spread, left = inverse @ (gradients - gradients.mean(axis=0)).T, inverse @ gradient
+    widened = student.ppf(0.975, k - 1) / 1.959964
+    errors = widened**2 * spread @ spread.T / (k * (k - 1)) + np.outer(left, left)
+    standard = covariance.diagonal()
+    share = np.sqrt(errors.diagonal() / np.where(standard > 0, standard, np.inf))
+    return errors, float(share.max(initial=0.0))
+
+
+def more_probes(k, share):
+    """So many more probes than k, with that share of a standard error, as get it below 1 %."""
+    wanted = k * (share / _SHARE) ** 2
+    return min(_MOST, k * 2 ** max(1, int(np.ceil(np.log2(wanted / k)))))
+
+
+def are_enough(k, share):
+    """Whether k probes, with that share of a standard error, are all that is taken."""
+    return share <= _SHARE or k >= _MOST
+
+
 def find_root(objective, start, *, n_probes=None, max_iter=100, tol=1e-8, callback=None):
     """(Optimum, MonteCarlo) at the root of the estimated score.
 
@@ -232,14 +250,13 @@ def find_root(objective, start, *, n_probes=None, max_iter=100, tol=1e-8, callba
     max_iter, tol, callback
         As of minimize_theta; what would be below the Monte-Carlo error is not looked for.
     """
-    settings = {"max_iter": max_iter, "tol": max(tol, _UNDONE), "callback": callback}
-    k = n_probes or _FEWEST
+    settings = {"max_iter": max_iter, "tol": max(tol, UNDONE), "callback": callback}
+    k = n_probes or FEWEST
     optimum = _descend(Scores(objective, k), start, settings)
     optimum = _settled(objective, optimum)
     share = optimum.state.errors()[1]
-    while n_probes is None and share > _SHARE and k < _MOST:
-        wanted = k * (share / _SHARE) ** 2
-        k = min(_MOST, k * 2 ** max(1, int(np.ceil(np.log2(wanted / k)))))
+    while n_probes is None and not are_enough(k, share):
+        k = more_probes(k, share)
         optimum = _again(objective, optimum, k, settings)
         share = optimum.state.errors()[1]
     return _finished(objective, optimum, share)
@@ -304,7 +321,7 @@ def _settled(objective, optimum):
     state = EstimatedScore(
         replace(state.exact, objective=objective, theta=optimum.theta), state.n_probes
     )
-    for negligible in _NEGLIGIBLE:
+    for negligible in NEGLIGIBLE:
         theta = layout.settled(optimum.theta, negligible)
         if np.array_equal(theta, optimum.theta):
             break
@@ -316,7 +333,7 @@ def _settled(objective, optimum):
         step = optimum.theta - theta
         curvature = layout.curvature(theta, zero.information)
         fall = 0.75 * zero.gradient @ step + 0.25 * state.gradient @ step
-        if fall + 0.25 * step @ curvature @ step >= -_UNNOTICED:
+        if fall + 0.25 * step @ curvature @ step >= -UNNOTICED:
             return replace(optimum, theta=theta, state=zero)
     return optimum
 
@@ -328,7 +345,8 @@ def _finished(objective, optimum, share):
     factor.refine()
     covariance, _ = state.errors()
     layout = state.objective.layout
-    slopes = _slopes(lambda theta: objective.layout.user_theta(layout.upright(theta)), state.theta)
+    user_theta = objective.layout.user_theta
+    slopes = slopes_of(lambda theta: user_theta(layout.upright(theta)), state.theta)
     std = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", slopes, covariance, slopes), 0.0))
     error = tuple(abs(e) for e in factor.conditional_error(state.n_probes))
     value = objective.value(factor)
@@ -349,7 +367,7 @@ def _finished(objective, optimum, share):
     return optimum, record
 
 
-def _slopes(function, theta):
+def slopes_of(function, theta):
     """Derivative (m, t) of a function of theta, by differences."""
     columns = []
     for j, size in enumerate(np.abs(theta)):

@@ -1,5 +1,6 @@
 """condition(X, y): further rows taken in at the theta of the fit, against dense equations."""
 
+import json
 import pickle
 
 import numpy as np
@@ -604,3 +605,31 @@ def test_no_rows_leave_a_loaded_model_its_intervals():
     more = _frame(20, seed=5, first=9)
     expected = model.condition(more).predict(more)
     np.testing.assert_allclose(kept.condition(more).predict(more), expected, rtol=1e-9)
+
+
+def test_the_plain_form_of_conditioned_models():
+    frame, more = _frame(300), _frame(20, seed=5, first=9)
+    new, later = _frame(20, seed=5, first=50), _frame(20, seed=6, first=70)
+    model = MixedLinearRegressor("y ~ x + (x | a)").fit(frame)
+
+    def written(model):
+        text = json.dumps(model.to_dict(), allow_nan=False)
+        return MixedLinearRegressor.from_dict(json.loads(text))
+
+    taken = model.condition(more)
+    for found in (written(taken), written(written(taken))):
+        np.testing.assert_allclose(found.predict_interval(more), taken.predict_interval(more))
+        np.testing.assert_allclose(
+            found.condition(new).predict(new), taken.condition(new).predict(new)
+        )
+    apart = written(written(model).condition(new))
+    expected = model.condition(new)
+    np.testing.assert_allclose(apart.predict_interval(new), expected.predict_interval(new))
+    twice = written(apart.condition(later))
+    expected = expected.condition(later)
+    both = pd.concat([frame, new, later])
+    np.testing.assert_allclose(twice.predict_interval(both), expected.predict_interval(both))
+    assert twice.n_conditioned_ == 40
+    kept = MixedLinearRegressor("y ~ x + (x | a)", keep_factor=True).fit(frame)
+    for loaded in (written(kept), pickle.loads(pickle.dumps(kept))):
+        np.testing.assert_allclose(loaded.condition(more).predict(more), taken.predict(more))

@@ -260,7 +260,7 @@ def test_what_does_not_converge_is_told(data, monkeypatch):
 
 
 def test_a_large_monte_carlo_error_is_told(data, monkeypatch):
-    monkeypatch.setattr("skmixed.estimators.mixed.TOLD_SHARE", 1e-9)
+    monkeypatch.setattr("skmixed.estimators._solver.TOLD_SHARE", 1e-9)
     with pytest.warns(ConvergenceWarning, match=r"Monte-Carlo error .* raise n_probes"):
         MixedLinearRegressor(FORMULA, solver="iterative", n_probes=2).fit(data)
 

@@ -561,7 +561,7 @@ def test_summary_marks_what_is_not_estimable():
     assert summary.table["mark"].to_dict() == {"Intercept": "B", "g[a]": "B", "g[b]": "B", "x": ""}
     text = str(summary)
     assert "g[b] = -g[a] + 1" in text and "Columns, rank:            4, 3" in text
-    assert "<td>B</td>" in summary._repr_html_()
+    assert ">B</td>" in summary._repr_html_()
     full = str(GeneralizedInverseRegressor().fit(data[["x"]], [1.0, 2, 4, 9]).summary())
     assert "no inverse" not in full
 

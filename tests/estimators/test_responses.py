@@ -173,6 +173,7 @@ def test_score_is_the_mean_over_the_responses(data):
         lambda model, X, Y: model.residuals(X, Y),
         lambda model, X, Y: model.anova(),
         lambda model, X, Y: model.confint(),
+        lambda model, X, Y: model.to_dict(),
     ],
 )
 def test_what_only_one_response_has_says_where_it_is(ask, data):
@@ -202,6 +203,23 @@ def test_pickles_and_pipelines(data):
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_allclose(again.predict(X), model.predict(X))
     assert again[-1].fixed_effects_.shape == (2, 3)
+
+
+def test_notebooks_show_every_response(data):
+    X, Y = data
+    model = MixedLinearRegressor(FORMULA).fit(X, Y.rename(columns={"dose": "a < b"}))
+    shown = model._repr_html_()
+    assert all(f"<h3>{name}</h3>" in shown for name in ("weight", "height", "a &lt; b"))
+    assert shown.count("REML criterion") == 3 * model.estimators_[0]._repr_html_().count(
+        "REML criterion"
+    )
+
+
+def test_reports_are_of_the_rows(data):
+    X, Y = data
+    several, one = (MixedLinearRegressor(FORMULA).fit(X, y) for y in (Y, Y["dose"]))
+    new = X[:4].assign(g=["g1", "new", None, "g2"])
+    pd.testing.assert_frame_equal(several.predict_report(new), one.predict_report(new))
 
 
 def test_a_response_that_explains_itself(data):

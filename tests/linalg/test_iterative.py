@@ -10,6 +10,7 @@ from skmixed.linalg.iterative import IterativeSystem
 from skmixed.linalg.iterative_blocks import Blocks, check_memory
 from skmixed.linalg.iterative_cg import solve
 from skmixed.linalg.iterative_choice import direct_seconds, prefers_iterative
+from skmixed.linalg.iterative_pattern import IterativePattern
 from skmixed.linalg.system import NotPositiveDefinite, Pattern
 
 N = 1500
@@ -63,9 +64,80 @@ def case(request):
     return Case(*request.param)
 
 
+def _near(a, b, tolerance):
+    np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max(), rtol=0)
+
+
 def _close(a, b, tolerance):
     for x, y in zip([*a.random, a.fixed], [*b.random, b.fixed], strict=True):
         np.testing.assert_allclose(x, y, atol=tolerance * max(1.0, np.abs(y).max(initial=0.0)))
+
+
+def test_a_pattern_makes_the_system_of_any_weights(case):
+    pattern = IterativePattern.build(case.groups, 3)
+    weights = case.rng.uniform(0.5, 2.0, N)
+    one, two = (p.system(weights, case.X) for p in (pattern, Pattern.build(case.groups, 3)))
+    for ridge in (0.0, np.diag([1.0, 2.0, 3.0])):
+        found, wanted = (s.with_ridge(ridge).factor(case.T) for s in (one, two))
+        _near(found.fixed_root, wanted.fixed_root, 1e-6)
+        assert found.log_det_u == pytest.approx(wanted.log_det_u, rel=1e-9)
+    assert found.without_rows().system.last is None
+    plain = pattern.without_fixed.system(weights, case.X[:, :0]).factor(case.T)
+    assert plain.log_det_u == pytest.approx(wanted.log_det_u, rel=1e-9)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_newton_steps_leave_a_thousandth_of_what_is_left(case, fixed):
+    v = case.effects(1, fixed=fixed)
+    u = [np.zeros((g.n_columns, g.n_levels)) for g in case.groups]
+    iterative, direct = (s.factor(case.T) for s in (case.system, case.direct))
+    wanted, u_wanted = direct.modes(v, u, fixed=fixed)
+    size = max(np.abs(x).max() for x in [*u_wanted, wanted.fixed])
+    for miss in (1e-2, 1e-5, 1e-8):  # every step starts where the last one ended
+        x, u = iterative.modes(v, u, fixed=fixed)
+        for a, b in zip([*u, x.fixed], [*u_wanted, wanted.fixed], strict=True):
+            assert np.abs(a - b).max() < miss * size
+    for T, own, b in zip(case.T, u, x.levels(), strict=True):
+        _near(T @ own, b, 1e-9)
+
+
+def test_leverages_with_all_unit_vectors_are_exact(case):
+    pattern = IterativePattern.build(case.groups, 3)
+    weights = case.rng.uniform(0.5, 2.0, N)
+    found = pattern.system(weights, case.X).factor(case.T)
+    wanted = Pattern.build(case.groups, 3).system(weights, case.X).factor(case.T)
+    wanted = wanted.selected().leverages()
+    q = found.core.q
+    found.system._drawn[q, 0] = np.sqrt(q) * np.eye(q)
+    estimate = pattern.leverages(found, q, 1e-10)
+    _near(estimate.mean(), wanted, 1e-8)
+    columns = case.rng.standard_normal((N, 2))
+    samples = estimate.sums(lambda at: columns[at])
+    assert samples.shape == (q, 2)
+    _near(samples.mean(axis=0), wanted @ columns, 1e-6)
+
+
+def test_leverages_are_unbiased_and_first_order_tells_much(case):
+    pattern = IterativePattern.build(case.groups, 3)
+    weights = case.rng.uniform(0.5, 2.0, N)
+    wanted = Pattern.build(case.groups, 3).system(weights, case.X).factor(case.T)
+    wanted = wanted.selected().leverages()
+    estimate = pattern.leverages(pattern.system(weights, case.X).factor(case.T), 64, 1e-8)
+    miss = estimate.mean() - wanted
+    assert np.sqrt(np.mean(miss**2)) < 0.05 * wanted.mean()
+    total = estimate.sums(lambda at: np.ones((at.stop - at.start, 1)))[:, 0]
+    error = total.std(ddof=1) / 8
+    assert abs(total.mean() - wanted.sum()) < 4 * error + 1e-6
+    assert error < 0.02 * wanted.sum()
+
+
+def test_a_matrix_that_is_not_definite_has_no_factor(case):
+    pattern = IterativePattern.build(case.groups, 3)
+    with np.errstate(all="ignore"), pytest.raises(NotPositiveDefinite):
+        pattern.system(np.full(N, -2.0), case.X).factor(case.T)
+    S = np.diag([1.0, -0.5, 2.0])
+    with pytest.raises(FloatingPointError, match="definite"):
+        solve(lambda v: S @ v, lambda r: r, np.ones((3, 1)), 1e-8)
 
 
 def test_criterion_and_mode_are_those_of_the_direct_factor(case):
@@ -247,6 +319,22 @@ def test_columns_leave_at_their_own_tolerance_and_start_where_told():
     again = solve(lambda v: A @ v, lambda r: r, F, tolerance, found.x)
     assert again.n_iter == 0
     np.testing.assert_allclose(again.x, found.x, rtol=1e-6)
+
+
+def test_tolerances_may_be_relative_to_a_start():
+    rng = np.random.default_rng(0)
+    S = np.diag(np.linspace(1.0, 50.0, 40))
+    F = rng.standard_normal((40, 1))
+    start = np.linalg.solve(S, F) * (1 + 1e-4 * rng.standard_normal((40, 1)))
+    left = np.linalg.norm(F - S @ start)
+    one, two = (
+        solve(lambda v: S @ v, lambda r: r, F, 1e-2, start, from_start=relative)
+        for relative in (True, False)
+    )
+    assert np.linalg.norm(F - S @ one.x) <= 1.01e-2 * left
+    assert one.n_iter > two.n_iter == 0
+    exact = solve(lambda v: S @ v, lambda r: r, F, 1e-2, np.linalg.solve(S, F), from_start=True)
+    assert exact.n_iter <= 1
 
 
 def test_memory_is_checked_before_it_is_asked_for():

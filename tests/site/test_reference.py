@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import skmixed
-from skmixed import datasets, exceptions, inference, plotting
+from skmixed import datasets, exceptions, inference, model_selection, plotting
 
 DOCS = Path(__file__).parents[2] / "docs"
-MODULES = [skmixed, inference, plotting, datasets, exceptions]
+MODULES = [skmixed, inference, plotting, model_selection, datasets, exceptions]
 
 
 def listed(page):
