@@ -554,7 +554,7 @@ def test_nested_factors_are_seen_in_sums_of_batches(monkeypatch):
 
 
 def test_a_large_monte_carlo_error_is_told(monkeypatch):
-    monkeypatch.setattr("skmixed.estimators.mixed.TOLD_SHARE", 0.0)
+    monkeypatch.setattr("skmixed.estimators._solver.TOLD_SHARE", 0.0)
     model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative", n_probes=2)
     with pytest.warns(ConvergenceWarning, match="with 2 probes"):
         model.fit_batches(_batches(_table(n_users=200, n_items=80)))
