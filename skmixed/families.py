@@ -29,7 +29,7 @@ from scipy.special import (
 )
 
 # exp() of this is still finite, and so is its square times a count.
-_LARGEST_EXPONENT = 300.0
+LARGEST_EXPONENT = 300.0
 # Beyond this the normal tail is replaced by its asymptotic series, exact to 1e-14 there.
 _NORMAL_TAIL = 40.0
 # Distance from its bound at which a mean is there; the tail of a Cauchy distribution is heavy.
@@ -80,7 +80,7 @@ def _link(name):
 
 
 def _exp(eta):
-    return np.exp(np.clip(eta, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+    return np.exp(np.clip(eta, -LARGEST_EXPONENT, LARGEST_EXPONENT))
 
 
 LINKS = {
@@ -383,7 +383,7 @@ class _PositiveMean(Family):
         with np.errstate(all="ignore"):
             if self.link.power is None:
                 l0, d1, d2, d3 = self._by_log_mean(
-                    np.clip(eta, -_LARGEST_EXPONENT, _LARGEST_EXPONENT), y, w, log_disp
+                    np.clip(eta, -LARGEST_EXPONENT, LARGEST_EXPONENT), y, w, log_disp
                 )
                 return Curve(l0, d1, -d2, -d3)
             z0, z1, z2, z3 = self._log_mean(eta)

@@ -21,11 +21,13 @@ from skmixed.estimators.classifier import MixedLogisticClassifier
 from skmixed.estimators.generalized import GeneralizedMixedModel
 from skmixed.estimators.glm import MixedGLMRegressor
 from skmixed.estimators.mixed import MixedLinearRegressor
+from skmixed.families import LARGEST_EXPONENT
 
 _KINDS = (MixedLinearRegressor, MixedGLMRegressor, MixedLogisticClassifier)
 # Combinations of the levels of a:b that are looked up in one table.
 _MOST_CELLS = 10_000_000
 _NO_LABEL = {"text": "", "integer": np.iinfo(np.int64).min}
+_LONGEST = 1 << 53  # to which float64 holds all integers
 _ML = "ai.onnx.ml"
 
 
@@ -38,8 +40,9 @@ def to_onnx(model: Any, *, target_opset: Any = None) -> Any:
     ``probabilities`` (n, 2). They are in double precision.
 
     A graph can neither warn nor raise: rows of categories that the fit did not have are NaN, and so
-    are rows of unseen levels unless ``unseen_groups="population"``. The label of such a row is an
-    empty text, or the smallest integer.
+    are rows of infinite covariates, and those of unseen levels unless
+    ``unseen_groups="population"``. The label of such a row is an empty text, or the smallest
+    integer.
 
     Parameters
     ----------
@@ -76,12 +79,25 @@ def to_onnx(model: Any, *, target_opset: Any = None) -> Any:
     if not kinds:
         raise _cannot("a model that reads no column")
     register()
-    return convert_sklearn(
+    made = convert_sklearn(
         model,
         name=type(model).__name__,
         initial_types=[(name, _tensor(kind)) for name, kind in kinds.items()],
         target_opset=target_opset,
     )
+    _name_inputs(made.graph, list(kinds))
+    return made
+
+
+def _name_inputs(graph, columns):
+    """Name the inputs as the columns, where skl2onnx has made identifiers of their names."""
+    names = {own.name: name for own, name in zip(graph.input, columns, strict=True)}
+    for name in (own.name for own in graph.output if own.name in columns):
+        raise ValueError(f"an output of the graph is called {name!r}: rename the column before fit")
+    for own in graph.input:
+        own.name = names[own.name]
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def inputs(model: Any, X: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -247,6 +263,10 @@ class _Graph:
         self._container.add_initializer(name, kind, list(values.shape), content)
         return name
 
+    def single(self, value) -> str:
+        """A number of shape (1, 1)."""
+        return self.constant(np.array([[value]]))
+
     def cast(self, value, kind) -> str:
         from onnx import TensorProto
 
@@ -269,9 +289,11 @@ class _Graph:
         return self.node("Gather", self._matrix.full_name, self.constant(np.array([place])), axis=1)
 
     def number(self, name) -> str:
-        """The column as float64."""
+        """The column as float64, NaN where it is infinite."""
         if name not in self._known:
-            self._known[name] = self.cast(self.raw(name), "DOUBLE")
+            x = self.cast(self.raw(name), "DOUBLE")
+            infinite = self.node("IsInf", x)
+            self._known[name] = self.node("Where", infinite, self.single(np.nan), x)
         return self._known[name]
 
     def codes(self, name, levels) -> str:
@@ -285,16 +307,22 @@ class _Graph:
             if _kind(name, levels) == "text":
                 value, places["keys_strings"] = self.raw(name), list(map(str, levels))
             else:
-                value, places["keys_int64s"] = self._integers(name), list(map(int, levels))
+                value, places["keys_int64s"] = self._integers(name, levels), list(map(int, levels))
             self._known[key] = self.node("LabelEncoder", value, domain=_ML, **places)
         return self._known[key]
 
-    def _integers(self, name):
+    def _integers(self, name, levels):
         """The column as int64; numbers that are no integers, and NaN, as one that no level is."""
+        from skl2onnx.common.data_types import Int64TensorType
+
+        if self._matrix is None and isinstance(self._inputs[name].type, Int64TensorType):
+            return self.raw(name)
+        if max(map(abs, levels)) > _LONGEST:
+            raise _cannot(f"{name!r} with integers that double precision rounds")
         number = self.number(name)
         whole = self.node("Equal", self.node("Floor", number), number)
-        none = self.constant(np.full((1, 1), np.iinfo(np.int64).min))
-        safe = self.node("Where", whole, number, self.constant(np.zeros((1, 1))))
+        none = self.single(np.iinfo(np.int64).min)
+        safe = self.node("Where", whole, number, self.single(0.0))
         return self.node("Where", whole, self.cast(safe, "INT64"), none)
 
     def looked_up(self, values, codes) -> str:
@@ -332,13 +360,13 @@ class _Graph:
             if value is None:
                 constant += beta * scale
             elif beta:
-                weight = self.constant(np.array([[beta * scale]]))
+                weight = self.single(beta * scale)
                 parts.append(self.node("Mul", value, weight))
         for offset in self._spec.offsets:
             [(value, scale)] = self.columns_of(offset)
-            parts.append(self.node("Mul", value, self.constant(np.array([[scale]]))))
+            parts.append(self.node("Mul", value, self.single(scale)))
         shape = self._rows()
-        parts.append(self.node("Expand", self.constant(np.array([[constant]])), shape))
+        parts.append(self.node("Expand", self.single(constant), shape))
         return self.total([*parts, *self._random_parts()])
 
     def _rows(self):
@@ -373,7 +401,7 @@ class _Graph:
             raise _cannot(f"the grouping factor {group!r}, with a table of {sizes} levels,")
         place = codes[0]
         for own, size in zip(codes[1:], sizes[1:], strict=True):
-            place = self.node("Mul", place, self.constant(np.array([[size]])))
+            place = self.node("Mul", place, self.single(size))
             place = self.node("Add", place, own)
         return self.looked_up(spec.cell_table(), place)
 
@@ -384,8 +412,8 @@ class _Graph:
         mean = self._inverse_link(eta, family.link.name)
         for op, bound in (("GreaterOrEqual", low), ("LessOrEqual", high)):
             if np.isfinite(bound):
-                inside = self.node(op, eta, self.constant(np.array([[bound]])))
-                mean = self.node("Where", inside, mean, self.constant(np.array([[np.nan]])))
+                inside = self.node(op, eta, self.single(bound))
+                mean = self.node("Where", inside, mean, self.single(np.nan))
         return mean
 
     def _inverse_link(self, eta, link):
@@ -393,23 +421,27 @@ class _Graph:
             return eta
         if link == "cloglog":
             rest = self.node("Exp", self.node("Neg", self.node("Exp", eta)))
-            return self.node("Sub", self.constant(np.ones((1, 1))), rest)
+            return self.node("Sub", self.single(1.0), rest)
+        if link == "log":
+            for op, bound in (("Greater", LARGEST_EXPONENT), ("Less", -LARGEST_EXPONENT)):
+                limit = self.single(bound)
+                eta = self.node("Where", self.node(op, eta, limit), limit, eta)
         op = {"logit": "Sigmoid", "log": "Exp", "inverse": "Reciprocal"}.get(link)
         if op is not None:
             return self.node(op, eta)
         power = {"sqrt": 2.0, "inverse_squared": -0.5}.get(link)
         if power is None:
             raise _cannot(f"the link {link!r}")
-        return self.node("Pow", eta, self.constant(np.array([[power]])))
+        return self.node("Pow", eta, self.single(power))
 
     def classify(self, eta, label, probabilities) -> None:
         """Labels (n,) and probabilities (n, 2)."""
         second = self.mean(eta)
-        first = self.node("Sub", self.constant(np.ones((1, 1))), second)
+        first = self.node("Sub", self.single(1.0), second)
         self.node("Concat", first, second, output=probabilities, axis=1)
-        above = self.node("Greater", eta, self.constant(np.array([[self._model._even]])))
+        above = self.node("Greater", eta, self.single(self._model._even))
         place = self.cast(above, "INT64")
-        missing = self.constant(np.full((1, 1), 2))
+        missing = self.single(2)
         place = self.node("Where", self.node("IsNaN", eta), missing, place)
         kind = _kind("the classes", self._model.classes_)
         classes = [*self._model.classes_.tolist(), _NO_LABEL[kind]]

@@ -182,3 +182,39 @@ def test_models_that_are_none_of_these():
         model = MixedLinearRegressor("y ~ x + (1 | day)").fit(DATA.assign(day=levels))
     with pytest.raises(ValueError, match="'day' with levels of the type 'datetime64'"):
         onnx.to_onnx(model)
+
+
+def test_infinite_covariates_give_no_number():
+    new = DATA.head(3).assign(x=[np.inf, -np.inf, 0.5])
+    model = _fit(MixedLinearRegressor, "y ~ x + (1 | g)", missing="drop")
+    [made] = _run(model, new)
+    np.testing.assert_allclose(made.ravel(), model.predict(new), rtol=1e-6)
+    model = _fit(MixedLogisticClassifier, "z ~ x + (1 | g)", missing="drop")
+    assert np.isnan(_run(model, new)[1][:2]).all()
+
+
+def test_means_beyond_all_numbers_are_those_of_predict():
+    model = _fit(MixedGLMRegressor, "count ~ x + (1 | g)", family="poisson")
+    new = DATA.head(2).assign(x=[1e5, -1e5])
+    [made] = _run(model, new)
+    np.testing.assert_allclose(made.ravel(), model.predict(new), rtol=1e-6, atol=0)
+
+
+def test_inputs_have_the_names_of_the_columns():
+    data = DATA.assign(**{"a b": DATA.x, "a_b": DATA.t})
+    model = MixedLinearRegressor("y ~ `a b` + a_b + (1 | g)").fit(data)
+    [made] = _run(model, data)
+    np.testing.assert_allclose(made.ravel(), model.predict(data), rtol=1e-6)
+    model = MixedLinearRegressor("y ~ prediction + (1 | g)").fit(DATA.assign(prediction=DATA.t))
+    with pytest.raises(ValueError, match="output of the graph is called 'prediction'"):
+        onnx.to_onnx(model)
+
+
+def test_levels_of_long_integers_are_not_rounded():
+    data = DATA.assign(h=10**18 + DATA.h, y=DATA.y + DATA.h)
+    model = MixedLinearRegressor("y ~ x + (1 | h)").fit(data)
+    [made] = _run(model, data)
+    np.testing.assert_allclose(made.ravel(), model.predict(data), rtol=1e-6)
+    model = MixedLinearRegressor("y ~ C(h) + (1 | g)").fit(data)
+    with pytest.raises(ValueError, match="integers that double precision rounds"):
+        onnx.to_onnx(model)

@@ -111,8 +111,9 @@ class Materializer(PandasMaterializer):
     It differs in four ways. Expressions are not evaluated as Python code but by `Evaluator`,
     unless they are trusted and need it; ``counts`` says how often each row counts where functions
     learn. A boolean is a factor with two levels, as R's logical. A value that a categorical
-    expression did not have at the fit is an error and not a row of zeros. Dummy columns are
-    written straight from the codes into one Fortran array, without a data frame.
+    expression did not have at the fit is an error and not a row of zeros or, if ``lenient``, a row
+    of the mask ``unknown`` (n,). Dummy columns are written straight from the codes into one
+    Fortran array, without a data frame.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class Materializer(PandasMaterializer):
         *,
         counts: np.ndarray | None = None,
         trusted: bool = False,
+        lenient: bool = False,
     ) -> None:
-        self._n, self._trusted = n, trusted
+        self._n, self._trusted, self._lenient = n, trusted, lenient
+        self.unknown = np.zeros(n, dtype=bool)
         self.widths: dict[str, int] = {}
         self._numbers = Numbers(columns)
         self._evaluator = Evaluator(columns, self._numbers, counts, n)
@@ -131,7 +134,7 @@ class Materializer(PandasMaterializer):
 
     @override
     def _init(self) -> None:
-        self._checked: set[str] = set()
+        self._checked: dict[str, Any] = {}
 
     @override  # type: ignore[prop-decorator]
     @property
@@ -180,7 +183,7 @@ class Materializer(PandasMaterializer):
 
     @override
     def _encode_evaled_factor(self, factor, spec, drop_rows, reduced_rank=False):
-        self._check(factor, spec)  # new data, before formulaic makes its rows zeros
+        factor = self._check(factor, spec)  # new data, before formulaic makes its rows zeros
         factor = _with_bare_encoder(factor)
         columns = super()._encode_evaled_factor(factor, spec, drop_rows, reduced_rank)
         self._check(factor, spec)  # the fit: C(f, levels=...) may leave some out
@@ -188,12 +191,33 @@ class Materializer(PandasMaterializer):
             self.widths[factor.expr] = len(columns)
         return columns
 
-    def _check(self, factor: Any, spec: ModelSpec) -> None:
-        """Check once per factor that its values are among the categories of the fit."""
+    def _check(self, factor: Any, spec: ModelSpec) -> Any:
+        """``factor`` with categories of the fit alone; looked at once."""
         known = spec.encoder_state.get(factor.expr, (None, {}))[1].get("categories")
-        if known is not None and factor.expr not in self._checked:
-            _check_categories(factor.expr, factor.values.__wrapped__, known)
-            self._checked.add(factor.expr)
+        if known is None:
+            return factor
+        if factor.expr not in self._checked:
+            self._checked[factor.expr] = self._known(factor, known)
+        return self._checked[factor.expr]
+
+    def _known(self, factor: Any, known: list) -> Any:
+        """``factor``, where ``unknown`` rows have the first category; an error unless lenient."""
+        values = factor.values.__wrapped__
+        (codes, own), have = _observed(values), set(known)
+        new = np.array([level not in have for level in own], dtype=bool)
+        used = np.unique(codes)
+        unknown = [own[i] for i in used[used >= 0] if new[i]]
+        if not unknown:
+            return factor
+        if not self._lenient:
+            raise unknown_category(factor.expr, unknown, known)
+        mask = new[codes] & (codes >= 0)
+        self.unknown |= mask
+        if hasattr(values, "where"):  # a Series of categories
+            values = values.where(~mask, known[0])
+        else:
+            values = np.where(mask, known[0], values)
+        return factor.replace(values=FactorValues(values, metadata=factor.metadata))
 
     @override
     def _combine_columns(self, cols, spec, drop_rows):
@@ -241,16 +265,6 @@ def _codes(values: Any, levels: list | None) -> tuple[np.ndarray, list]:
         return codes, own
     place = {level: i for i, level in enumerate(levels)}
     return np.array([place.get(level, -1) for level in own] or [-1])[codes], levels
-
-
-def _check_categories(expr: str, values: Any, known: list) -> None:
-    """An error for values outside ``known``: they would otherwise be rows of zeros."""
-    codes, own = _observed(values)
-    used = np.zeros(len(own) + 1, dtype=bool)
-    used[codes] = True
-    unknown = [level for level, seen in zip(own, used, strict=False) if seen and level not in known]
-    if unknown:
-        raise unknown_category(expr, unknown, known)
 
 
 def unknown_category(name: str, unknown: list, known: list) -> ValueError:

@@ -231,7 +231,7 @@ class DesignSpec:
             drop_unknown(table, cleaned)
         strict = grouping if policy.levels == "missing" else {}
         drop_missing(table, cleaned, strict, policy.missing)
-        make = self._rows(table, cleaned)
+        make = self._rows(table, cleaned, policy.unknown == "drop")
         blocks = Blocks(
             fixed=self.fixed.matrix(make) if fixed else np.empty((table.n_rows, 0)),
             random=[
@@ -244,6 +244,8 @@ class DesignSpec:
             positions=[_positions(part, make) for part in self.random] if random else [],
         )
         undefined = blocks.undefined(self, policy)
+        if isinstance(make, Materializer) and make.unknown.any():
+            undefined = make.unknown if undefined is None else undefined | make.unknown
         if undefined is not None:
             table.keep(np.flatnonzero(~undefined))
             blocks = blocks.without(undefined)
@@ -268,12 +270,12 @@ class DesignSpec:
         """Whether no part needs formulaic."""
         return all(isinstance(p, PlainPart) for p in (self.fixed, *self.random, *self.offsets))
 
-    def _rows(self, table: Table, cleaned: Mapping[str, Column]) -> Any:
+    def _rows(self, table: Table, cleaned: Mapping[str, Column], lenient: bool) -> Any:
         """The rows that are left, as the parts take them."""
         if self._is_plain:
             return PlainRows({k: table.rows_of(c.values) for k, c in cleaned.items()}, table.n_rows)
         columns = {name: column.values_in(table, fitting=False) for name, column in cleaned.items()}
-        return Materializer(columns, table.n_rows, trusted=self.trusted)
+        return Materializer(columns, table.n_rows, trusted=self.trusted, lenient=lenient)
 
     def fixed_rows(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
         """X (n, p) and the offset (n,) of rows that need have no other columns."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from skmixed._warn import warn
 from skmixed.estimators._plain import Malformed, Reader, Writer
 
 _FORMAT, _SCHEMA = "skmixed.model", 1
-_KEYS = ("format", "schema", "version", "estimator", "params", "fitted")
+_KEYS = ("format", "schema", "version", "estimator", "params", "fitted", "checksum")
 
 
 class ModelVersionWarning(InconsistentVersionWarning):
@@ -100,7 +102,8 @@ class Storable:
         -------
         dict
             ``format`` and ``schema`` of the dictionary, the ``version`` of skmixed, the name of the
-            ``estimator``, its ``params`` and all that was ``fitted``.
+            ``estimator``, its ``params`` and all that was ``fitted``, and a ``checksum`` of these
+            two, by which :meth:`from_dict` knows numbers that have changed.
 
         Raises
         ------
@@ -131,7 +134,7 @@ class Storable:
         writer, params = Writer(strict=True), self.get_params(deep=False)  # type: ignore[attr-defined]
         attributes = self._attributes_of_fit()
         fitted = {name: own for name, own in attributes.items() if name not in params}
-        return {
+        made: dict[str, Any] = {
             "format": _FORMAT,
             "schema": _SCHEMA,
             "version": __version__,
@@ -139,6 +142,7 @@ class Storable:
             "params": {k: writer.write(v, f"{who}.{k}") for k, v in params.items()},
             "fitted": {k: writer.write(v, f"{who}.{k}") for k, v in fitted.items()},
         }
+        return made | {"checksum": _checksum(made["params"], made["fitted"])}
 
     @classmethod
     def from_dict(cls, d: dict):
@@ -178,6 +182,8 @@ class Storable:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 model._check_restored()
+            if _checksum(d["params"], d["fitted"]) != d["checksum"]:
+                raise Malformed("the dictionary has changed since it was written")
         except Malformed as error:
             raise ValueError(f"{who}: {error}. {_REMEDY}") from error
         except Exception as error:  # of whatever does not fit together
@@ -245,6 +251,35 @@ _REMEDY = "Read a dictionary that to_dict of the same class has made, unchanged"
 def _shown(value):
     text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
     return text if len(text) < 80 else f"{text[:80]}..."
+
+
+def _checksum(*trees):
+    """SHA-256 of trees; 1 and 1.0 are the same, since other programs write one for the other."""
+    found = sha256()
+    for text in _texts(list(trees)):
+        found.update(text.encode())
+    return found.hexdigest()
+
+
+def _texts(tree):
+    """What a tree holds as texts, whatever the order of its keys."""
+    if type(tree) is dict:
+        yield "{"
+        for key in sorted(tree):
+            yield json.dumps(key) + ":"
+            yield from _texts(tree[key])
+        yield "}"
+    elif type(tree) is list and any(type(own) in (dict, list) for own in tree):
+        yield "["
+        for own in tree:
+            yield from _texts(own)
+        yield "]"
+    else:
+        yield json.dumps(_whole(tree) if type(tree) is not list else list(map(_whole, tree)))
+
+
+def _whole(value):
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _leaves(tree):

@@ -194,7 +194,7 @@ class FittedMixedModel:
                 pd.concat([joined[term.group], table], axis=1) if term.group in joined else table
             )
         for group, table in joined.items():
-            table.index.name = group
+            table.index = table.index.rename(group)
         return joined
 
     @property

@@ -22,7 +22,7 @@ from skmixed.curves import CURVES, Curve
 from skmixed.estimators._records import check_state, class_of, has_sizes, is_name, name_of
 from skmixed.families import LINKS, Link
 
-_LARGEST = 1 << 64  # no integer of an array is larger
+_LARGEST = 1 << 512  # labels may be longer than the integers of arrays
 _DEEPEST = 100  # levels of lists within lists
 
 
@@ -54,6 +54,8 @@ class Writer:
         for known, tag, parts in _PARTS:
             if kind is known:
                 return {tag: self._each(parts(value), where)}
+        if kind in _LABELS:
+            return {"label": [self.write(pd.Index([value]), where)]}
         if kind is dict:
             return {"dict": [self._each(pair, f"{where}[{pair[0]!r}]") for pair in value.items()]}
         if kind is sparse.csr_matrix:
@@ -150,8 +152,11 @@ _PARTS = (
     (frozenset, "frozenset", lambda own: sorted(own, key=str)),
     (slice, "slice", lambda s: [s.start, s.stop, s.step]),
     (datetime.date, "date", lambda d: [d.isoformat()]),
+    (datetime.time, "time", lambda t: [t.isoformat()]),
     (decimal.Decimal, "decimal", lambda d: [str(d)]),
 )
+# Labels of pandas, each written as an index of its own.
+_LABELS = (pd.Interval, pd.Period, pd.Timestamp, pd.Timedelta)
 
 
 class Malformed(ValueError):
@@ -197,11 +202,11 @@ class Reader:
             return tree
         if type(tree) is not dict or not all(type(key) is str for key in tree):
             raise Malformed(f"{where} is a {type(tree).__name__}")
-        tag = next(iter(tree), "")
-        method = _READERS.get(tag)
-        if method is None or list(tree) != [tag, *method[1]]:
-            raise Malformed(f"{where} has the unknown keys {list(tree)[:5]}")
-        return method[0](self, where, *tree.values())
+        for tag in tree:  # in any order, which JSON does not keep
+            read, beside = _READERS.get(tag, (None, ()))
+            if read is not None and tree.keys() == {tag, *beside}:
+                return read(self, where, tree[tag], *(tree[key] for key in beside))
+        raise Malformed(f"{where} has the unknown keys {list(tree)[:5]}")
 
     def parts(self, tree, where, n=None):
         """The values of a list, of length n if that is given."""
@@ -332,6 +337,13 @@ def _slice(reader, where, tree):
     return slice(*ends)
 
 
+def _label(reader, where, tree):
+    [index] = reader.parts(tree, where, 1)
+    if not isinstance(index, pd.Index) or len(index) != 1 or type(index[0]) not in _LABELS:
+        raise Malformed(f"{where} is no label")
+    return index[0]
+
+
 def _csr(data, indices, indptr, shape):
     made = sparse.csr_matrix((data, indices, indptr), shape=shape)
     made.check_format(full_check=True)
@@ -370,6 +382,8 @@ _READERS = {
     "slice": (_slice, []),
     "csr": (_made(_csr, 4), []),
     "date": (_made(datetime.date.fromisoformat, 1), []),
+    "time": (_made(datetime.time.fromisoformat, 1), []),
+    "label": (_label, []),
     "decimal": (_made(decimal.Decimal, 1), []),
     "dict": (_dict, []),
     "float": (_number, []),

@@ -30,8 +30,9 @@ class ReportsOnRows(PredictsNewRows):
         unseen    the level of a grouping factor was not in the training data
         missing   there is no value (also infinite covariates)
         unknown   the category of a covariate was not in the training data
-        undefined an expression of the formula has no value, such as the logarithm of 0 or a
-                  spline beyond its bounds; only of rows without missing and unknown values
+        undefined an expression of the formula has no value, such as the logarithm of 0, a spline
+                  beyond its bounds or ``C(year)`` of a year that the training data did not have;
+                  only of rows without missing and unknown values
         outside   a column of X that depends on others in the training data does not do so here:
                   the prediction is not determined; only of rows that have one
         ========= ================================================================================

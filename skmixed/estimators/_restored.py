@@ -173,10 +173,12 @@ def _rows(spec):
         for name, column in own.columns.items():
             seen = own.reference.covariates.get(name)
             number = [1.0 if seen is None else float(seen.mean)]
-            kinds = {"category": column.categories, "boolean": [True, False]}
+            kinds = {"boolean": [True, False]}
+            if column.kind == "category":  # labels that no column but a categorical one may hold
+                kinds["category"] = pd.CategoricalIndex(column.categories, column.categories)
             values[name] = kinds.get(column.kind, number)
         for group in own.groups.values():
-            values |= dict(zip(group.columns, group.column_levels, strict=True))
+            values = dict(zip(group.columns, group.column_levels, strict=True)) | values
     return _frame_of(values)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import datetime
 import json
 import pickle
 import random
@@ -249,6 +250,35 @@ def test_a_second_round_gives_the_same_dictionary():
 # What cannot be written
 
 
+LABELS = {
+    "intervals": pd.interval_range(0.0, 5.0),
+    "periods": pd.period_range("2020-01", periods=5, freq="M"),
+    "timestamps": pd.date_range("2020-01-01", periods=5, tz="Europe/Berlin"),
+    "timedeltas": pd.timedelta_range("1h", periods=5),
+    "times": pd.Index([datetime.time(h) for h in range(5)], dtype=object),
+    "long integers": pd.Index([10**25 + i for i in range(5)], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("formula", ["y ~ x + q + (1 | g)", "y ~ x + (1 | q)"])
+def test_labels_of_every_kind(kind, formula):
+    data = DATA.assign(q=pd.Categorical.from_codes(DATA.h, LABELS[kind]))
+    model = _fit(MixedLinearRegressor, data, formula=formula)
+    again = _again(model)
+    np.testing.assert_allclose(again.predict(data), model.predict(data), rtol=1e-12)
+    assert list(again.fixed_effects_.index) == list(model.fixed_effects_.index)
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(loaded.predict(data), model.predict(data), rtol=1e-12)
+
+
+def test_other_programs_may_write_the_same_otherwise():
+    model = _fit(MixedLinearRegressor, formula="y ~ x + (1 | g)")
+    text = json.dumps(model.to_dict(), sort_keys=True, indent=1).replace("1.0,", "1,")
+    again = MixedLinearRegressor.from_dict(json.loads(text))
+    np.testing.assert_allclose(again.predict(DATA), model.predict(DATA), rtol=1e-12)
+
+
 def test_before_fit():
     with pytest.raises(NotFittedError):
         MixedLinearRegressor("y ~ x + (1 | g)").to_dict()
@@ -304,6 +334,8 @@ DAMAGES = {
     "tol": (_set(["params", "tol"], -1), "'tol' parameter"),
     "trusted": (_set(["params", "trusted"], True), "run as Python code"),
     "trusted design": (_set([*_SPEC, "trusted"], True), "run as Python code"),
+    "a number": (_set([*_RESULT, "gamma", "values", 0], 1.5), "has changed since it was written"),
+    "no checksum": (lambda d: d.pop("checksum"), "lacks 'checksum'"),
     "no result": (lambda d: d["fitted"].pop("result_"), "not fitted|result_"),
     "method": (_set(["fitted", "predict"], 1), "'predict' is nothing that a fit finds"),
     "dunder": (_set(["fitted", "__class__"], "int"), "'__class__' is no attribute of a fit"),

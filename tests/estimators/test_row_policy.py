@@ -355,3 +355,27 @@ def test_rows_without_a_residual_variance_are_nan_alone(frame, settings, column,
         strict.fit(data)
     with pytest.raises(ValueError):
         strict.predict_interval(rows, kind="observation")
+
+
+@pytest.mark.parametrize("coded", ["C(h)", "C(h, contr.sum) * x", "C(x // 4)", "C(b)"])
+def test_categories_of_expressions_are_the_fate_of_their_rows(frame, coded):
+    model = MixedLinearRegressor(f"y ~ {coded} + (1 | g)", unknown_categories="nan").fit(frame)
+    rows = frame.head(4).assign(h=[1.0, 99.0, 2.0, 3.0], x=[2.0, 2.0, 3.0, 400.0])
+    lost = [1] if "h" in coded else [3] if "//" in coded else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = model.predict(rows)
+        alone = np.ravel([model.predict(rows[i : i + 1]) for i in range(4)])
+    assert np.flatnonzero(np.isnan(made)).tolist() == lost
+    np.testing.assert_allclose(made, alone, rtol=1e-9)
+    assert model.predict_report(rows).loc["(expressions)", "undefined"] == len(lost)
+    if lost:
+        with pytest.raises(ValueError, match="unknown category"):
+            model.set_params(unknown_categories="raise").predict(rows)
+
+
+def test_tables_of_effects_leave_the_model_as_it_is(frame):
+    model = clone(MODELS[0]).fit(frame)
+    names = [levels.name for levels in model.labels_.levels.values()]
+    assert [table.index.name for table in model.random_effects_.values()] == ["g", "h"]
+    assert [levels.name for levels in model.labels_.levels.values()] == names
