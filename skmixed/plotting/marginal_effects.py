@@ -120,8 +120,8 @@ class MarginalEffectsDisplay:
         """
         if not isinstance(x, str):
             raise ValueError(
-                f"x must be the name of a variable, got {type(x).__name__}: rows to draw behind the "
-                "lines are X="
+                f"x must be the name of a variable, got {type(x).__name__}: rows to draw behind "
+                "the lines are X="
             )
         by = [by] if isinstance(by, str) else list(by or ())
         if len(by) > 2 or x in by:

@@ -107,5 +107,5 @@ def test_unknown_and_repeated_names(crossing, x, by, message):
 
 
 def test_rows_in_the_place_of_the_variable(crossing, cake):
-    with pytest.raises(ValueError, match="name of a variable, got DataFrame: rows .* are X="):
+    with pytest.raises(ValueError, match=r"name of a variable, got DataFrame: rows .* are X="):
         MarginalEffectsDisplay.from_estimator(crossing, cake)
