@@ -14,14 +14,20 @@ def counts_of(sample_weight: Any, table: Table) -> np.ndarray | None:
     """How often each row counts, None if every row counts once; rows that do not are left out."""
     if sample_weight is None:
         return None
-    counts = _vector(sample_weight, table, "sample_weight")
-    if not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError("sample_weight must be finite and not negative")
+    counts = read_counts(sample_weight, table)
     if not counts.any():
         raise ValueError("sample_weight is zero for every row")
     if not counts.all():
         table.keep(np.flatnonzero(counts))
     return None if (counts[counts > 0] == 1).all() else counts
+
+
+def read_counts(sample_weight: Any, table: Table) -> np.ndarray:
+    """How often every row of the input counts."""
+    counts = _vector(sample_weight, table, "sample_weight")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("sample_weight must be finite and not negative")
+    return counts
 
 
 def read_prior_weights(

@@ -65,7 +65,7 @@ class Storable:
             self._tell_version(version)
         if tree is not None:
             trusted = isinstance(state.get("_skmixed_code"), PythonFormula)
-            if tree.get("trusted") is True and not trusted:
+            if tree.get("trusted", False) is not False and not trusted:
                 raise Malformed(f"{type(self).__name__} {_CODE}")
             state = self._read_attributes(tree, Reader(strict=False, trusted=trusted))
         self.__dict__.update(state)

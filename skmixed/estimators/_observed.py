@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skmixed.design.columns import TextColumn
 from skmixed.design.names import unknown_name
+from skmixed.design.response import read_counts
 from skmixed.estimators._input import response_vector
 from skmixed.estimators._report import ReportsOnRows
 from skmixed.models.observed import KINDS, ObservedRows
@@ -73,13 +74,13 @@ class ObservesRows(ReportsOnRows):
         """Rows with their response, weights and counts; those with missing values are left out."""
         new = self._new_rows(X, groups, complete=True)
         y, weights = self._observed_response(X, y)
-        counts = None if sample_weight is None else column_or_1d(sample_weight, dtype=float)
-        check_consistent_length(y, weights, counts)
+        counts = None if sample_weight is None else read_counts(sample_weight, new.table)
         known = np.isfinite(y) & np.isfinite(weights)
         lacking = int(np.sum(~known & ~(weights == 0)))
         if self.missing == "raise" and lacking:
+            what = "prior weight" if np.isfinite(y).all() else "response"
             raise ValueError(
-                f"{type(self).__name__}: the response is missing in {lacking} "
+                f"{type(self).__name__}: the {what} is missing in {lacking} "
                 f"row{'s' * (lacking > 1)}: leave them out, or set missing='drop'"
             )
         known &= weights > 0  # a proportion of no trials is none

@@ -228,7 +228,7 @@ class Reader:
             for key, own in values.items():
                 if type(own) is int and abs(own) > self.limit:
                     raise Malformed(f"{where}.{key} is {own}, more than there are numbers")
-        if values.get("trusted") is True and not self._trusted:
+        if values.get("trusted", False) is not False and not self._trusted:
             raise Malformed(f"{where} asks for a formula to be run as Python code")
         cls = class_of(name)
         if hasattr(cls, "_attributes_of_fit"):

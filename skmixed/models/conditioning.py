@@ -90,7 +90,7 @@ def conditioned(fit, observed, levels, *, update_fixed=False):
     elif not len(rows.eta):
         return fit
     else:
-        _check_apart(rows, levels, update_fixed)
+        _check_apart(fit, rows, levels, update_fixed)
         rows, changed = rows.compressed()
     pending = np.zeros(fit.rank) if fit.pending is None else fit.pending
     with one_thread():
@@ -152,19 +152,31 @@ def _with_modes(fit, levels, modes):
     return fit.with_modes(layout, tuple(modes))
 
 
-def _check_apart(rows, levels, update_fixed):
+def _check_apart(fit, rows, levels, update_fixed):
     """Raise Unconditioned where the rows say something that those of the fit say as well."""
-    why = "the fixed effects, which the rows of the fit tell as well" if update_fixed else None
-    for group, place in zip(rows.groups, levels.places, strict=True):
-        if isinstance(group, RelatedGroup) or np.isin(group.codes, place).any():
-            why = why or "levels that the rows of the fit tell as well"
-    if why:
-        raise Unconditioned(
-            f"the rows tell of {why}, so that the cross-products of the fit are needed, and this "
-            "copy of the model has none: files of a fit leave them out, unless it was fitted with "
-            "keep_factor=True, or conditioned, if on no rows, in the process of the fit. Otherwise "
-            "leave the rows of known levels out"
-        )
+    way = ""
+    if update_fixed:
+        what = "the fixed effects, which the rows of the fit tell as well"
+    elif fit.smooth_terms:
+        what = "the smooth functions, which the rows of the fit tell as well"
+    elif _tell_of_known(rows, levels):
+        what = "levels that the rows of the fit tell as well"
+        way = ". Otherwise leave the rows of known levels out"
+    else:
+        return
+    raise Unconditioned(
+        f"the rows tell of {what}, so that the cross-products of the fit are needed, and this copy "
+        "of the model has none: files of a fit leave them out, unless it was fitted with "
+        f"keep_factor=True, or conditioned, if on no rows, in the process of the fit{way}"
+    )
+
+
+def _tell_of_known(rows, levels):
+    """Whether rows have levels that the fit has, or such as are related to these."""
+    return any(
+        isinstance(group, RelatedGroup) or np.isin(group.codes, place).any()
+        for group, place in zip(rows.groups, levels.places, strict=True)
+    )
 
 
 def _factor(rows, before, T, weight):

@@ -166,12 +166,15 @@ def test_skops_names_a_formula_that_is_code(sleep):
     np.testing.assert_allclose(again.predict(sleep), model.predict(sleep), rtol=1e-12)
 
 
-def test_a_state_that_only_says_it_is_trusted_is_refused(sleep):
+@pytest.mark.parametrize("claim", [True, 1, 2.5, "yes", np.array([1]), {"tuple": [1]}])
+def test_a_state_that_only_says_it_is_trusted_is_refused(sleep, claim):
     formula = "Reaction ~ Days + (1 | Subject)"
-    state = MixedLinearRegressor(formula, trusted=True).fit(sleep).__getstate__()
-    del state["_skmixed_code"]
-    with pytest.raises(ValueError, match="asks for a formula to be run as Python code"):
-        MixedLinearRegressor().__setstate__(state)
+    for place in ("model", "design"):
+        state = MixedLinearRegressor(formula).fit(sleep).__getstate__()
+        tree = state["_skmixed_state"]
+        (tree if place == "model" else tree["design_spec_"]["state"])["trusted"] = claim
+        with pytest.raises(ValueError, match="asks for a formula to be run as Python code"):
+            MixedLinearRegressor().__setstate__(state)
 
 
 def test_the_trusted_types_are_all_estimators():

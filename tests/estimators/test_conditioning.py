@@ -237,6 +237,24 @@ def test_sample_weights_count_rows():
     np.testing.assert_allclose(found.random_effects_["a"].loc[a.index], a, atol=1e-12)
 
 
+@pytest.mark.parametrize("bad", [np.nan, -1.0, np.inf])
+def test_sample_weights_are_counts(bad):
+    model = MixedLinearRegressor("y ~ x + (1 | a)").fit(_frame(200))
+    more = _frame(4, seed=5, first=9)
+    with pytest.raises(ValueError, match="sample_weight must be finite and not negative"):
+        model.condition(more, sample_weight=[1.0, bad, 1.0, 1.0])
+    with pytest.raises(ValueError, match=r"sample_weight has shape \(2,\), the data have 4 rows"):
+        model.condition(more, sample_weight=[1.0, 1.0])
+
+
+def test_a_missing_prior_weight_is_told_as_such():
+    frame = _frame(200).assign(w=1.0)
+    model = MixedLinearRegressor("y ~ x + (1 | a)", prior_weights="w").fit(frame)
+    more = _frame(4, seed=5, first=9).assign(w=[1.0, np.nan, 1.0, 1.0])
+    with pytest.raises(ValueError, match="the prior weight is missing in 1 row"):
+        model.condition(more)
+
+
 def test_pickled_models_take_in_new_levels_and_refuse_known_ones():
     frame, more = _frame(900, n_levels=(60, 7)), _frame(20, seed=5, first=70)
     model = MixedLinearRegressor("y ~ x + (x | a) + (1 | c)").fit(frame)  # c is nested in a
@@ -472,6 +490,8 @@ def test_smooth_functions_take_in_rows_too():
     beta, b, _, _ = _oracle(found, both, model.result_.beta)
     _, X, Z, _, _ = _dense(found, both)
     np.testing.assert_allclose(found.predict(both), X @ beta + Z @ b, rtol=1e-8)
+    with pytest.raises(ValueError, match="the rows tell of the smooth functions"):
+        pickle.loads(pickle.dumps(model)).condition(more)
 
 
 def test_degrees_of_freedom_are_those_of_the_fit():
