@@ -124,6 +124,11 @@ class NonlinearSpec:
         return tuple(np.array([place(e.parameter) for e in term.effects]) for term in self.terms)
 
     @property
+    def specs(self) -> tuple[DesignSpec, ...]:
+        """All specifications that new rows are read by."""
+        return (self.carrier, *(part for part in self.parts if part is not None))
+
+    @property
     def groups(self):
         """The grouping factors."""
         return self.carrier.groups
@@ -139,8 +144,7 @@ class NonlinearSpec:
 
     def needs(self) -> frozenset[str]:
         """All columns that new rows are read from."""
-        parts = (self.carrier, *(part for part in self.parts if part is not None))
-        return frozenset().union(*(part.needs() for part in parts))
+        return frozenset().union(*(part.needs() for part in self.specs))
 
     def response_of(self, table: Any) -> np.ndarray:
         """The response of new rows, of a formula that names one."""

@@ -265,6 +265,11 @@ class DesignSpec:
         codes |= blocks.curves
         return self._design(table, blocks, codes, need, own)
 
+    @property
+    def specs(self) -> tuple[DesignSpec, ...]:
+        """All specifications that new rows are read by."""
+        return (self,)
+
     @cached_property
     def _is_plain(self) -> bool:
         """Whether no part needs formulaic."""

@@ -100,7 +100,7 @@ class PredictsCurves(ObservesRows):
             name: rows.over_input(own)
             for name, own in zip(rows.design.parameters, phi.T, strict=True)
         }
-        return pd.DataFrame(columns, index=getattr(X, "index", None))
+        return pd.DataFrame(columns, index=X.index if isinstance(X, pd.DataFrame) else None)
 
     def predict_interval(self, X, *, level=0.95, kind="mean", groups=None, random_effects=True):
         """Interval for the mean or for a new observation of every row, by the delta method.

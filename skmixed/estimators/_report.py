@@ -87,7 +87,7 @@ class ReportsOnRows(PredictsNewRows):
             masks = {
                 (problem, name): own[problem] for problem in PROBLEMS for name, _, own in found
             }
-            return pd.DataFrame(masks, index=getattr(X, "index", None))
+            return pd.DataFrame(masks, index=X.index if isinstance(X, pd.DataFrame) else None)
         counts = {problem: [int(own[problem].sum()) for *_, own in found] for problem in PROBLEMS}
         report = pd.DataFrame(
             {"kind": [role for _, role, _ in found]} | counts, index=[name for name, *_ in found]
@@ -115,7 +115,7 @@ class ReportsOnRows(PredictsNewRows):
 
     def _covariate_problems(self, table):
         known = set()
-        for spec in self._design_specs():
+        for spec in self.design_spec_.specs:
             for name in (*spec.fixed_columns, *spec.random_columns):
                 if name in known:
                     continue
@@ -136,13 +136,6 @@ class ReportsOnRows(PredictsNewRows):
         outside[design.rows] = self._outside(design).any(axis=1)
         yield _EXPRESSIONS, "expression", _masks(table, undefined=undefined)
         yield _ROW_SPACE, "row space", _masks(table, outside=outside)
-
-    def _design_specs(self):
-        """The specifications that covariates are read by."""
-        spec = self.design_spec_
-        if not hasattr(spec, "carrier"):
-            return (spec,)
-        return (spec.carrier, *(part for part in spec.parts if part is not None))
 
 
 _LENIENT = RowPolicy(missing="drop", unknown="drop", levels="unseen", infinite="drop")

@@ -169,7 +169,7 @@ def _check_array(name, values, shape):
 def _rows(spec):
     """Rows with every level and every category, numbers at their means."""
     values: dict[str, Any] = {}
-    for own in _specs(spec):
+    for own in spec.specs:
         for name, column in own.columns.items():
             seen = own.reference.covariates.get(name)
             number = [1.0 if seen is None else float(seen.mean)]
@@ -187,12 +187,6 @@ def _frame_of(values):
     n = min(max([len(own) for own in values.values()], default=1), _MOST)
     at = {name: np.arange(n) % max(len(own), 1) for name, own in values.items()}
     return pd.DataFrame({name: pd.Index(own).take(at[name]) for name, own in values.items()})
-
-
-def _specs(spec):
-    if isinstance(spec, DesignSpec):
-        return (spec,)
-    return (spec.carrier, *(part for part in spec.parts if part is not None))
 
 
 def _arguments(model, rows, spec):

@@ -379,3 +379,14 @@ def test_tables_of_effects_leave_the_model_as_it_is(frame):
     names = [levels.name for levels in model.labels_.levels.values()]
     assert [table.index.name for table in model.random_effects_.values()] == ["g", "h"]
     assert [levels.name for levels in model.labels_.levels.values()] == names
+
+
+def test_masks_of_lists_have_plain_rows():
+    rng = np.random.default_rng(0)
+    X, groups = rng.normal(size=(40, 2)), np.arange(40) % 4
+    y = groups + rng.normal(size=40)
+    model = MixedLinearRegressor().fit(X, y, groups=groups)
+    for rows in (X[:2].tolist(), tuple(map(tuple, X[:2]))):
+        masks = model.predict_report(rows, groups=[1, 9], kind="rows")
+        assert masks["unseen", "groups"].tolist() == [False, True]
+        assert masks.index.tolist() == [0, 1]
