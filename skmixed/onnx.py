@@ -27,6 +27,7 @@ _KINDS = (MixedLinearRegressor, MixedGLMRegressor, MixedLogisticClassifier)
 # Combinations of the levels of a:b that are looked up in one table.
 _MOST_CELLS = 10_000_000
 _NO_LABEL = {"text": "", "integer": np.iinfo(np.int64).min}
+_NO_LEVEL = {"text": "\ufffd", "integer": np.iinfo(np.int64).min}
 _LONGEST = 1 << 53  # to which float64 holds all integers
 _ML = "ai.onnx.ml"
 
@@ -103,6 +104,8 @@ def _name_inputs(graph, columns):
 def inputs(model: Any, X: pd.DataFrame) -> dict[str, np.ndarray]:
     """The columns of new rows as a session of the graph takes them.
 
+    Missing levels become one that the fit did not have.
+
     Parameters
     ----------
     model : fitted estimator
@@ -113,11 +116,26 @@ def inputs(model: Any, X: pd.DataFrame) -> dict[str, np.ndarray]:
     dict of arrays (n, 1)
     """
     _check_kind(model)
-    types = {"text": object, "integer": np.int64, "number": np.float64}
-    return {
-        name: np.asarray(pd.Series(X[name]).astype(types[kind])).reshape(-1, 1)
-        for name, kind in _input_kinds(model).items()
-    }
+    return {name: _as_input(X[name], kind) for name, kind in _input_kinds(model).items()}
+
+
+def _as_input(column, kind):
+    """A column (n, 1); missing levels and numbers that are no integers as one that no level is."""
+    values = pd.Series(column)
+    if kind == "number":
+        made = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    elif kind == "text":
+        made = values.astype(object).where(values.notna(), _NO_LEVEL["text"]).to_numpy()
+    elif isinstance(values.dtype, np.dtype) and values.dtype.kind in "iub":
+        made = values.to_numpy(dtype=np.int64)
+    else:
+        made = np.array([_integer(value) for value in values], dtype=np.int64)
+    return made.reshape(-1, 1)
+
+
+def _integer(value):
+    whole = pd.notna(value) and np.isfinite(float(value)) and value == int(value)
+    return int(value) if whole else _NO_LEVEL["integer"]
 
 
 def register() -> None:
@@ -321,7 +339,7 @@ class _Graph:
             raise _cannot(f"{name!r} with integers that double precision rounds")
         number = self.number(name)
         whole = self.node("Equal", self.node("Floor", number), number)
-        none = self.single(np.iinfo(np.int64).min)
+        none = self.single(_NO_LEVEL["integer"])
         safe = self.node("Where", whole, number, self.single(0.0))
         return self.node("Where", whole, self.cast(safe, "INT64"), none)
 

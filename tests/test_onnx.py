@@ -218,3 +218,33 @@ def test_levels_of_long_integers_are_not_rounded():
     model = MixedLinearRegressor("y ~ C(h) + (1 | g)").fit(data)
     with pytest.raises(ValueError, match="integers that double precision rounds"):
         onnx.to_onnx(model)
+
+
+LEVELS = {
+    "numbers": lambda h: h.astype(float),
+    "missing": lambda h: h.astype(float).mask(h == 1),
+    "nullable": lambda h: h.astype("Int64").mask(h == 1),
+    "no integers": lambda h: h + 0.5,
+    "infinite": lambda h: h.astype(float).mask(h == 1, np.inf),
+    "booleans": lambda h: h == 1,
+}
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.UnseenGroupsWarning")
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_that_are_integers_at_the_fit(kind):
+    model = MixedLinearRegressor("y ~ x + (1 | h)").fit(DATA.assign(y=DATA.y + DATA.h))
+    new = DATA.assign(h=LEVELS[kind](DATA.h))
+    [made] = _run(model, new)
+    np.testing.assert_allclose(made.ravel(), model.predict(new), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::skmixed.UnseenGroupsWarning")
+@pytest.mark.parametrize("none", [None, np.nan, pd.NA])
+def test_a_missing_level_is_no_level_called_so(none):
+    names = dict(zip([f"s{i}" for i in range(12)], ["None", "nan", "<NA>", *"abcdefghi"]))
+    data = DATA.assign(g=DATA.g.map(names))
+    model = MixedLinearRegressor("y ~ x + (1 | g)").fit(data)
+    new = data.assign(g=data.g.astype(object).where(data.index % 2 == 0, none))
+    [made] = _run(model, new)
+    np.testing.assert_allclose(made.ravel(), model.predict(new), rtol=1e-6)
