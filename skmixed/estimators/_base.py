@@ -18,7 +18,6 @@ from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
 from skmixed.estimators._conditioning import ConditionsOnRows
 from skmixed.estimators._dependencies import dependency_text, shortlist
-from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._operation import RUNNING, OperatedFits
@@ -28,7 +27,7 @@ from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularF
 from skmixed.models.limits import limit_of
 
 
-class TellsOfFits(OperatedFits, KnowsOtherNames):
+class TellsOfFits(OperatedFits):
     """Begin of a fit, and warnings about its end."""
 
     def _begin(self):
@@ -77,7 +76,7 @@ class TellsOfFits(OperatedFits, KnowsOtherNames):
         warn(f"{message} ({action})", RankDeficiencyWarning)
 
     def _tell_convergence(self, fit, labels):
-        who = type(self).__name__
+        who = self._who()
         if not fit.optimum.converged:
             why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
             warn(

@@ -51,7 +51,10 @@ def watched(fit):
     @with_callbacks
     @wraps(fit)
     def run(self, *args, **kwargs):
-        given = parameters.bind(self, *args, **kwargs).arguments
+        try:
+            given = parameters.bind(self, *args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}.{fit.__name__}(): {error}") from None
         before = vars(self).get("result_") if self.warm_start else None
         self._begin()
         with _watching(Watch(self, before, given)), time_limit(self.max_time):
@@ -83,6 +86,7 @@ class Watch:
         self.estimator, self.before = estimator, before
         metadata = {name: given[name] for name in ("groups", "sample_weight") if name in given}
         self._given = {"X": given.get("X"), "y": given.get("y"), "metadata": metadata or None}
+        self.response = None  # the name of one of several
         self._began = time.monotonic()
         self._n_steps, self._value = 0, None
         self._context: Any = None
@@ -91,6 +95,24 @@ class Watch:
     @property
     def _who(self):
         return type(self.estimator).__name__
+
+    @contextmanager
+    def of_response(self, k, name):
+        """The part of a fit of several responses that is about one: it starts at the fit of its own.
+
+        An error of what the user gave says which response it is about.
+        """
+        before = self.before
+        fits = getattr(before, "fits", ())
+        self.response, self.before = name, fits[k] if k < len(fits) else None
+        try:
+            yield
+        except ValueError as error:
+            if type(error) is ValueError:
+                raise ValueError(f"response {name!r}: {error}") from None
+            raise
+        finally:
+            self.response, self.before = None, before
 
     def begin(self):
         """scikit-learn's callbacks hear of the fit."""
@@ -154,6 +176,15 @@ class Watch:
 
 class OperatedFits(CallbackSupportMixin):
     """What a fit asks of the watch over it."""
+
+    def _of_response(self, k, name):
+        return _under_way.get().of_response(k, name)
+
+    def _who(self):
+        """Who warns: the class, and the response where there are several."""
+        watch = _under_way.get(None)
+        about = "" if watch is None or watch.response is None else f", response {watch.response!r}"
+        return f"{type(self).__name__}{about}"
 
     def _told(self, objective):
         """The callback of a search over the parameters of an objective."""

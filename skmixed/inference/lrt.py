@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -131,16 +132,18 @@ class LikelihoodRatioTable(pd.DataFrame):
     def _constructor(self):
         return pd.DataFrame
 
-    def _shown(self, index):
-        return pd.DataFrame({name: _cells(name, self[name]) for name in self}, index=index)
-
     def _repr_html_(self):
-        return self._shown(self.index).to_html(border=0)
+        models = "".join(f"<li><code>{escape(str(name))}</code></li>" for name in self.index)
+        return f"<ol>{models}</ol>{self._numbered().to_html(border=0)}"
+
+    def _numbered(self):
+        """The table of text with numbers for the models, whose formulas are too wide."""
+        numbers = pd.RangeIndex(1, len(self) + 1)
+        return pd.DataFrame({name: _cells(name, self[name]) for name in self}, index=numbers)
 
     def __repr__(self):
         models = "\n".join(f"{at}: {name}" for at, name in enumerate(self.index, 1))
-        table = self._shown(pd.RangeIndex(1, len(self) + 1))
-        lines = [line.rstrip() for line in table.to_string().splitlines()]
+        lines = [line.rstrip() for line in self._numbered().to_string().splitlines()]
         return "\n".join([models, "", *lines])
 
     __str__ = __repr__

@@ -152,7 +152,7 @@ def test_variance_components(reference):
     fit = reference.fit
     table = variance_components(fit)
     assert list(table.columns) == [
-        "group", "effect", "variance", "std_dev", "std_error", "lower", "upper"
+        "group", "effect", "variance", "std_error", "lower", "upper", "std_dev"
     ]  # fmt: skip
     variances = np.concatenate([np.diag(V) for V in fit.covariances] + [[fit.sigma**2]])
     np.testing.assert_allclose(table["variance"], variances, rtol=1e-4, atol=1e-9)
