@@ -16,7 +16,7 @@ _RESIDUALS = ("response", "pearson", "scaled", "marginal")
 class PredictsCurves(ObservesRows):
     """Means, parameters, intervals, residuals and simulations of a fitted nonlinear model."""
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):  # fmt: skip
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):
         """Predicted mean of every row: f at its parameters.
 
         With ``random_effects=False`` that is f at the fixed part, the curve of a typical member

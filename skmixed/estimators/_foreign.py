@@ -155,7 +155,6 @@ def attribute_elsewhere(name):
     return _ATTRIBUTES.get(name)
 
 
-
 class KnowsOtherNames:
     """Constructors and methods tell what an argument that they do not have is called here."""
 

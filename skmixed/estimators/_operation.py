@@ -98,10 +98,7 @@ class Watch:
 
     @contextmanager
     def of_response(self, k, name):
-        """The part of a fit of several responses that is about one: it starts at the fit of its own.
-
-        An error of what the user gave says which response it is about.
-        """
+        """The part of a fit of several responses that is about one, which errors name."""
         before = self.before
         fits = getattr(before, "fits", ())
         self.response, self.before = name, fits[k] if k < len(fits) else None

@@ -221,7 +221,7 @@ result_, n_features_in_, feature_names_in_
             self.family_.link.link(0.5)
         )  # fmt: skip
 
-    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None):  # fmt: skip
+    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None):
         """Probabilities (n, 2) of the two classes, in the order of ``classes_``.
 
         Parameters

@@ -376,7 +376,7 @@ class MixedLinearRegressor(
         check_is_fitted(self)
         return residual_covariance(self, rows)
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):  # fmt: skip
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):
         """Predicted mean x'beta + z'b of every row.
 
         Parameters

@@ -51,9 +51,9 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     Returns
     -------
     NotedTable
-        A DataFrame; columns ``estimate, lower, upper``; index ``parameter``: columns of X, then term by term
-        ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and ``sigma``, or the
-        name of the dispersion of a generalised model if it has one. The
+        A DataFrame; columns ``estimate, lower, upper``; index ``parameter``: columns of X, then
+        term by term ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and
+        ``sigma``, or the name of the dispersion of a generalised model if it has one. The
         estimates of profile intervals are those of maximum likelihood, which a note below the
         table says of a fit by REML. ``attrs["notes"]`` says by parameter, and the notes do, why a
         limit is not an ordinary one, or is missing.
@@ -221,8 +221,8 @@ def variance_components(fit, *, level=0.95, information="observed"):
     DataFrame
         One row for every effect, and last the residual of a linear model: ``group, effect,
         variance``, of the variance ``std_error, lower, upper``, which are NaN for a variance
-        estimated as zero, and ``std_dev``, its root. Limits of standard deviations, and correlations:
-        :func:`confint`.
+        estimated as zero, and ``std_dev``, its root. Limits of standard deviations, and
+        correlations: :func:`confint`.
 
     Raises
     ------

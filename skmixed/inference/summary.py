@@ -133,9 +133,9 @@ class MixedSummary:
             component (``fixed``, ``random``, ``residual`` or ``smooth``), group (empty for fixed
             effects; the text of a structure for its parameters), term (name of the fixed effect;
             ``sd Days`` or ``cor Intercept, Days`` of random effects, ``rho`` of structures, ``edf
-            s(x)`` and ``sd s(x)`` of smooth terms), estimate, std_error, statistic (t or z), df (infinite for z), p_value, lower
-            and upper. NaN where the summary has no such number: ``confint`` of the model has limits
-            of standard deviations, in its own time.
+            s(x)`` and ``sd s(x)`` of smooth terms), estimate, std_error, statistic (t or z), df
+            (infinite for z), p_value, lower and upper. NaN where the summary has no such number:
+            ``confint`` of the model has limits of standard deviations, in its own time.
 
         Examples
         --------
