@@ -138,7 +138,7 @@ class PredictionIntervalDisplay:
         prediction, lower, upper = limits_of_rows(estimator, X, level, kind, options)
         x = covariate(estimator, X, x)
         frame = pd.DataFrame(
-            {"level": levels_of(estimator, X, group), "x": X[x].to_numpy(),
+            {"level": levels_of(estimator, X, group, groups), "x": X[x].to_numpy(),
              "prediction": prediction, "lower": lower, "upper": upper,
              "y": _known_response(estimator, X, y)}
         )  # fmt: skip

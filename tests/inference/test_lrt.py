@@ -373,7 +373,10 @@ def test_the_table_in_a_notebook_is_the_one_that_is_printed(sleep):
     table = likelihood_ratio_test(
         _fit("Days + (1 | Subject)", sleep), _fit("Days + (Days | Subject)", sleep)
     )
-    cells = re.findall("<td>(.*)</td>", table._repr_html_())
+    html = table._repr_html_()
+    assert html.startswith("<ol><li><code>Reaction ~ Days + (1 | Subject)</code></li>")
+    assert re.findall("<th>([0-9])</th>", html) == ["1", "2"]
+    cells = re.findall("<td>(.*)</td>", html)
     assert cells[:9] == ["4", "1802.08", "1814.85", "-897.04", "1794.08", "", "", "", ""]
     assert cells[9:16] == ["6", "1763.94", "1783.10", "-875.97", "1751.94", "42.1393", "2"]
     assert "nan" not in table._repr_html_().lower()

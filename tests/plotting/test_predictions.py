@@ -10,7 +10,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor, MixedLogisticClassifier
 from skmixed.datasets import load_sleepstudy
-from skmixed.plotting import GroupCalibrationDisplay, GroupRocDisplay, PredictionIntervalDisplay
+from skmixed.plotting import (
+    GroupCalibrationDisplay,
+    GroupRocDisplay,
+    PredictionIntervalDisplay,
+    ShrinkageDisplay,
+    TrellisDisplay,
+)
 from skmixed.plotting._events import auc, roc_curve
 
 
@@ -25,6 +31,18 @@ def slopes(sleep):
 
 
 # Intervals
+
+
+def test_models_fitted_with_groups(sleep):
+    X, y, groups = sleep[["Days"]], sleep["Reaction"], sleep["Subject"]
+    model = MixedLinearRegressor().fit(X, y, groups=groups)
+    display = PredictionIntervalDisplay.from_estimator(model, X, y, groups=groups)
+    limits = model.predict_interval(X, groups=groups, kind="observation")
+    assert_allclose(display.frame[["lower", "upper"]], limits)
+    assert display.frame["level"].tolist() == groups.tolist()
+    for cls in (PredictionIntervalDisplay, TrellisDisplay, ShrinkageDisplay):
+        with pytest.raises(ValueError, match="fitted with groups=, and a display"):
+            cls.from_estimator(model, X, y)
 
 
 @pytest.mark.parametrize("kind", ["observation", "mean"])
