@@ -268,7 +268,8 @@ def _text(value):
 def _places(estimator, x, by, at, points):
     """Values of the variables in the reference grid: covariates get several."""
     design = getattr(estimator, "design_spec_", None) or getattr(estimator, "glm_design_", None)
-    covariates = design.reference.covariates if design is not None else {}
+    reference = getattr(design, "reference", None)  # curves have none, and emmeans says so
+    covariates = {} if reference is None else reference.covariates
     places = dict(at or {})
     if x in covariates and x not in places:
         places[x] = np.linspace(covariates[x].low, covariates[x].high, points)

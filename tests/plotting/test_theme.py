@@ -289,7 +289,7 @@ def test_names_of_the_data_are_text(hostile):
 
 def test_underscores_stay_in_legends(hostile):
     _, model = hostile
-    [legend] = CoefficientsDisplay.from_models({"_u": model, "v": model}).figure_.legends
+    [legend] = CoefficientsDisplay.from_estimators({"_u": model, "v": model}).figure_.legends
     assert " _u" in [text.get_text() for text in legend.get_texts()]
 
 
