@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
 from skmixed._warn import warn
 from skmixed.design import build_design, parse_formula
@@ -26,6 +26,11 @@ from skmixed.estimators._summary import ShowsFit
 from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
+_TEXTS = {
+    "formula": "The formula is text, as in 'y ~ x + (x | g)', and the data are those of fit(data)",
+    "prior_weights": "It is the name of a column of X that holds them",
+}
+
 
 class TellsOfFits(OperatedFits):
     """Begin of a fit, and warnings about its end."""
@@ -34,7 +39,18 @@ class TellsOfFits(OperatedFits):
         """Start of a fit: the parameters are checked, and what an earlier fit found is gone."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
+        self._check_texts()
         self._validate_params()
+
+    def _check_texts(self):
+        """Parameters that are text, where arrays and data are often tried."""
+        for name, told in _TEXTS.items():
+            value = getattr(self, name, None)
+            if not (value is None or isinstance(value, str)):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a str or None. Got "
+                    f"{type(value).__name__} instead. {told}"
+                )
 
     def _tell_groups(self, groups):
         """Warn of a model that has no random effects because nobody named any."""

@@ -55,12 +55,28 @@ def watched(fit):
             given = parameters.bind(self, *args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}.{fit.__name__}(): {error}") from None
+        _check_given(type(self).__name__, given)
         before = vars(self).get("result_") if self.warm_start else None
         self._begin()
         with _watching(Watch(self, before, given)), time_limit(self.max_time):
             return fit(self, *args, **kwargs)
 
     return run
+
+
+def _check_given(who, given):
+    """Errors for text in the place of data."""
+    if isinstance(given.get("X"), str):
+        raise ValueError(
+            f"{who}: X are the data, a DataFrame or array, got the text {given['X']!r}. A formula "
+            f"belongs to the constructor, {who}(formula).fit(data)"
+        )
+    weights = given.get("sample_weight")
+    if isinstance(weights, str):
+        raise ValueError(
+            f"{who}: sample_weight are the weights of the rows, got the text {weights!r}: pass the "
+            f"column, sample_weight=data[{weights!r}]"
+        )
 
 
 @contextmanager

@@ -101,6 +101,8 @@ def _divided(ax, shape, sharex, sharey):
 
 def choose_group(estimator, group):
     """The grouping factor: the one asked for, or the first of the model."""
+    if not hasattr(type(estimator), "random_terms_"):
+        raise TypeError(f"the display is for mixed models, got {type(estimator).__name__}")
     if not hasattr(estimator, "result_"):
         raise ValueError(f"{type(estimator).__name__} is not fitted: call fit before plotting it")
     groups = list(dict.fromkeys(term.group for term in estimator.random_terms_))

@@ -198,3 +198,24 @@ def test_data_that_is_missing_and_groups_by_name(sleep):
         MixedLinearRegressor("Reaction ~ Days").fit()
     with pytest.raises(ValueError, match=r"180 rows, got the text 'Subject'.*data\['Subject'\]"):
         MixedLinearRegressor().fit(sleep, groups="Subject", y=sleep["Reaction"])
+
+
+@pytest.mark.parametrize("cls", [MixedLinearRegressor, MixedLogisticClassifier])
+def test_text_and_data_in_each_others_place(cls, sleep):
+    with pytest.raises(ValueError, match=rf"'y ~ x'. A formula .*, {cls.__name__}\(formula\)"):
+        cls().fit("y ~ x", sleep)
+    with pytest.raises(ValueError, match=r"'formula' .* Got DataFrame instead.*fit\(data\)"):
+        cls(sleep).fit(sleep)
+    told = r"'prior_weights' .* Got Series instead.*name of a column"
+    with pytest.raises(ValueError, match=told):
+        ValueError, match=r"'prior_weights' .* Got Series instead.*name of a column"
+    ):
+        cls("Reaction ~ Days", prior_weights=sleep["Days"]).fit(sleep)
+    with pytest.raises(ValueError, match=r"the text 'Days': .*sample_weight=data\['Days'\]"):
+        cls("Reaction ~ Days").fit(sleep, sample_weight="Days")
+
+
+def test_a_contrast_is_no_name(sleep):
+    model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(sleep)
+    with pytest.raises(ValueError, match=r"such as \{'Days': 1\}, .*got the text 'Days'"):
+        model.contrast("Days")

@@ -305,3 +305,7 @@ def test_cells_of_latex_are_no_arguments_of_commands():
     lines = rows.splitlines()
     assert "{}[3pt] long & 1 \\\\" in lines and "{}* star & 2 \\\\" in lines
     assert all(line.startswith("\\par") for line in lines if "medskip" in line)
+
+
+def test_a_list_of_models_is_as_good(pair):
+    assert str(model_table(list(pair))) == str(model_table(*pair))

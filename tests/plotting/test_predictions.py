@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
 from statsmodels.stats.proportion import proportion_confint
@@ -198,3 +199,11 @@ def test_other_responses_are_refused(slopes, sleep):
         GroupRocDisplay.from_estimator(counts.fit(df), df)
     with pytest.raises(ValueError, match="no grouping factor 'h'"):
         GroupRocDisplay.from_estimator(counts, df, group="h")
+
+
+def test_other_estimators_are_told_apart_from_unfitted_ones(sleep):
+    other = LinearRegression().fit(sleep[["Days"]], sleep["Reaction"])
+    with pytest.raises(TypeError, match="for mixed models, got LinearRegression"):
+        TrellisDisplay.from_estimator(other, sleep, x="Days")
+    with pytest.raises(ValueError, match="is not fitted"):
+        TrellisDisplay.from_estimator(MixedLinearRegressor("Reaction ~ Days"), sleep)
