@@ -81,6 +81,9 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     parameter
     Days          10.47   7.36  13.58
     sigma         25.59  22.90  28.86
+    <BLANKLINE>
+    The model was fitted by REML; estimates and limits of profiles are those of
+    maximum likelihood.
     """
     check_level(level)
     if method not in KINDS:
@@ -238,6 +241,8 @@ def variance_components(fit, *, level=0.95, information="observed"):
     >>> model = MixedLinearRegressor("Yield ~ 1 + (1 | Batch)").fit(load_dyestuff().frame)
     >>> variance_components(model.result_).round(1)
           group     effect  variance  std_error   lower   upper  std_dev
+    0     Batch  Intercept    1764.0     1432.8   359.1  8666.7     42.0
+    1  Residual               2451.3      707.6  1392.1  4316.3     49.5
     """
     check_level(level)
     own = limits_of(fit)
