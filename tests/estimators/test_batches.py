@@ -515,7 +515,7 @@ def test_iterations_take_the_same_path_as_with_all_rows_in_memory(formula):
 
 @pytest.mark.parametrize("settings", [{"sample_weight": "f"}, {"prior_weights": "w"}])
 def test_iterations_start_from_the_same_rows_as_in_memory(settings, monkeypatch):
-    for module in ("lmm", "batch_coordinates"):
+    for module in ("deviance", "batch_coordinates"):
         monkeypatch.setattr(f"skmixed.models.{module}.THINNED_FROM", 1000)
     monkeypatch.setattr("skmixed.models.stochastic._THINNED", 10)
     table = _table()
@@ -554,7 +554,7 @@ def test_nested_factors_are_seen_in_sums_of_batches(monkeypatch):
 
 
 def test_a_large_monte_carlo_error_is_told(monkeypatch):
-    monkeypatch.setattr("skmixed.estimators.mixed.TOLD_SHARE", 0.0)
+    monkeypatch.setattr("skmixed.estimators._solver.TOLD_SHARE", 0.0)
     model = MixedLinearRegressor("y ~ x + (1 | user) + (1 | item)", solver="iterative", n_probes=2)
     with pytest.warns(ConvergenceWarning, match="with 2 probes"):
         model.fit_batches(_batches(_table(n_users=200, n_items=80)))

@@ -120,3 +120,8 @@ def test_curves_have_no_marginal_effects():
     model = MixedNonlinearRegressor("y ~ SSlogis(t, Asym, xmid, scal) ~ Asym | g").fit(data)
     with pytest.raises(ValueError, match="marginal means are for models whose mean is linear"):
         MarginalEffectsDisplay.from_estimator(model, "t")
+
+
+def test_rows_in_the_place_of_the_variable(crossing, cake):
+    with pytest.raises(ValueError, match=r"name of a variable, got DataFrame: rows .* are X="):
+        MarginalEffectsDisplay.from_estimator(crossing, cake)
