@@ -125,12 +125,23 @@ def likelihood_ratio_test(*models):
 class LikelihoodRatioTable(pd.DataFrame):
     """The table of :func:`likelihood_ratio_test`, which prints all of its columns.
 
-    Parts of it and what is computed from it are plain data frames.
+    Some of its columns, and rounded ones, print alike: numbers stand for the models, whose formulas
+    are too wide. Other parts of it and what is computed from it are plain data frames.
     """
 
     @property
     def _constructor(self):
         return pd.DataFrame
+
+    def __getitem__(self, key):
+        """A column, rows, or columns, which are a table of the same models."""
+        part = super().__getitem__(key)
+        columns = isinstance(part, pd.DataFrame) and isinstance(key, list | pd.Index)
+        return type(self)(part) if columns and set(key) <= set(self.columns) else part
+
+    def round(self, decimals=0, *args, **kwargs):
+        """The table with fewer decimals."""
+        return type(self)(super().round(decimals, *args, **kwargs))
 
     def _repr_html_(self):
         models = "".join(f"<li><code>{escape(str(name))}</code></li>" for name in self.index)

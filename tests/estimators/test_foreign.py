@@ -208,8 +208,6 @@ def test_text_and_data_in_each_others_place(cls, sleep):
         cls(sleep).fit(sleep)
     told = r"'prior_weights' .* Got Series instead.*name of a column"
     with pytest.raises(ValueError, match=told):
-        ValueError, match=r"'prior_weights' .* Got Series instead.*name of a column"
-    ):
         cls("Reaction ~ Days", prior_weights=sleep["Days"]).fit(sleep)
     with pytest.raises(ValueError, match=r"the text 'Days': .*sample_weight=data\['Days'\]"):
         cls("Reaction ~ Days").fit(sleep, sample_weight="Days")
