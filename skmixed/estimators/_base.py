@@ -37,19 +37,24 @@ class TellsOfFits(OperatedFits):
 
     def _begin(self):
         """Start of a fit: the parameters are checked, and what an earlier fit found is gone."""
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        self._forget()
         self._check_texts()
         self._validate_params()
+
+    def _forget(self):
+        """The estimator is as one that was never fitted."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
 
     def _check_texts(self):
         """Parameters that are text, where arrays and data are often tried."""
         for name, told in _TEXTS.items():
             value = getattr(self, name, None)
             if not (value is None or isinstance(value, str)):
+                got = value if np.isscalar(value) else type(value).__name__
                 raise InvalidParameterError(
-                    f"The {name!r} parameter of {type(self).__name__} must be a str or None. Got "
-                    f"{type(value).__name__} instead. {told}"
+                    f"The {name!r} parameter of {type(self).__name__} must be an instance of 'str' "
+                    f"or None. Got {got} instead. {told}"
                 )
 
     def _tell_groups(self, groups):

@@ -44,7 +44,8 @@ def watched(fit):
     """Decorator of a method that fits: it begins and ends here, whatever happens in between.
 
     The parameters are checked, and what an earlier fit found is gone; attributes of the new fit are
-    set at its very end, so that an interrupted estimator is not fitted, and fits again.
+    set at its very end, so that an interrupted estimator is not fitted, and fits again. One whose
+    callbacks fail after that end forgets them.
     """
     parameters = inspect.signature(fit)
 
@@ -58,8 +59,12 @@ def watched(fit):
         _check_given(type(self).__name__, given)
         before = vars(self).get("result_") if self.warm_start else None
         self._begin()
-        with _watching(Watch(self, before, given)), time_limit(self.max_time):
-            return fit(self, *args, **kwargs)
+        try:
+            with _watching(Watch(self, before, given)), time_limit(self.max_time):
+                return fit(self, *args, **kwargs)
+        except BaseException:
+            self._forget()
+            raise
 
     return run
 
@@ -72,7 +77,7 @@ def _check_given(who, given):
             f"belongs to the constructor, {who}(formula).fit(data)"
         )
     weights = given.get("sample_weight")
-    if isinstance(weights, str):
+    if isinstance(weights, str) and "X" in given:  # of batches it is a column
         raise ValueError(
             f"{who}: sample_weight are the weights of the rows, got the text {weights!r}: pass the "
             f"column, sample_weight=data[{weights!r}]"

@@ -213,6 +213,11 @@ def test_text_and_data_in_each_others_place(cls, sleep):
         cls("Reaction ~ Days").fit(sleep, sample_weight="Days")
 
 
+def test_batches_know_other_names_too(sleep):
+    with pytest.raises(TypeError, match=r"fit_batches\(\) got .* 'sourc': did you mean source=\?"):
+        MixedLinearRegressor("Reaction ~ Days").fit_batches(sourc=[sleep])
+
+
 def test_a_contrast_is_no_name(sleep):
     model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(sleep)
     with pytest.raises(ValueError, match=r"such as \{'Days': 1\}, .*got the text 'Days'"):
