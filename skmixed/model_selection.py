@@ -58,6 +58,11 @@ class _GroupsKFold(BaseCrossValidator):
             raise ValueError(
                 f"{who} needs the groups: name their column, {who}('school'), or give groups="
             )
+        if np.ndim(groups) != 1:
+            raise ValueError(
+                f"{who}: the groups are one column of X or one level for every row, got an array "
+                f"of shape {np.shape(groups)}: join columns, as in X.school + ':' + X.class_"
+            )
         return pd.factorize(np.asarray(groups, dtype=object), use_na_sentinel=True)[0]
 
     def _folds(self, codes, rng):
@@ -104,6 +109,11 @@ class KnownGroupsKFold(_GroupsKFold):
                 "with its group known: use NewGroupsKFold"
             )
         tested = rng.permutation(np.flatnonzero((codes >= 0) & (sizes[codes] > 1)))
+        if len(tested) < self.n_splits:
+            raise ValueError(
+                f"{type(self).__name__}: n_splits={self.n_splits} folds need as many rows with "
+                f"others of their group, and there are {len(tested)}"
+            )
         tested = tested[np.argsort(codes[tested], kind="stable")]
         folds = np.full(len(codes), -1)
         folds[tested] = np.arange(len(tested)) % self.n_splits
@@ -183,7 +193,8 @@ def cross_validate_groups(
     kind : {"known", "new"} or a sequence of them
     n_splits : int, default 5
     scoring : str or callable, optional
-        As for :func:`sklearn.model_selection.cross_validate`; by default the model's ``score``.
+        One score, as for :func:`sklearn.model_selection.cross_validate`; by default the model's
+        ``score``. Scores by name compare with ``y``, which they need.
     n_jobs : int, optional
         Processes for the fits.
     random_state : int, RandomState or None, default 0
@@ -197,7 +208,8 @@ def cross_validate_groups(
     Raises
     ------
     ValueError
-        For a kind that there is not, groups that X does not have, too few groups.
+        For a kind that there is not, groups that X does not have, too few groups, several scores,
+        and a score by name without y.
 
     Examples
     --------
@@ -216,6 +228,7 @@ def cross_validate_groups(
     for name in kinds:
         if name not in _SPLITTERS:
             raise ValueError(f"kind must be 'known' or 'new', got {name!r}")
+    _check_scoring(scoring, y)
     column, labels = (groups, None) if isinstance(groups, str) else (None, groups)
     scores = {}
     for name in kinds:
@@ -239,6 +252,17 @@ def cross_validate_groups(
     table.insert(0, "mean", table.mean(axis=1))
     table.insert(1, "std", np.std(np.array(list(scores.values())), axis=1, ddof=1))
     return table.rename_axis("groups")
+
+
+def _check_scoring(scoring, y):
+    """One score; those by name compare predictions with y."""
+    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+        raise ValueError(f"scoring is one score, by name or as a function, got {scoring!r}")
+    if isinstance(scoring, str) and y is None:
+        raise ValueError(
+            f"scoring={scoring!r} compares with y, which was not given: pass X and y, with a "
+            "formula that names no response, as in 'x + (1 | g)', or leave scoring out"
+        )
 
 
 __all__ = ["KnownGroupsKFold", "NewGroupsKFold", "cross_validate_groups"]

@@ -151,3 +151,25 @@ def test_scores_of_classes():
         MixedLogisticClassifier("x + (1 | g)"), X, y, groups="g", scoring="roc_auc", n_splits=3
     )
     assert table.loc["known", "mean"] > table.loc["new", "mean"] + 0.05
+
+
+def test_what_the_folds_cannot_be(sleep):
+    few = pd.DataFrame({"g": list("aabcd")})
+    with pytest.raises(ValueError, match=r"5 folds need as many rows with others.*there are 2"):
+        list(KnownGroupsKFold("g").split(few))
+    for splitter in (KnownGroupsKFold, NewGroupsKFold):
+        with pytest.raises(ValueError, match=r"one column of X.*shape \(180, 2\)"):
+            list(splitter().split(sleep, groups=sleep[["Subject", "Days"]]))
+
+
+def test_scores_that_cannot_be(sleep):
+    model = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)")
+    with pytest.raises(ValueError, match="scoring='r2' compares with y"):
+        cross_validate_groups(model, sleep, groups="Subject", scoring="r2")
+    with pytest.raises(ValueError, match=r"one score.*got \['r2'\]"):
+        cross_validate_groups(model, sleep, groups="Subject", scoring=["r2"])
+    own = cross_validate_groups(
+        model, sleep, groups="Subject", scoring=lambda m, X, y=None: m.score(X), n_splits=3
+    )
+    plain = cross_validate_groups(model, sleep, groups="Subject", n_splits=3)
+    pd.testing.assert_frame_equal(own, plain)

@@ -114,12 +114,12 @@ def backticked(text: str) -> str:
 
 
 def check_tilde(text: str, tokens: Sequence[Token]) -> None:
-    """Raise an error for '=' in place of '~'."""
-    equals = [token for token in tokens if token.text == "=" and not token.context]
-    if equals and not any(token.text == "~" for token in tokens):
-        at = equals[0].start
-        left, right = text[:at].strip(), text[at + 1 :].strip()
-        message = f"the response and its model are joined by '~', not '=': {left} ~ {right}"
+    """Raise an error for '=' or '==' in place of '~'."""
+    signs = [token for token in tokens if token.text in ("=", "==") and not token.context]
+    if signs and not any(token.text == "~" for token in tokens):
+        at, sign = signs[0].start, signs[0].text
+        left, right = text[:at].strip(), text[at + len(sign) :].strip()
+        message = f"the response and its model are joined by '~', not {sign!r}: {left} ~ {right}"
         raise formula_error(text, at, message)
 
 

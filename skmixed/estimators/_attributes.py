@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed.estimators._dependencies import dependencies
+from skmixed.estimators._foreign import KnowsOtherNames, attribute_elsewhere
 from skmixed.linalg.dependencies import minimum_norm
 
 
@@ -60,7 +61,7 @@ class Expansion:
     P: sparse.csr_matrix
 
 
-class FittedMixedModel:
+class FittedMixedModel(KnowsOtherNames):
     """Attributes of an estimator that keeps its fit in ``result_`` and its names in ``labels_``."""
 
     rank_deficient: str
@@ -72,12 +73,17 @@ class FittedMixedModel:
         return "result_" in vars(self)
 
     def __getattr__(self, name):
-        """Attributes of a fit that is not there: an error that is an AttributeError too."""
+        """An attribute of a fit that is not there, or one of another program: an AttributeError."""
         public = name.endswith("_") and not name.startswith("_")
         if public and not self.__sklearn_is_fitted__():
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
                 f"appropriate arguments before reading {name}"
+            )
+        here = attribute_elsewhere(name)
+        if here is not None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: here that is {here}"
             )
         return object.__getattribute__(self, name)  # which says what is missing
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
 from skmixed._warn import warn
 from skmixed.design import build_design, parse_formula
@@ -18,7 +18,6 @@ from skmixed.estimators._attributes import Labels, TermLabels
 from skmixed.estimators._checks import check_counts
 from skmixed.estimators._conditioning import ConditionsOnRows
 from skmixed.estimators._dependencies import dependency_text, shortlist
-from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._inference import AnswersQuestions
 from skmixed.estimators._input import GROUPS, response_vector, with_groups
 from skmixed.estimators._operation import RUNNING, OperatedFits
@@ -27,15 +26,36 @@ from skmixed.estimators._summary import ShowsFit
 from skmixed.exceptions import NoGroupsWarning, RankDeficiencyWarning, SingularFitWarning
 from skmixed.models.limits import limit_of
 
+_TEXTS = {
+    "formula": "The formula is text, as in 'y ~ x + (x | g)', and the data are those of fit(data)",
+    "prior_weights": "It is the name of a column of X that holds them",
+}
 
-class TellsOfFits(OperatedFits, KnowsOtherNames):
+
+class TellsOfFits(OperatedFits):
     """Begin of a fit, and warnings about its end."""
 
     def _begin(self):
         """Start of a fit: the parameters are checked, and what an earlier fit found is gone."""
+        self._forget()
+        self._check_texts()
+        self._validate_params()
+
+    def _forget(self):
+        """The estimator is as one that was never fitted."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        self._validate_params()
+
+    def _check_texts(self):
+        """Parameters that are text, where arrays and data are often tried."""
+        for name, told in _TEXTS.items():
+            value = getattr(self, name, None)
+            if not (value is None or isinstance(value, str)):
+                got = value if np.isscalar(value) else type(value).__name__
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be an instance of 'str' "
+                    f"or None. Got {got} instead. {told}"
+                )
 
     def _tell_groups(self, groups):
         """Warn of a model that has no random effects because nobody named any."""
@@ -77,7 +97,7 @@ class TellsOfFits(OperatedFits, KnowsOtherNames):
         warn(f"{message} ({action})", RankDeficiencyWarning)
 
     def _tell_convergence(self, fit, labels):
-        who = type(self).__name__
+        who = self._who()
         if not fit.optimum.converged:
             why = "; beyond, ".join(filter(None, [fit.optimum.message, fit.optimum.obstacle]))
             warn(

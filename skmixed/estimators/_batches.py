@@ -13,6 +13,7 @@ from skmixed.design.batches import batch_design, check_same_rows, learnt_design,
 from skmixed.design.grouping import GroupSpec
 from skmixed.design.scan import Scan
 from skmixed.estimators._checks import check_absorbed, check_counts, check_design
+from skmixed.estimators._foreign import KnowsOtherNames
 from skmixed.estimators._operation import watched
 from skmixed.estimators._sources import Progress, open_source
 from skmixed.linalg.refine import TOLERANCE
@@ -25,7 +26,7 @@ _RANK_NOTE = (
 )
 
 
-class FitsBatches:
+class FitsBatches(KnowsOtherNames):
     """Fit and predict batch by batch."""
 
     @watched

@@ -7,7 +7,6 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._observed import ObservesRows
 from skmixed.estimators._prediction import check_n_samples
 
@@ -17,8 +16,7 @@ _RESIDUALS = ("response", "pearson", "scaled", "marginal")
 class PredictsCurves(ObservesRows):
     """Means, parameters, intervals, residuals and simulations of a fitted nonlinear model."""
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
-                **unknown):  # fmt: skip
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):
         """Predicted mean of every row: f at its parameters.
 
         With ``random_effects=False`` that is f at the fixed part, the curve of a typical member
@@ -41,8 +39,6 @@ class PredictsCurves(ObservesRows):
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        if unknown:
-            raise unknown_argument(self, "predict", unknown)
         if history is not None:
             self.condition(*history)
         mean, std = self._predict_eta(X, groups, random_effects, return_std)

@@ -219,7 +219,8 @@ class AnswersQuestions(FittedMixedModel):
         Returns
         -------
         DataFrame
-            estimate, lower and upper by parameter; ``attrs["notes"]`` says which limits are bounds.
+            estimate, lower and upper by parameter. Notes below it, and ``attrs["notes"]``, say
+            which limits are bounds; of a fit by REML, profiles are those of maximum likelihood.
 
         See Also
         --------
@@ -266,8 +267,8 @@ class AnswersQuestions(FittedMixedModel):
         Returns
         -------
         DataFrame
-            group, effect, variance, std_dev, and of the variance std_error, lower and upper; NaN
-            for a variance estimated as zero.
+            group, effect, variance, of the variance std_error, lower and upper, which are NaN
+            for a variance estimated as zero, and std_dev, its root.
         """
         check_is_fitted(self)
         return variance_components(self.result_, level=level, information=information)

@@ -76,6 +76,12 @@ def with_groups(table: Table, groups) -> Table:
             "groups= was given, but the data have a column named 'groups' too: use the column in "
             "the formula, or rename it"
         )
+    if isinstance(groups, str):
+        column = f"data[{groups!r}]" if groups in table.names else "a column of the data"
+        raise ValueError(
+            f"groups are the levels of {table.n_rows} rows, got the text {groups!r}: pass "
+            f"groups={column} and leave it out of X, or name it in the formula, as in (1 | g)"
+        )
     shape = np.shape(groups)
     if shape != (table.n_rows,):
         raise ValueError(f"groups must have shape ({table.n_rows},), got {shape}")

@@ -44,20 +44,44 @@ def watched(fit):
     """Decorator of a method that fits: it begins and ends here, whatever happens in between.
 
     The parameters are checked, and what an earlier fit found is gone; attributes of the new fit are
-    set at its very end, so that an interrupted estimator is not fitted, and fits again.
+    set at its very end, so that an interrupted estimator is not fitted, and fits again. One whose
+    callbacks fail after that end forgets them.
     """
     parameters = inspect.signature(fit)
 
     @with_callbacks
     @wraps(fit)
     def run(self, *args, **kwargs):
-        given = parameters.bind(self, *args, **kwargs).arguments
+        try:
+            given = parameters.bind(self, *args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}.{fit.__name__}(): {error}") from None
+        _check_given(type(self).__name__, given)
         before = vars(self).get("result_") if self.warm_start else None
         self._begin()
-        with _watching(Watch(self, before, given)), time_limit(self.max_time):
-            return fit(self, *args, **kwargs)
+        try:
+            with _watching(Watch(self, before, given)), time_limit(self.max_time):
+                return fit(self, *args, **kwargs)
+        except BaseException:
+            self._forget()
+            raise
 
     return run
+
+
+def _check_given(who, given):
+    """Errors for text in the place of data."""
+    if isinstance(given.get("X"), str):
+        raise ValueError(
+            f"{who}: X are the data, a DataFrame or array, got the text {given['X']!r}. A formula "
+            f"belongs to the constructor, {who}(formula).fit(data)"
+        )
+    weights = given.get("sample_weight")
+    if isinstance(weights, str) and "X" in given:  # of batches it is a column
+        raise ValueError(
+            f"{who}: sample_weight are the weights of the rows, got the text {weights!r}: pass the "
+            f"column, sample_weight=data[{weights!r}]"
+        )
 
 
 @contextmanager
@@ -83,6 +107,7 @@ class Watch:
         self.estimator, self.before = estimator, before
         metadata = {name: given[name] for name in ("groups", "sample_weight") if name in given}
         self._given = {"X": given.get("X"), "y": given.get("y"), "metadata": metadata or None}
+        self.response = None  # the name of one of several
         self._began = time.monotonic()
         self._n_steps, self._value = 0, None
         self._context: Any = None
@@ -91,6 +116,21 @@ class Watch:
     @property
     def _who(self):
         return type(self.estimator).__name__
+
+    @contextmanager
+    def of_response(self, k, name):
+        """The part of a fit of several responses that is about one, which errors name."""
+        before = self.before
+        fits = getattr(before, "fits", ())
+        self.response, self.before = name, fits[k] if k < len(fits) else None
+        try:
+            yield
+        except ValueError as error:
+            if type(error) is ValueError:
+                raise ValueError(f"response {name!r}: {error}") from None
+            raise
+        finally:
+            self.response, self.before = None, before
 
     def begin(self):
         """scikit-learn's callbacks hear of the fit."""
@@ -154,6 +194,15 @@ class Watch:
 
 class OperatedFits(CallbackSupportMixin):
     """What a fit asks of the watch over it."""
+
+    def _of_response(self, k, name):
+        return _under_way.get().of_response(k, name)
+
+    def _who(self):
+        """Who warns: the class, and the response where there are several."""
+        watch = _under_way.get(None)
+        about = "" if watch is None or watch.response is None else f", response {watch.response!r}"
+        return f"{type(self).__name__}{about}"
 
     def _told(self, objective):
         """The callback of a search over the parameters of an objective."""

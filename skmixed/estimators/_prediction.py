@@ -200,7 +200,9 @@ class PredictsNewRows(ReadsTables, FittedMixedModel):
             rows = "the row is one of a level" if n == 1 else f"all {n} rows are of levels"
         return (
             f"{rows} of {group!r} that the training data did not have{levels} and count as unseen. "
-            "If the levels should be known, convert the column to its type at the fit"
+            "If the levels should be known, convert the column to its type at the fit; if new "
+            "groups are meant, filter this warning out, as in warnings.filterwarnings('ignore', "
+            "category=UnseenGroupsWarning)"
         )
 
     def _tell_outside(self, design: Design):

@@ -58,4 +58,4 @@ def tell_of_residual(model) -> None:
     residual = model.result_.residual
     told = None if residual is None else residual.at_bound()
     if told:
-        warn(f"{type(model).__name__}: {told}", SingularFitWarning)
+        warn(f"{model._who()}: {told}", SingularFitWarning)

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length
 
@@ -96,19 +97,22 @@ class SeveralResponses(FittedMixedModel):
         table = self._table(X, reset=False)
         for name, y in zip(names, Y.T, strict=True):
             self._check_use(design, table, pd.Series(y, name=name), y, None)
-        check_design(design)
+        designs = [replace(design, y=y) for y in Y[design.rows].T]
+        for k, own in enumerate(designs):
+            with self._of_response(k, names[k]):
+                check_design(own)
         first = self._objective(design)
         responses = None if first.source.residual or first.iterates else first.responses(design)
         models = []
-        for y in Y[design.rows].T:
-            own = replace(design, y=y)
+        for k, own in enumerate(designs):
             if not models:
                 objective = first
             elif responses is None:
                 objective = self._objective(own)
             else:
-                objective = first.with_response(responses(y))
-            models.append(self._model_of(own, objective))
+                objective = first.with_response(responses(own.y))
+            with self._of_response(k, names[k]):
+                models.append(self._model_of(own, objective))
         self.__dict__.update(
             estimators_=models,
             response_names_=names,
@@ -166,6 +170,8 @@ def is_several(y):
 
 def _read_responses(Y, who):
     """Names of the responses, and their values (n, q), NaN where one is missing."""
+    if issparse(Y):
+        raise ValueError(f"{who}: y is sparse: give the responses as an array, y.toarray()")
     names = [str(name) for name in getattr(Y, "columns", ())]
     values = unmasked(Y) if isinstance(Y, np.ma.MaskedArray) else np.asarray(Y)
     columns = [response_vector(column, len(values), who) for column in values.T]
@@ -174,8 +180,9 @@ def _read_responses(Y, who):
 
 def several_responses(y, mean):
     """Responses (n, q) that predictions are compared with."""
+    shape = np.shape(y)
+    if shape[1:] != mean.shape[1:]:
+        raise ValueError(f"the model has {mean.shape[1]} responses, y has shape {shape}")
     _, Y = _read_responses(y, "score")
     check_consistent_length(Y, mean)
-    if Y.shape != mean.shape:
-        raise ValueError(f"the model has {mean.shape[1]} responses, y has {Y.shape[1]}")
     return Y

@@ -35,7 +35,7 @@ class ChoosesSolver:
         if record is None or record.share <= TOLD_SHARE:
             return
         warn(
-            f"{type(self).__name__}: with {record.n_probes} probes the Monte-Carlo error of theta "
+            f"{self._who()}: with {record.n_probes} probes the Monte-Carlo error of theta "
             f"is {record.share:.0%} of a standard error. Estimates stand with that error: raise "
             "n_probes, or use solver='direct'",
             ConvergenceWarning,

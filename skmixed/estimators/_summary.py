@@ -29,6 +29,7 @@ def linear_summary(model) -> MixedSummary:
         correlation=_correlation(model),
         notes=(*_solver_notes(model), *_notes(model), *more),
         smooths=_smooths(model),
+        structures=tuple(_structures(model)),
     )
 
 
@@ -58,6 +59,7 @@ def generalised_summary(model, title, criterion, *, residual) -> MixedSummary:
         correlation=_correlation(model),
         notes=(*_solver_notes(model), *_notes(model)),
         smooths=_smooths(model),
+        structures=tuple(_structures(model)),
     )
 
 
@@ -73,6 +75,7 @@ def nonlinear_summary(model, how) -> MixedSummary:
         fixed=_fixed(model, "t value"),
         correlation=_correlation(model),
         notes=_notes(model),
+        structures=tuple(_structures(model)),
     )
 
 
@@ -124,16 +127,21 @@ def _structured_rows(term, parameters):
     ]
 
 
-def _structure_notes(model):
+def _structures(model):
+    """(component, text, parameters) of covariance structures; not the sd that the table has."""
     if getattr(model.result_, "residual", None) is not None:
         parameters = model.residual_parameters_
-        shown = ", ".join(f"{name} = {value:.4g}" for name, value in parameters.items())
-        yield f"Residuals {parameters.name}: {shown}."
+        yield "residual", str(parameters.name), parameters
     for text, parameters in model.structure_.items():
         rest = parameters[[not name.startswith("sd") for name in parameters.index]]
-        shown = ", ".join(f"{name} = {value:.4g}" for name, value in rest.items())
-        if shown:
-            yield f"Structure {text}: {shown}."
+        if len(rest):
+            yield "random", text, rest
+
+
+def _structure_notes(model):
+    for component, text, parameters in _structures(model):
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in parameters.items())
+        yield f"{'Residuals' if component == 'residual' else 'Structure'} {text}: {shown}."
 
 
 def _counts(model):

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from skmixed._warn import warn
 from skmixed.design import parse_formula
-from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import check_one_response, response_column
 from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
@@ -222,8 +221,7 @@ result_, n_features_in_, feature_names_in_
             self.family_.link.link(0.5)
         )  # fmt: skip
 
-    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None,
-                      **unknown):  # fmt: skip
+    def predict_proba(self, X, *, groups=None, random_effects=True, marginal=False, history=None):
         """Probabilities (n, 2) of the two classes, in the order of ``classes_``.
 
         Parameters
@@ -235,13 +233,12 @@ result_, n_features_in_, feature_names_in_
             conditional modes of the grouping factors in the list, zero for the others.
         marginal : bool, default False
             Averaged over the distribution of the random effects, of all grouping factors or of
-            those in the list; with ``random_effects=False`` no grouping column is needed.
+            those in the list. No grouping column is needed, unless ``unseen_groups`` is "raise" or
+            "nan" or levels are related.
         history : tuple (X, y), optional
             As for :meth:`predict`.
         """
         check_is_fitted(self)
-        if unknown:
-            raise unknown_argument(self, "predict_proba", unknown)
         p = self._with_history(history)._mean(X, groups, random_effects, marginal)
         return np.column_stack([1 - p, p])
 
@@ -253,7 +250,7 @@ result_, n_features_in_, feature_names_in_
                                              marginal=marginal))  # fmt: skip
 
     def predict(self, X, *, groups=None, random_effects=True, scale="class", return_std=False,
-                history=None, **unknown):  # fmt: skip
+                history=None):  # fmt: skip
         """The likelier class of every row.
 
         Parameters
@@ -275,8 +272,6 @@ result_, n_features_in_, feature_names_in_
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        if unknown:
-            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("class", "response", "link"), False)
         eta, std = self._with_history(history)._predict_eta(X, groups, random_effects, return_std)
         if scale == "class":

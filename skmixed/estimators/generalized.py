@@ -353,11 +353,15 @@ class GeneralizedMixedModel(ChoosesSolver, MixedModelBase):
     def _marginal_mean(self, X, groups, random_effects):
         """The mean over b ~ N(0, covariance) of the factors that enter; of all where none is named.
 
-        With ``random_effects=False`` no grouping column is read.
+        Grouping columns are read where the answer depends on the level: where unseen ones get
+        none, and where related levels have variances of their own. ``random_effects=False`` reads
+        none of them.
         """
         fixed = isinstance(random_effects, bool | np.bool_) and not random_effects
+        related = any(term.loadings is not None for term in self.result_.layout.terms)
+        read = not fixed and (related or self.unseen_groups != "population")
         rows = self._new_rows(
-            X, groups, True if fixed else random_effects, levels="none" if fixed else "fit"
+            X, groups, True if fixed else random_effects, levels="fit" if read else "none"
         )
         eta = self._fixed_part(rows)
         random = self._random_terms(rows)

@@ -10,7 +10,6 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmixed._warn import warn
-from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._input import response_column
 from skmixed.estimators._operation import watched
 from skmixed.estimators._outcome import is_numeric, numbered_labels
@@ -249,7 +248,7 @@ n_iter_, trace_, n_features_in_, feature_names_in_
             )
 
     def predict(self, X, *, groups=None, random_effects=True, scale="response", marginal=False,
-                return_std=False, history=None, **unknown):  # fmt: skip
+                return_std=False, history=None):  # fmt: skip
         """Predicted mean of every row.
 
         Parameters
@@ -265,7 +264,8 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         marginal : bool, default False
             The mean averaged over the distribution of the random effects: what a population, and
             not its typical member, is expected to show. A list in ``random_effects`` names the
-            grouping factors to average over; with False no grouping column is needed.
+            grouping factors to average over. No grouping column is needed, unless
+            ``unseen_groups`` is "raise" or "nan" or levels are related.
         return_std : bool, default False
             Also return the standard error of the linear predictor: the uncertainty of the fixed
             effects and of the conditional modes and, for an unseen level, the variance between
@@ -279,8 +279,6 @@ n_iter_, trace_, n_features_in_, feature_names_in_
         ndarray of shape (n,), or two of them
         """
         check_is_fitted(self)
-        if unknown:
-            raise unknown_argument(self, "predict", unknown)
         check_scale(scale, ("response", "link"), marginal)
         if marginal and not return_std:
             return self._mean(X, groups, random_effects, True)

@@ -11,7 +11,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from skmixed.design.columns import without_infinity
-from skmixed.estimators._arguments import unknown_argument
 from skmixed.estimators._base import MixedModelBase
 from skmixed.estimators._batches import FitsBatches
 from skmixed.estimators._checks import check_design, check_objective
@@ -377,8 +376,7 @@ class MixedLinearRegressor(
         check_is_fitted(self)
         return residual_covariance(self, rows)
 
-    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None,
-                **unknown):  # fmt: skip
+    def predict(self, X, *, groups=None, random_effects=True, return_std=False, history=None):
         """Predicted mean x'beta + z'b of every row.
 
         Parameters
@@ -402,8 +400,6 @@ class MixedLinearRegressor(
         ndarray of shape (n,), or (n, q) of a model of q responses; or two of them
         """
         check_is_fitted(self)
-        if unknown:
-            raise unknown_argument(self, "predict", unknown)
         model = self if history is None else self._with_history(history)
         eta, std = model._predict_eta(X, groups, random_effects, return_std)
         return (eta, std) if return_std else eta

@@ -150,7 +150,7 @@ class Report:
             parts.append(rf"\label{{{label}}}")
         for section in self.sections:
             if section.heading:
-                parts.append(rf"\medskip\textit{{{latex(section.heading)}}}\par\smallskip")
+                parts.append(rf"\par\medskip\textit{{{latex(section.heading)}}}\par\smallskip")
             if section.table is not None:
                 parts.append(section.table.to_latex())
             if section.line:
@@ -198,7 +198,9 @@ def latex(text):
 
 
 def _latex_row(cells):
-    return " & ".join(map(latex, cells)) + r" \\"
+    """Cells of a row, the first of them no argument of the command before it."""
+    row = " & ".join(map(latex, cells))
+    return ("{}" if row.startswith(("[", "*")) else "") + row + r" \\"
 
 
 def great_table(table, parts, title, subtitle=""):

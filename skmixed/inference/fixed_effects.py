@@ -167,6 +167,11 @@ class FixedEffects:
             return self._named_row(K)[None, :], True, ""
         if isinstance(K, list | tuple) and K and all(isinstance(k, Mapping) for k in K):
             return np.array([self._named_row(k) for k in K]), False, ""
+        if isinstance(K, str):
+            raise ValueError(
+                f"K is a dict of coefficients by name, such as {{{K!r}: 1}}, or rows of numbers, "
+                f"got the text {K!r}"
+            )
         rows, p = np.asarray(K, dtype=float), len(self.names)
         if rows.ndim not in (1, 2) or rows.shape[-1] != p or not rows.size:
             raise ValueError(

@@ -10,9 +10,14 @@ import pandas as pd
 
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.limits import limits_of, wald_rows
+from skmixed.inference.noted import NotedTable
 
 KINDS = ("wald", "profile")
 COLUMNS = ["estimate", "lower", "upper"]
+_OF_ML = (
+    "The model was fitted by REML; estimates and limits of profiles are those of maximum "
+    "likelihood."
+)
 _LEFT_OUT = "left out of the fit, since it depends on other columns"
 
 
@@ -45,12 +50,13 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
 
     Returns
     -------
-    DataFrame
-        Columns ``estimate, lower, upper``; index ``parameter``: columns of X, then term by term
-        ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and ``sigma``, or the
-        name of the dispersion of a generalised model if it has one. The
-        estimates of profile intervals are those of maximum likelihood. ``attrs["notes"]`` says by
-        parameter why a limit is not an ordinary one, or is missing.
+    NotedTable
+        A DataFrame; columns ``estimate, lower, upper``; index ``parameter``: columns of X, then
+        term by term ``sd_(Intercept)|Subject``, ``cor_Days.(Intercept)|Subject``, ..., and
+        ``sigma``, or the name of the dispersion of a generalised model if it has one. The
+        estimates of profile intervals are those of maximum likelihood, which a note below the
+        table says of a fit by REML. ``attrs["notes"]`` says by parameter, and the notes do, why a
+        limit is not an ordinary one, or is missing.
 
     Raises
     ------
@@ -75,6 +81,9 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
     parameter
     Days          10.47   7.36  13.58
     sigma         25.59  22.90  28.86
+    <BLANKLINE>
+    The model was fitted by REML; estimates and limits of profiles are those of
+    maximum likelihood.
     """
     check_level(level)
     if method not in KINDS:
@@ -90,7 +99,8 @@ def confint(fit, parameters=None, *, method="wald", level=0.95, ddf=None, rows=N
         found = [*wald_rows(fit, chosen.rows, level, ddf), *own.wald(chosen.components, level)]
     else:
         found = [_plain(f) for f in own.profile(chosen.rows, chosen.components, level)]
-    return chosen.table(found)
+    reml = method == "profile" and getattr(fit, "reml", False)
+    return chosen.table(found, [_OF_ML] if reml else [])
 
 
 def profile_curves(fit, parameters=None, *, level=0.95, points=12, rows=None, problem=None):
@@ -147,14 +157,16 @@ class _Chosen:
         components = [limits.components[j - len(rows)] for j in others]
         return cls(names, wanted, [*fixed, *others], rows[fixed], components)
 
-    def table(self, found):
+    def table(self, found, notes=()):
         """Estimates and limits, with notes, from those of the known ones."""
         limits = dict(zip(self.known, found, strict=True))
         none = np.nan, np.nan, np.nan, _LEFT_OUT
         values = [limits.get(j, none) for j in self.wanted]
         index = pd.Index([self.names[j] for j in self.wanted], name="parameter")
-        table = pd.DataFrame([v[:3] for v in values], index, COLUMNS, dtype=float)
-        table.attrs["notes"] = {n: v[3] for n, v in zip(index, values, strict=True) if v[3]}
+        own = {n: v[3] for n, v in zip(index, values, strict=True) if v[3]}
+        notes = [*notes, *(f"{name}: {note}." for name, note in own.items())]
+        table = NotedTable.of([v[:3] for v in values], COLUMNS, index, notes)
+        table.attrs["notes"] = own
         return table
 
 
@@ -211,9 +223,9 @@ def variance_components(fit, *, level=0.95, information="observed"):
     -------
     DataFrame
         One row for every effect, and last the residual of a linear model: ``group, effect,
-        variance, std_dev``, and of the variance ``std_error, lower, upper``, which are NaN for a
-        variance estimated as zero. Limits of standard deviations, and correlations:
-        :func:`confint`.
+        variance``, of the variance ``std_error, lower, upper``, which are NaN for a variance
+        estimated as zero, and ``std_dev``, its root. Limits of standard deviations, and
+        correlations: :func:`confint`.
 
     Raises
     ------
@@ -227,10 +239,10 @@ def variance_components(fit, *, level=0.95, information="observed"):
     >>> from skmixed.datasets import load_dyestuff
     >>> from skmixed.inference.intervals import variance_components
     >>> model = MixedLinearRegressor("Yield ~ 1 + (1 | Batch)").fit(load_dyestuff().frame)
-    >>> variance_components(model.result_).iloc[:, :4].round(1)
-          group     effect  variance  std_dev
-    0     Batch  Intercept    1764.0     42.0
-    1  Residual               2451.3     49.5
+    >>> variance_components(model.result_).round(1)
+          group     effect  variance  std_error   lower   upper  std_dev
+    0     Batch  Intercept    1764.0     1432.8   359.1  8666.7     42.0
+    1  Residual               2451.3      707.6  1392.1  4316.3     49.5
     """
     check_level(level)
     own = limits_of(fit)
@@ -245,6 +257,6 @@ def variance_components(fit, *, level=0.95, information="observed"):
         if c.name == "sd":  # of all effects of a structured term
             effect = c.layout.terms[c.term].kind
         # limits symmetric in the logarithm are squared with the estimate
-        rows.append([group, effect, sd**2, sd, 2 * sd * e.std_error, e.lower**2, e.upper**2])
-    columns = ["group", "effect", "variance", "std_dev", "std_error", "lower", "upper"]
+        rows.append([group, effect, sd**2, 2 * sd * e.std_error, e.lower**2, e.upper**2, sd])
+    columns = ["group", "effect", "variance", "std_error", "lower", "upper", "std_dev"]
     return pd.DataFrame(rows, columns=columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -124,23 +125,36 @@ def likelihood_ratio_test(*models):
 class LikelihoodRatioTable(pd.DataFrame):
     """The table of :func:`likelihood_ratio_test`, which prints all of its columns.
 
-    Parts of it and what is computed from it are plain data frames.
+    Some of its columns, and rounded ones, print alike: numbers stand for the models, whose formulas
+    are too wide. Other parts of it and what is computed from it are plain data frames.
     """
 
     @property
     def _constructor(self):
         return pd.DataFrame
 
-    def _shown(self, index):
-        return pd.DataFrame({name: _cells(name, self[name]) for name in self}, index=index)
+    def __getitem__(self, key):
+        """A column, rows, or columns, which are a table of the same models."""
+        part = super().__getitem__(key)
+        columns = isinstance(part, pd.DataFrame) and isinstance(key, list | pd.Index)
+        return type(self)(part) if columns and set(key) <= set(self.columns) else part
+
+    def round(self, decimals=0, *args, **kwargs):
+        """The table with fewer decimals."""
+        return type(self)(super().round(decimals, *args, **kwargs))
 
     def _repr_html_(self):
-        return self._shown(self.index).to_html(border=0)
+        models = "".join(f"<li><code>{escape(str(name))}</code></li>" for name in self.index)
+        return f"<ol>{models}</ol>{self._numbered().to_html(border=0)}"
+
+    def _numbered(self):
+        """The table of text with numbers for the models, whose formulas are too wide."""
+        numbers = pd.RangeIndex(1, len(self) + 1)
+        return pd.DataFrame({name: _cells(name, self[name]) for name in self}, index=numbers)
 
     def __repr__(self):
         models = "\n".join(f"{at}: {name}" for at, name in enumerate(self.index, 1))
-        table = self._shown(pd.RangeIndex(1, len(self) + 1))
-        lines = [line.rstrip() for line in table.to_string().splitlines()]
+        lines = [line.rstrip() for line in self._numbered().to_string().splitlines()]
         return "\n".join([models, "", *lines])
 
     __str__ = __repr__

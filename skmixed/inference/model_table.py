@@ -12,7 +12,8 @@ from skmixed.inference.numbers import column, common_decimals, count
 
 _DIGITS = 4
 _PARTS = {"fixed": "Fixed effects", "random": "Random effects", "residual": "Random effects",
-          "criteria": "Fit"}  # fmt: skip
+          "smooth": "Smooth terms", "criteria": "Fit"}  # fmt: skip
+_COMMON = ("logLik", "AIC", "BIC")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class ModelTable:
                 self.frame[["component", "group", "term"]].itertuples(index=False, name=None)
             )
         )
-        keys.sort(key=lambda key: list(_PARTS).index(key[0]))
+        keys.sort(key=_place)
         by_key = {key: own for key, own in self.frame.groupby(["component", "group", "term"])}
         rows = []
         for key in keys:
@@ -173,11 +174,11 @@ def _table_of(model, name):
             f"model_table takes fitted mixed models, got {type(model).__name__} under {name!r}"
         )
     criteria = summary.criteria.drop(["df.resid"])
-    order = [c for c in criteria.index if c not in ("logLik", "AIC", "BIC")]
+    order = [c for c in criteria.index if c not in _COMMON]
     sizes = {"rows": model.n_obs_} | {
         f"levels of {group}": len(levels) for group, levels in model.labels_.levels.items()
     }
-    numbers = {**criteria[[*order, "logLik", "AIC", "BIC"]], **sizes}
+    numbers = {**criteria[[*order, *_COMMON]], **sizes}
     fit = pd.DataFrame({"component": "criteria", "group": "", "term": list(numbers),
                         "estimate": list(map(float, numbers.values()))})  # fmt: skip
     table = summary.to_frame()
@@ -191,6 +192,8 @@ def _notes(models):
     fits = [(m.steps[-1][1] if hasattr(m, "steps") else m).result_ for m in models]
     if len({fit.n_obs for fit in fits}) > 1:
         yield "The models have different numbers of rows: their criteria cannot be compared."
+    elif any(fit.source.response != fits[0].source.response for fit in fits):
+        yield "The models have different responses: their criteria cannot be compared."
     reml = [getattr(fit, "reml", False) for fit in fits]
     if any(reml) and not all(reml):
         yield "Criteria of REML and of maximum likelihood cannot be compared."
@@ -201,9 +204,19 @@ def _notes(models):
         )
 
 
+def _place(key):
+    """Where a row stands: by part; of the fit, what was minimised first and sizes last."""
+    component, _, term = key
+    last = 0 if component != "criteria" else 2 * _is_size(term) + (term in _COMMON)
+    return list(_PARTS).index(component), last
+
+
+def _is_size(term):
+    return term == "rows" or term.startswith("levels of ")
+
+
 def _name(component, group, term):
-    if component == "residual":
-        return f"residual {term}"
+    term = f"residual {term}" if component == "residual" else term
     return f"{term} | {group}" if group else term
 
 
@@ -211,8 +224,7 @@ def _cells(component, term, rows):
     """Text of one row, empty where a model has no such term."""
     values = rows["estimate"].to_numpy(dtype=float)
     if component == "criteria":
-        sizes = term == "rows" or term.startswith("levels of ")
-        if sizes:
+        if _is_size(term):
             return ["" if np.isnan(v) else count(v) for v in values]
         return column(values, decimals=1)
     if term.startswith("cor ") and component == "random":

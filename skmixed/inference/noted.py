@@ -12,7 +12,7 @@ import pandas as pd
 class NotedTable(pd.DataFrame):
     """A DataFrame with ``notes``, printed below it.
 
-    Parts of it and what is computed from it are plain data frames.
+    Rounded it keeps them; parts of it and what is computed from it are plain data frames.
     """
 
     _metadata: ClassVar[list[str]] = ["notes"]
@@ -28,6 +28,12 @@ class NotedTable(pd.DataFrame):
     @property
     def _constructor(self):
         return pd.DataFrame
+
+    def round(self, decimals=0, *args, **kwargs):
+        """The table with fewer decimals, and its notes."""
+        table = type(self)(super().round(decimals, *args, **kwargs))
+        table.notes = self.notes
+        return table
 
     def __repr__(self):
         notes = [fill(note, 80) for note in self.notes]

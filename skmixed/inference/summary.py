@@ -14,7 +14,8 @@ from skmixed.inference.numbers import column, common_decimals, count
 # Fixed effects whose correlations are printed; the table itself has them all.
 MAX_CORRELATIONS = 12
 RANDOM = "Random effects"
-_PARTS = {"fixed": "Fixed effects", "random": RANDOM, "residual": "Residual"}
+_PARTS = {"fixed": "Fixed effects", "random": RANDOM, "residual": "Residual",
+          "smooth": "Smooth terms"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class MixedSummary:
     correlation : DataFrame or None
         Correlations of the fixed-effects estimates; None where an error is 0.
     notes : tuple of str
+    structures : tuple of (component, text, Series)
+        Parameters of covariance structures that are no standard deviation of an effect.
     """
 
     title: str
@@ -48,6 +51,7 @@ class MixedSummary:
     correlation: pd.DataFrame | None
     notes: tuple[str, ...]
     smooths: pd.DataFrame | None = None
+    structures: tuple = ()
 
     def __str__(self):
         parts = [f"{self.title}\nFormula: {self.formula}"]
@@ -126,11 +130,12 @@ class MixedSummary:
         Returns
         -------
         DataFrame
-            component (``fixed``, ``random`` or ``residual``), group (empty for fixed effects),
-            term (name of the fixed effect; ``sd Days`` or ``cor Intercept, Days`` of random
-            effects), estimate, std_error, statistic (t or z), df (infinite for z), p_value, lower
-            and upper. NaN where the summary has no such number: ``confint`` of the model has limits
-            of standard deviations, in its own time.
+            component (``fixed``, ``random``, ``residual`` or ``smooth``), group (empty for fixed
+            effects; the text of a structure for its parameters), term (name of the fixed effect;
+            ``sd Days`` or ``cor Intercept, Days`` of random effects, ``rho`` of structures, ``edf
+            s(x)`` and ``sd s(x)`` of smooth terms), estimate, std_error, statistic (t or z), df
+            (infinite for z), p_value, lower and upper. NaN where the summary has no such number:
+            ``confint`` of the model has limits of standard deviations, in its own time.
 
         Examples
         --------
@@ -148,9 +153,16 @@ class MixedSummary:
         4    random  Subject  cor Intercept, Days      0.07
         5  residual                            sd     25.59
         """
-        return pd.concat(
-            [_tidy_fixed(self.fixed, level), _tidy_variances(self.variances)], ignore_index=True
+        others = _estimates(
+            *_variance_rows(self.variances),
+            *(
+                (component, text, str(name), value)
+                for component, text, values in self.structures
+                for name, value in values.items()
+            ),
+            *_smooth_rows(self.smooths),
         )
+        return pd.concat([_tidy_fixed(self.fixed, level), others], ignore_index=True)
 
 
 def _tidy_fixed(table, level):
@@ -170,7 +182,7 @@ def _tidy_fixed(table, level):
     return found.reset_index(drop=True)
 
 
-def _tidy_variances(table):
+def _variance_rows(table):
     """Standard deviations and correlations of the table of variances, by group and term."""
     rows, group, before = [], "", []
     for _, (label, name, _, sd, *correlations) in table.iterrows():
@@ -183,6 +195,16 @@ def _tidy_variances(table):
         found = zip(before, correlations, strict=False)
         rows += [("random", group, f"cor {other}, {name}", r) for other, r in found if r == r]
         before.append(name)
+    return rows
+
+
+def _smooth_rows(table):
+    rows = [] if table is None else list(table[["edf", "sd"]].iterrows())
+    return [("smooth", "", f"{key} {name}", own[key]) for name, own in rows for key in own.index]
+
+
+def _estimates(*rows):
+    """A tidy table of rows (component, group, term, estimate) without errors."""
     found = pd.DataFrame(rows, columns=["component", "group", "term", "estimate"])
     missing = ["std_error", "statistic", "df", "p_value", "lower", "upper"]
     return found.assign(**dict.fromkeys(missing, np.nan)).astype({"estimate": float})

@@ -8,7 +8,7 @@ from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from skmixed.inference.bands import QuantileBand
 from skmixed.plotting._panels import wrapped
-from skmixed.plotting._style import POPULATION, SERIES, WITHIN, accent, data_ink
+from skmixed.plotting._style import POPULATION, SERIES, WITHIN, accent, data_ink, plain
 
 # Colours of effects and of verdicts, as far as they go.
 _COLORS = SERIES[:5]
@@ -151,7 +151,7 @@ def influence(ax, check):
     lines = ax.hlines(range(len(top)), 0, top, color=accent(ax), linewidth=2)
     ax.plot(top.to_numpy(), range(len(top)), "o", color=accent(ax), markersize=4)
     ax.set_yticks(range(len(top)), [_label(level) for level in top.index])
-    ax.set_ylabel(f"{check.influence.index.name}" + (
+    ax.set_ylabel(plain(check.influence.index.name) + (
         "" if len(top) == len(check.influence) else f" (top {len(top)} of {len(check.influence):,})"
     ))  # fmt: skip
     ax.set_xlabel("Cook's distance")
@@ -194,8 +194,8 @@ def shrunk(group):
             return _strips(ax, names, shares, f"share kept by levels of {group}")
         for name, share, color in zip(names, shares, _COLORS, strict=False):
             points = ax.scatter(sizes, share, s=_size(share) ** 2 / 2, color=accent(ax, color),
-                                alpha=0.6, linewidth=0, label=name)  # fmt: skip
-        ax.set(xlabel=f"rows of a level of {group}", ylabel="share kept", ylim=(0, 1.05))
+                                alpha=0.6, linewidth=0, label=plain(name))  # fmt: skip
+        ax.set(xlabel=plain(f"rows of a level of {group}"), ylabel="share kept", ylim=(0, 1.05))
         ax.locator_params(axis="x", nbins=6, integer=True)
         _log_where_wide(ax, sizes)
         if len(names) > 1:
@@ -212,7 +212,7 @@ def _strips(ax, names, shares, label):
         points = ax.scatter(share, -row + spread, s=_size(share) ** 2 / 2, color=accent(ax, color),
                             alpha=0.6, linewidth=0)  # fmt: skip
     shown = names[: len(_COLORS)]
-    ax.set(xlabel=label, xlim=(0, 1.02), ylim=(0.7 - len(shown), 0.7))
+    ax.set(xlabel=plain(label), xlim=(0, 1.02), ylim=(0.7 - len(shown), 0.7))
     ax.set_yticks(-np.arange(len(shown)), [_label(name) for name in shown])
     return points
 
@@ -251,7 +251,7 @@ def _densities(ax, y, draws, label, bounds):
                           alpha=0.4)  # fmt: skip
     line.set_label("simulated")
     (own,) = ax.plot(at, _density(y, edges, width), color=accent(ax), linewidth=2, label="observed")
-    ax.set(xlabel=label, ylabel="density", xlim=(low, high))
+    ax.set(xlabel=plain(label), ylabel="density", xlim=(low, high))
     ax.set_ylim(0, None)
     ax.set_yticks([])
     _legend(ax)

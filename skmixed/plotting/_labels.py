@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmixed.plotting._style import SMALL, ink
+from skmixed.plotting._style import PANEL, SMALL, ink, plain
 
 # Places of a name about its point, in the order in which they are tried.
 _ANGLES = np.deg2rad([30, 150, -30, -150, 90, -90, 0, 180])
@@ -28,14 +28,15 @@ def name_points(ax, x, y, names, *, away=None, size=SMALL):
         Where an arrow leads from each point, so that its name goes to the other side first.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    names = [plain(name, PANEL) for name in names]
     if not len(x):
         return []
     try:
         from adjustText import adjust_text
     except ImportError:
-        return _free_places(ax, x, y, [str(name) for name in names], away, size)
+        return _free_places(ax, x, y, names, away, size)
     style = {"fontsize": size, "color": ink(ax)}
-    texts = [ax.text(*place, str(name), **style) for *place, name in zip(x, y, names, strict=True)]
+    texts = [ax.text(*place, name, **style) for *place, name in zip(x, y, names, strict=True)]
     adjust_text(texts, x=x, y=y, ax=ax)
     return texts
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 
 import numpy as np
 
 from skmixed.plotting._rows import is_curve, named_response
-from skmixed.plotting._style import accent, caption, ink, zero_line
+from skmixed.plotting._style import accent, caption, ink, plain, zero_line
 
 # More levels than this are drawn without a label each.
 MAX_LABELS = 40
+# Letters of a name beside a row.
+_WIDTH = 40
 # Units of what a nonlinear model has instead of effects on the response.
 _OF_PARAMETERS = "own units"
 
@@ -98,6 +101,8 @@ def _divided(ax, shape, sharex, sharey):
 
 def choose_group(estimator, group):
     """The grouping factor: the one asked for, or the first of the model."""
+    if not hasattr(type(estimator), "random_terms_"):
+        raise TypeError(f"the display is for mixed models, got {type(estimator).__name__}")
     if not hasattr(estimator, "result_"):
         raise ValueError(f"{type(estimator).__name__} is not fitted: call fit before plotting it")
     groups = list(dict.fromkeys(term.group for term in estimator.random_terms_))
@@ -125,6 +130,7 @@ def choose_effects(names, effects):
 def response_name(estimator, y=None):
     """The response as the formula or y names it; of two classes, the event that is predicted."""
     name = str(named_response(estimator) or getattr(y, "name", None) or "response")
+    name = name[1:-1] if re.fullmatch("`[^`]+`", name) else name
     classes = getattr(estimator, "classes_", None)
     return name if classes is None else f"{name} = {classes[1]}"
 
@@ -144,7 +150,7 @@ def effect_units(estimator, y=None):
 
 def effect_label(effect, units):
     """Name and units of an effect: those of the response, for a slope per unit of the covariate."""
-    return f"{effect}  ({effect_scale(effect, units)})"
+    return plain(f"{effect}  ({effect_scale(effect, units)})")
 
 
 def effect_scale(effect, units):
@@ -160,8 +166,8 @@ def scale_label(name, effects, units):
 
 
 def wrapped(label, width):
-    """A label in lines of some width."""
-    return "\n".join(wrap(label, width))
+    """A label in at most three lines of some width."""
+    return "\n".join(wrap(plain(label, 3 * width), width))
 
 
 def draw_intervals(ax, frame, labels, color):
@@ -178,7 +184,7 @@ def draw_intervals(ax, frame, labels, color):
         ax.set_yticks([])
         ax.set_ylabel(f"{len(frame):,} rows")
     else:
-        ax.set_yticks(rows, labels)
+        ax.set_yticks(rows, [plain(label, _WIDTH) for label in labels])
     return lines
 
 
@@ -192,7 +198,7 @@ def draw_forest(display, ax, frame, labels, label, color, title):
     display.ax_ = display.axes_[0]
     zero_line(display.ax_)
     display.lines_ = [draw_intervals(display.ax_, frame, labels, color)]
-    display.ax_.set_xlabel(label)
+    display.ax_.set_xlabel(wrapped(label, 48))
     caption(display, ax, title)
     return display
 
@@ -206,7 +212,7 @@ def level_ticks(ax, labels, group):
     """One tick per level, or the number of levels where there are too many to read."""
     if len(labels) > MAX_LABELS:
         ax.set_yticks([])
-        ax.set_ylabel(f"{len(labels):,} levels of {group}")
+        ax.set_ylabel(plain(f"{len(labels):,} levels of {group}"))
         return
-    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
-    ax.set_ylabel(group)
+    ax.set_yticks(range(len(labels)), [plain(label, _WIDTH) for label in labels])
+    ax.set_ylabel(plain(group))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from skmixed.design.curve_formula import parse_curve_formula
 from skmixed.design.formula import parse_formula
+from skmixed.estimators._input import GROUPS
 from skmixed.estimators.mixed import MixedLinearRegressor
 from skmixed.estimators.nonlinear import MixedNonlinearRegressor
 from skmixed.inference.coefficients import coefficient_table
@@ -112,12 +113,18 @@ def response_of(estimator, X, y):
     return y.astype(float)
 
 
-def random_terms_of(estimator, X):
+def random_terms_of(estimator, X, groups=None):
     """(terms, rows): the random-effects terms of rows X and which of them are complete.
 
     Without smooth terms, which predictions hold beside the fixed effects.
     """
-    design = estimator._new_design(X)
+    needed = estimator.design_spec_.needs()
+    if groups is None and GROUPS in needed and GROUPS not in estimator._feature_names():
+        raise ValueError(
+            f"the {type(estimator).__name__} was fitted with groups=, and a display finds the "
+            "levels of its rows in X: fit it with the column in the formula, as in 'x + (1 | g)'"
+        )
+    design = estimator._new_rows(X, groups).design
     return tuple(term for term in design.random if term.structure != "smooth"), design.rows
 
 
@@ -193,11 +200,13 @@ def limits_of_rows(estimator, X, level, kind, options):
     return estimator.predict(X, **options, **scale), limits[:, 0], limits[:, 1]
 
 
-def levels_of(estimator, X, group):
+def levels_of(estimator, X, group, groups=None):
     """Level (n,) of a grouping factor in every row of X, or the values of a column."""
     if group in X:
         return X[group].to_numpy(dtype=object)
-    terms, rows = random_terms_of(estimator, X)
+    if groups is not None and group == GROUPS:
+        return np.asarray(groups, dtype=object)
+    terms, rows = random_terms_of(estimator, X, groups)
     codes = next((term.codes for term in terms if term.group == group), None)
     if codes is None:
         raise ValueError(f"group must be a column of X or a grouping factor, got {group!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Colours that stay apart for colour-blind readers (Okabe and Ito), on white and on black.
 POPULATION, WITHIN, MIXED = "#999999", "#D55E00", "#0072B2"
 # For series side by side.
@@ -13,6 +15,8 @@ _DARK = 1.5
 _DATA, _GUIDE = 0.67, 0.4
 # Sizes of text, in points.
 TITLE, LABEL, SMALL = 11, 9, 8
+# Letters that fit over a small panel.
+PANEL = 26
 
 
 def ink(ax, share=1.0):
@@ -65,16 +69,34 @@ def zero_line(ax, value=0.0, *, across=False, strong=True):
     return line(value, color=color, linewidth=0.8, zorder=0)
 
 
+def plain(text, width=60):
+    """A name on one line as Matplotlib shows it: no mathematics, a long one without its middle.
+
+    A blank before an underscore keeps names in legends, which leave out what begins with one.
+
+    Examples
+    --------
+    >>> plain("cost $ per $"), plain("_n"), plain("x" * 9, 5)
+    ('cost \\\\$ per \\\\$', ' _n', 'xx…xx')
+    """
+    text = re.sub(r"\s*[\r\n\t\v\f]\s*", " ", str(text))
+    if len(text) > width:
+        end = (width - 1) // 2
+        text = f"{text[: width - 1 - end]}…{text[-end:]}"
+    return re.sub(r"(?<!\\)\$", r"\\$", f" {text}" if text.startswith("_") else text)
+
+
 def caption(display, ax, text):
     """A title over a figure of the display's own; Axes that were passed have that of the user."""
     if ax is None:
-        display.figure_.suptitle(text, x=0.01, ha="left", fontsize=TITLE)
+        display.figure_.suptitle(plain(text, 120), x=0.01, ha="left", fontsize=TITLE)
 
 
 def legend_below(figure, ax, lines, names):
     """A legend under the figure if that makes room for one, else in one of its axes."""
+    names = [plain(name) for name in names]
     if _constrained(figure):
-        longest = max((len(str(name)) for name in names), default=1)
+        longest = max(map(len, names), default=1)
         columns = int(figure.get_figwidth() / (0.085 * longest + 0.55))  # inches
         style = {"loc": "outside lower center", "fontsize": LABEL, "frameon": False}
         style["ncols"] = min(max(columns, 1), 6)

@@ -10,7 +10,7 @@ from skmixed.plotting._events import event_rows
 from skmixed.plotting._labels import name_points
 from skmixed.plotting._panels import MAX_LABELS, panels, response_name
 from skmixed.plotting._rows import opens_pipelines
-from skmixed.plotting._style import MIXED, WITHIN, accent, caption, data_ink, legend_below
+from skmixed.plotting._style import MIXED, WITHIN, accent, caption, data_ink, legend_below, plain
 
 
 class GroupCalibrationDisplay:
@@ -134,7 +134,7 @@ class GroupCalibrationDisplay:
             *self._draw(left, self.bins, color, titles[0]),
             *self._draw(right, self.levels, color, titles[1]),
         ]
-        left.set_ylabel(f"share of {self.response}")
+        left.set_ylabel(plain(f"share of {self.response}"))
         caption(self, ax, f"Calibration with {100 * self.level:g} % intervals")
         lines, names = right.get_legend_handles_labels()
         legend_below(self.figure_, right, lines, names)
@@ -163,6 +163,6 @@ class GroupCalibrationDisplay:
                 markeredgewidth=0, label=name,
             )  # fmt: skip
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean predicted probability")
-        panel.set_title(f"{title}: {missed.sum():,} miss the diagonal", fontsize=10)
+        panel.set_title(plain(f"{title}: {missed.sum():,} miss the diagonal"), fontsize=10)
         panel.set_aspect("equal")
         return found

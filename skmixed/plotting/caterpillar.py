@@ -16,7 +16,18 @@ from skmixed.plotting._panels import (
     panels,
 )
 from skmixed.plotting._rows import opens_pipelines
-from skmixed.plotting._style import MIXED, SMALL, accent, caption, data_ink, ink, to_pale, zero_line
+from skmixed.plotting._style import (
+    MIXED,
+    PANEL,
+    SMALL,
+    accent,
+    caption,
+    data_ink,
+    ink,
+    plain,
+    to_pale,
+    zero_line,
+)
 
 # Names at either end where not all levels have one; height in inches of such a figure.
 _EXTREMES, _TALL = 4, 6.0
@@ -176,10 +187,10 @@ def _name_extremes(panel, names, modes, half, n):
         edge = end.max() if side > 0 else end.min()
         for level, at, own, place in zip(found, end, found, places, strict=True):
             panel.annotate(
-                str(names[level]), (at, own), xytext=(edge, place), va="center",
+                plain(names[level], PANEL), (at, own), xytext=(edge, place), va="center",
                 ha="left" if side > 0 else "right", fontsize=SMALL, color=ink(panel),
                 arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": data_ink(panel)},
             )  # fmt: skip
-    widest = 0.62 * SMALL / 72 * max(len(str(names[k])) for k in (*order[:n], *order[-n:]))
+    widest = 0.62 * SMALL / 72 * max(len(plain(names[k], PANEL)) for k in (*order[:n], *order[-n:]))
     width = panel.figure.get_figwidth() * panel.get_position().width
     panel.margins(x=0.05 + min(widest / width, 0.3))

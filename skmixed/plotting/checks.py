@@ -11,7 +11,7 @@ from skmixed.inference.check import check_model
 from skmixed.plotting import _check_panels as draw
 from skmixed.plotting._panels import panels
 from skmixed.plotting._rows import opens_pipelines
-from skmixed.plotting._style import POPULATION, WITHIN
+from skmixed.plotting._style import POPULATION, WITHIN, plain
 
 _WIDTH, _HEIGHT, _COLUMNS = 3.9, 3.2, 3
 # Effects and grouping factors that have panels of their own unless they are asked for by name.
@@ -202,7 +202,7 @@ def _titles(ax, panel, table):
     """The title, and under it the verdicts in words, each in its colour."""
     from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 
-    ax.set_title(panel.title, loc="left", fontsize=11, fontweight="bold", pad=20)
+    ax.set_title(plain(panel.title), loc="left", fontsize=11, fontweight="bold", pad=20)
     rows = [(name, table.loc[name]) for name in panel.checks if name in table.index]
     words = [
         TextArea(_words(name, row), textprops={"color": _TONES[row["verdict"]], "fontsize": 8.5})

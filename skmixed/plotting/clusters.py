@@ -11,6 +11,7 @@ from skmixed.plotting._panels import level_panels, response_name
 from skmixed.plotting._rows import as_pandas, mean_of, opens_pipelines
 from skmixed.plotting._style import (
     LABEL,
+    PANEL,
     POPULATION,
     SMALL,
     WITHIN,
@@ -18,6 +19,7 @@ from skmixed.plotting._style import (
     caption,
     data_ink,
     legend_below,
+    plain,
 )
 
 # Rows of a cluster for each mean that is drawn of it, and the most means.
@@ -219,10 +221,12 @@ class ClusterDisplay:
             lines["mixed"] = panel.plot(curve["x"], curve["mixed"], color=accent(panel), **style)[0]
         mean = self.means[self.means["level"] == level]
         lines["mean"] = draw_shares(panel, mean, WITHIN, markersize=4)
-        panel.set_title(self.titles[level], fontsize=LABEL, pad=3)
+        panel.set_title(plain(self.titles[level], 2 * PANEL), fontsize=LABEL, pad=3)
         panel.tick_params(labelsize=SMALL)
         if self.categories:
-            panel.set_xticks(range(len(self.categories)), [str(c) for c in self.categories])
+            panel.set_xticks(
+                range(len(self.categories)), [plain(c, PANEL) for c in self.categories]
+            )
             panel.set_xlim(-0.5, len(self.categories) - 0.5)
         return lines
 
@@ -249,9 +253,9 @@ class ClusterDisplay:
             if place + columns >= n:
                 axes.ravel()[place].tick_params(labelbottom=True)
         axes[-1, 0].set_xlabel(
-            f"{self.x}; one panel per {self.group}{shown}", fontsize=LABEL, loc="left"
+            plain(f"{self.x}; one panel per {self.group}{shown}"), fontsize=LABEL, loc="left"
         )
-        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(plain(self.response), fontsize=LABEL)
         caption(self, ax, f"{self.response} by {self.x} and {self.group}")
         names = [name for name in _LEGEND if name in self.lines_[0]]
         legend_below(

@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 
 from skmixed.inference.intervals import find_parameters
-from skmixed.plotting._panels import draw_forest, effect_units, interval_height, panels, scale_label
+from skmixed.plotting._panels import (
+    draw_forest,
+    effect_units,
+    interval_height,
+    panels,
+    scale_label,
+    wrapped,
+)
 from skmixed.plotting._rows import coefficients_of, models_by_name, opens_pipelines
-from skmixed.plotting._style import MIXED, SERIES, accent, caption, legend_below, zero_line
+from skmixed.plotting._style import MIXED, SERIES, accent, caption, legend_below, plain, zero_line
 
 _TITLE = "Fixed effects with intervals"
 
@@ -170,10 +177,10 @@ class CoefficientsDisplay:
             color = accent(self.ax_, SERIES[k % len(SERIES)])
             style = {"color": color, "linewidth": 2}
             self.lines_.append(self.ax_.hlines(at, own["lower"], own["upper"], **style))
-            self.ax_.plot(own["estimate"], at, "o", color=color, markersize=5, label=name)
-        self.ax_.set_yticks(list(rows.values()), list(rows))
+            self.ax_.plot(own["estimate"], at, "o", color=color, markersize=5, label=plain(name))
+        self.ax_.set_yticks(list(rows.values()), [plain(name) for name in rows])
         self.ax_.set_ylim(-0.7, len(parameters) - 0.3)
-        self.ax_.set_xlabel(self.label)
+        self.ax_.set_xlabel(wrapped(self.label, 48))
         caption(self, ax, _TITLE)
         legend_below(self.figure_, self.ax_, *self.ax_.get_legend_handles_labels())
         return self

@@ -11,7 +11,17 @@ from skmixed.inference.means import emmeans
 from skmixed.plotting._bins import binned_shares, draw_shares, equal_parts
 from skmixed.plotting._panels import panels, response_name
 from skmixed.plotting._rows import as_pandas, has_events, opens_pipelines, response_of
-from skmixed.plotting._style import LABEL, SERIES, SMALL, accent, caption, data_ink, legend_below
+from skmixed.plotting._style import (
+    LABEL,
+    PANEL,
+    SERIES,
+    SMALL,
+    accent,
+    caption,
+    data_ink,
+    legend_below,
+    plain,
+)
 
 # Places of a curve; parts of the rows in which shares of events are drawn.
 _POINTS, _PARTS = 50, 10
@@ -237,14 +247,14 @@ class MarginalEffectsDisplay:
     def _label(self, outer, columns, ax):
         for k, (panel, value) in enumerate(zip(self.axes_, outer, strict=True)):
             if value:
-                panel.set_title(f"{self.by[1]} = {_text(value[0])}", fontsize=LABEL)
+                panel.set_title(plain(f"{self.by[1]} = {_text(value[0])}", PANEL), fontsize=LABEL)
             if k + columns >= len(outer):
-                panel.set_xlabel(self.x)
+                panel.set_xlabel(plain(self.x))
                 panel.tick_params(labelbottom=True)
             if k % columns == 0:
-                panel.set_ylabel(self.response)
+                panel.set_ylabel(plain(self.response))
             if not self._is_numeric:
-                names = [str(name) for name in dict.fromkeys(self.frame["x"])]
+                names = [plain(name, PANEL) for name in dict.fromkeys(self.frame["x"])]
                 panel.set_xticks(range(len(names)), names)
                 panel.set_xlim(-0.6, len(names) - 0.4)
         by = f" by {' and '.join(self.by)}" if self.by else ""
@@ -263,7 +273,8 @@ def _text(value):
 def _places(estimator, x, by, at, points):
     """Values of the variables in the reference grid: covariates get several."""
     design = getattr(estimator, "design_spec_", None) or getattr(estimator, "glm_design_", None)
-    covariates = design.reference.covariates if design is not None else {}
+    reference = getattr(design, "reference", None)  # curves have none, and emmeans says so
+    covariates = {} if reference is None else reference.covariates
     places = dict(at or {})
     if x in covariates and x not in places:
         places[x] = np.linspace(covariates[x].low, covariates[x].high, points)

@@ -13,7 +13,7 @@ from skmixed.plotting._panels import (
     response_name,
 )
 from skmixed.plotting._rows import opens_pipelines
-from skmixed.plotting._style import MIXED
+from skmixed.plotting._style import MIXED, plain
 
 
 class MarginalMeansDisplay:
@@ -149,7 +149,7 @@ class MarginalMeansDisplay:
         ]
         for k, panel in enumerate(self.axes_):
             if k + columns >= len(parts):
-                panel.set_xlabel(self.label)
+                panel.set_xlabel(plain(self.label))
                 panel.tick_params(labelbottom=True)
         return self
 
@@ -176,7 +176,7 @@ class MarginalMeansDisplay:
         for row, text in zip(range(len(frame))[::-1], letters, strict=True):
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center",
                        fontsize=9)  # fmt: skip
-        panel.set_title(title, fontsize=10)
+        panel.set_title(plain(title), fontsize=10)
         if panel is self.ax_:
-            panel.set_ylabel(frame.index.name)
+            panel.set_ylabel(plain(frame.index.name))
         return lines

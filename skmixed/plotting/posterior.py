@@ -8,7 +8,7 @@ from scipy.stats import gaussian_kde
 from skmixed.inference.intervals import check_level, find_parameters
 from skmixed.inference.posterior_draws import highest_density
 from skmixed.plotting._panels import panels
-from skmixed.plotting._style import MIXED, accent, caption, ink
+from skmixed.plotting._style import MIXED, accent, caption, ink, plain
 
 KINDS = ("density", "pairs")
 # Columns of panels, and parameters that pairs are shown of at most.
@@ -179,7 +179,7 @@ class PosteriorDisplay:
 
 def _label(name):
     """A name with its grouping factor on a line of its own."""
-    return name.replace("|", "\n| ")
+    return plain(name).replace("|", "\n| ")
 
 
 def density_curve(x, bounds=_LINE):

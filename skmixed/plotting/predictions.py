@@ -20,12 +20,14 @@ from skmixed.plotting._rows import (
 from skmixed.plotting._style import (
     LABEL,
     MIXED,
+    PANEL,
     SMALL,
     WITHIN,
     accent,
     caption,
     data_ink,
     legend_below,
+    plain,
 )
 
 # Rows of a panel that can be told apart.
@@ -136,7 +138,7 @@ class PredictionIntervalDisplay:
         prediction, lower, upper = limits_of_rows(estimator, X, level, kind, options)
         x = covariate(estimator, X, x)
         frame = pd.DataFrame(
-            {"level": levels_of(estimator, X, group), "x": X[x].to_numpy(),
+            {"level": levels_of(estimator, X, group, groups), "x": X[x].to_numpy(),
              "prediction": prediction, "lower": lower, "upper": upper,
              "y": _known_response(estimator, X, y)}
         )  # fmt: skip
@@ -213,7 +215,8 @@ class PredictionIntervalDisplay:
                        markeredgewidth=0, label=name)  # fmt: skip
         known = every[every["y"].notna()]
         count = f": {self._is_inside(known).sum()} of {len(known)}"
-        panel.set_title(f"{level}{count if observed and len(known) else ''}", fontsize=LABEL, pad=3)
+        title = plain(level, PANEL - len(count)) + (count if observed and len(known) else "")
+        panel.set_title(title, fontsize=LABEL, pad=3)
         panel.tick_params(labelsize=SMALL)
         return lines
 
@@ -225,9 +228,9 @@ class PredictionIntervalDisplay:
         for place in range(max(n - columns, 0), n):
             axes.ravel()[place].tick_params(labelbottom=True)
         axes[-1, 0].set_xlabel(
-            f"{self.x}; one panel per {self.group}{shown}", fontsize=LABEL, loc="left"
+            plain(f"{self.x}; one panel per {self.group}{shown}"), fontsize=LABEL, loc="left"
         )
-        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(plain(self.response), fontsize=LABEL)
         inside = "" if np.isnan(self.inside_) else f": {100 * self.inside_:.1f} % of rows inside"
         caption(self, ax, f"{100 * self.coverage:g} % intervals for {_WORDS[self.kind]}{inside}")
         lines, names = self.ax_.get_legend_handles_labels()

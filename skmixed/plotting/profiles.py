@@ -9,7 +9,7 @@ from skmixed.inference.intervals import component_name
 from skmixed.inference.limits import limits_of
 from skmixed.plotting._panels import choose_group, effect_scale, effect_units, panels, wrapped
 from skmixed.plotting._rows import curves_of, opens_pipelines
-from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink, zero_line
+from skmixed.plotting._style import MIXED, accent, caption, data_ink, ink, plain, zero_line
 
 
 class ProfileDisplay:
@@ -160,7 +160,7 @@ class ProfileDisplay:
         room = 0.04 * (values[-1] - values[0])
         panel.set_xlim(values[0] - room, values[-1] + room)
         panel.set_ylim(-reach, reach)
-        panel.set_title(name, fontsize=10 if len(name) < 32 else 8)
+        panel.set_title(plain(name), fontsize=10 if len(name) < 32 else 8)
         panel.set_xlabel(wrapped((self.units or {}).get(name, ""), 32))
         return line
 

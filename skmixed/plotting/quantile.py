@@ -17,7 +17,7 @@ from skmixed.plotting._panels import (
     panels,
 )
 from skmixed.plotting._rows import is_curve, is_linear, opens_pipelines, response_of, weights_of
-from skmixed.plotting._style import MIXED, POPULATION, accent, caption, data_ink, ink
+from skmixed.plotting._style import MIXED, POPULATION, accent, caption, data_ink, ink, plain
 
 # Levels that have an interval, evenly chosen of more.
 _INTERVALS = 400
@@ -162,7 +162,7 @@ class NormalQuantileDisplay:
         )  # fmt: skip
         panel.margins(x=0.1)
         panel.set_xlabel("Standard normal quantile")
-        panel.set_ylabel(name if self.labels is None else self.labels[name])
+        panel.set_ylabel(plain(name if self.labels is None else self.labels[name]))
         self.lines_.append(points)
         self.outliers_[name] = self.values.index[order[np.sort(outside)]]
         shown = outside[:most]

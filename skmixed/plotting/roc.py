@@ -7,7 +7,15 @@ import numpy as np
 from skmixed.plotting._events import auc, auc_by_level, event_rows, roc_curve
 from skmixed.plotting._panels import panels, response_name
 from skmixed.plotting._rows import opens_pipelines
-from skmixed.plotting._style import MIXED, POPULATION, accent, caption, data_ink, legend_below
+from skmixed.plotting._style import (
+    MIXED,
+    POPULATION,
+    accent,
+    caption,
+    data_ink,
+    legend_below,
+    plain,
+)
 
 # More curves than this hide one another.
 _CURVES = 30
@@ -161,7 +169,7 @@ class GroupRocDisplay:
         panel.axvline(0.5, color=data_ink(panel), linewidth=0.8, linestyle="--")
         left_out = len(self.levels) - len(known)
         words = f"; {left_out:,} have one class alone" if left_out else ""
-        panel.set_title(f"{len(known):,} levels of {self.group}{words}", fontsize=10)
+        panel.set_title(plain(f"{len(known):,} levels of {self.group}{words}"), fontsize=10)
         panel.set_xlabel("AUC of the level (large points: many rows)")
         panel.set_yticks([])
         panel.set_ylabel("levels in order")

@@ -7,7 +7,15 @@ import pandas as pd
 
 from skmixed.plotting._panels import choose_group, panels
 from skmixed.plotting._rows import models_by_name, opens_pipelines, variance_shares
-from skmixed.plotting._style import POPULATION, SERIES, SMALL, background, caption, legend_below
+from skmixed.plotting._style import (
+    POPULATION,
+    SERIES,
+    SMALL,
+    background,
+    caption,
+    legend_below,
+    plain,
+)
 
 # Narrower pieces of a bar have no number in them.
 _ROOM = 0.045
@@ -121,13 +129,13 @@ class VarianceSharesDisplay:
         for name, color in zip(self.frame, self._colors(), strict=True):
             share = self.frame[name].fillna(0.0).to_numpy()
             self.bars_.append(
-                self.ax_.barh(rows, share, 0.7, left=left, color=color, label=name,
+                self.ax_.barh(rows, share, 0.7, left=left, color=color, label=plain(name),
                               edgecolor=background(self.ax_))
             )  # fmt: skip
             self._write(rows, left, share, color)
             left = left + share
         self.ax_.set(xlim=(0, 1), xlabel="share of the variance", ylim=(-0.6, n - 0.4))
-        self.ax_.set_yticks(rows, [str(name) for name in self.frame.index])
+        self.ax_.set_yticks(rows, [plain(name) for name in self.frame.index])
         if n == 1:
             self.ax_.set_yticks([])
         caption(self, ax, "Shares of variance")

@@ -7,7 +7,7 @@ import numpy as np
 from skmixed.inference.smooths import chosen_terms, smooth_curves
 from skmixed.plotting._panels import effect_units, panels, wrapped
 from skmixed.plotting._rows import as_pandas, is_linear, opens_pipelines, smoothed_rows
-from skmixed.plotting._style import MIXED, SERIES, accent, data_ink, zero_line
+from skmixed.plotting._style import MIXED, SERIES, accent, data_ink, plain, zero_line
 
 # Lines of one panel, apart for colour-blind readers (Okabe and Ito).
 _COLORS = SERIES
@@ -180,12 +180,12 @@ class SmoothDisplay:
         band = panel.fill_between(x, table["lower"], table["upper"], color=color, alpha=0.2,
                                   linewidth=0)  # fmt: skip
         label = "" if curve is None else f"{self.by[name]} = {curve}"
-        (line,) = panel.plot(x, table["estimate"], color=color, linewidth=1.8, label=label)
+        (line,) = panel.plot(x, table["estimate"], color=color, linewidth=1.8, label=plain(label))
         line.set_gid(name)
         self.lines_.append(line)
         self.bands_.append(band)
-        panel.set_xlabel(self.labels.get(name, "x"))
-        panel.set_title(label, fontsize=10)
+        panel.set_xlabel(plain(self.labels.get(name, "x")))
+        panel.set_title(plain(label), fontsize=10)
         what = f"coefficient of {self.by[name]}" if name in self.by and curve is None else name
         panel.set_ylabel(wrapped(f"{what}  ({self.units})", 34))
 

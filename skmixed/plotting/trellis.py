@@ -21,6 +21,7 @@ from skmixed.plotting._rows import (
 from skmixed.plotting._style import (
     LABEL,
     MIXED,
+    PANEL,
     POPULATION,
     SMALL,
     WITHIN,
@@ -28,6 +29,7 @@ from skmixed.plotting._style import (
     caption,
     data_ink,
     legend_below,
+    plain,
 )
 
 _COLORS = {"population": POPULATION, "within": WITHIN, "mixed": MIXED}
@@ -233,7 +235,7 @@ class TrellisDisplay:
             if name in curve
         }
         panel.set_ylim(limits)
-        panel.set_title(str(level), fontsize=LABEL, pad=3)
+        panel.set_title(plain(level, PANEL), fontsize=LABEL, pad=3)
         panel.tick_params(labelsize=SMALL)
         return lines
 
@@ -245,9 +247,9 @@ class TrellisDisplay:
             if place + columns >= n:
                 axes.ravel()[place].tick_params(labelbottom=True)
         axes[-1, 0].set_xlabel(
-            f"{self.x}; one panel per {self.group}{shown}", fontsize=LABEL, loc="left"
+            plain(f"{self.x}; one panel per {self.group}{shown}"), fontsize=LABEL, loc="left"
         )
-        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(self.response, fontsize=LABEL)
+        axes[rows // 2 if rows > 2 else 0, 0].set_ylabel(plain(self.response), fontsize=LABEL)
         caption(self, ax, f"{self.response} by {self.x} and {self.group}")
         found = {_LEGEND[name]: line for name, line in self.lines_[0].items()}
         if self.shares_:

@@ -43,6 +43,8 @@ def test_an_equals_sign_is_no_tilde(parse):
     with pytest.raises(ValueError, match=r"joined by '~', not '=': y ~ f\(x, k=3\)\n") as error:
         parse("y = f(x, k=3)")
     assert str(error.value).splitlines()[-1] == "      ^"
+    with pytest.raises(ValueError, match=r"joined by '~', not '==': y ~ x\n"):
+        parse("y == x")
     assert parse("y ~ f(x, k=3)").response == "y"
 
 

@@ -1,6 +1,7 @@
 """Predictions of generalised models: one way in, and means that cannot be are said to be none."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -58,9 +59,9 @@ def crossed():
     return data, MixedLogisticClassifier("r2 ~ btype + (1 | id) + (1 | item)").fit(data)
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_every_way_tells_of_an_unseen_batch(table, model, way):
-    new = table.assign(g="new")
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "marginal"])
+def test_every_way_tells_of_an_unseen_batch(table, model, name):
+    new, way = table.assign(g="new"), WAYS[name]
     with pytest.warns(UnseenGroupsWarning, match="all 240 rows are of levels of 'g'"):
         way(model, new)
     way(model, new.drop(columns="g"), random_effects=False)
@@ -220,3 +221,22 @@ def test_simulated_counts_have_the_trials_of_their_rows():
     assert len(np.unique(draws)) > 20
     alone = counts.simulate(cows[["herd", "period"]], 50, random_state=0)
     assert set(np.unique(alone)) == {0.0, 1.0}
+
+
+def test_the_mean_over_all_groups_needs_no_groups(table, crossed):
+    new = table[["x"]][:5]
+    model = MixedLogisticClassifier("y ~ x + (1 | g)").fit(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = model.predict_proba(new, marginal=True)
+        unseen = model.predict_proba(new.assign(g="new"), marginal=True)
+    assert_same(found, model.predict_proba(table[:5], marginal=True))
+    assert_same(found, unseen)
+    data, two = crossed
+    listed = two.predict_proba(data[["btype"]][:5], marginal=True, random_effects=["id"])
+    assert_same(listed, two.predict_proba(data[:5], marginal=True, random_effects=["id"]))
+    counts = MixedGLMRegressor("y ~ x + (1 | g)", family="binomial").fit(table)
+    assert_same(counts.predict(new, marginal=True), found[:, 1])
+    strict = model.set_params(unseen_groups="raise")
+    with pytest.raises(ValueError, match="'g'"):
+        strict.predict_proba(new.assign(g="new"), marginal=True)

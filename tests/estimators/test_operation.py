@@ -415,3 +415,29 @@ def test_warnings_point_at_the_line_of_the_user(sleep):
     with pytest.warns(match="rank deficient") as found:
         MixedLinearRegressor("Reaction ~ Days + twice + (1 | Subject)").fit(constant)
     assert {warning.filename for warning in found} == {__file__}
+
+
+@callbacks
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_callback_that_fails_at_any_event_leaves_an_estimator_that_fits_again(sleep, error):
+    whole = _Recorder()
+    expected = MixedLinearRegressor(SLEEP).set_callbacks(whole).fit(sleep).theta_
+    count = sum(event.startswith("end") for event in whole.events)
+
+    class Failing(_Recorder):
+        def on_fit_task_end(self, *args, **kwargs):
+            answer = super().on_fit_task_end(*args, **kwargs)
+            if sum(event.startswith("end") for event in self.events) == self.last:
+                raise error("here")
+            return answer
+
+    for last in range(1, count + 1):
+        failing = Failing()
+        failing.last = last
+        model = MixedLinearRegressor(SLEEP).set_callbacks(failing)
+        with pytest.raises(error, match="here"):
+            model.fit(sleep)
+        assert not [name for name in vars(model) if name.endswith("_")]
+        with pytest.raises(NotFittedError):
+            model.predict(sleep)
+        np.testing.assert_allclose(model.set_callbacks().fit(sleep).theta_, expected)

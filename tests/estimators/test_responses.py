@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import KFold, cross_val_score
@@ -156,7 +157,7 @@ def test_score_is_the_mean_over_the_responses(data):
     model = MixedLinearRegressor(FORMULA).fit(X, Y)
     each = [one.score(X, Y[name]) for one, name in zip(model.estimators_, Y, strict=True)]
     assert model.score(X, Y) == pytest.approx(np.mean(each))
-    with pytest.raises(ValueError, match="the model has 3 responses, y has 2"):
+    with pytest.raises(ValueError, match=r"the model has 3 responses, y has shape \(180, 2\)"):
         model.score(X, Y.iloc[:, :2])
     cv = KFold(3, shuffle=True, random_state=0)
     assert cross_val_score(model, X, Y, cv=cv).min() > 0
@@ -260,3 +261,28 @@ def test_multi_output_regressor(data):
     model = MultiOutputRegressor(MixedLinearRegressor(FORMULA)).fit(X, Y)
     own = MixedLinearRegressor(FORMULA).fit(X, Y)
     np.testing.assert_allclose(model.predict(X), own.predict(X), rtol=1e-5)
+
+
+def test_warnings_and_errors_name_their_response(data):
+    X, Y = data
+    flat = Y.assign(noise=np.random.default_rng(1).normal(size=180))
+    with pytest.warns(SingularFitWarning) as told:
+        MixedLinearRegressor(FORMULA).fit(X, flat)
+    assert [str(w.message).partition(":")[0] for w in told] == [
+        "MixedLinearRegressor, response 'noise'"
+    ]
+    with pytest.raises(ValueError, match="response 'same': the response is constant"):
+        MixedLinearRegressor(FORMULA).fit(X, Y.assign(same=1.0))
+    with pytest.raises(ValueError, match=r"y is sparse: .*toarray"):
+        MixedLinearRegressor(FORMULA).fit(X, csr_matrix(Y))
+    with pytest.raises(ValueError, match=r"3 responses, y has shape \(180,\)"):
+        MixedLinearRegressor(FORMULA).fit(X, Y).score(X, Y["dose"])
+
+
+def test_every_response_starts_at_its_own_fit(data):
+    X, Y = data
+    model = MixedLinearRegressor(FORMULA, warm_start=True).fit(X, Y)
+    cold, deviances = model.n_evaluations_, model.deviance_
+    assert (model.fit(X, Y).n_evaluations_ < cold).all()
+    np.testing.assert_allclose(model.deviance_, deviances, rtol=1e-8)
+    assert model.fit(X, Y.assign(more=Y["dose"] ** 2)).deviance_.shape == (4,)

@@ -305,12 +305,14 @@ def test_intervals_and_standard_errors_through_a_pipeline(frame):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("re_form", "random_effects=True, False or a list"),
+        ("re_form", "random_effects= of predict: True, False or a list"),
         ("se_fit", "return_std=True"),
         ("interval", "predict_interval"),
         ("allow_new_levels", "unseen_groups"),
-        ("class_weight", "sample_weight of fit"),
-        ("nonsense", "unexpected keyword argument 'nonsense'$"),
+        ("class_weight", "sample_weight= of fit"),
+        ("newdata", "X, the first argument"),
+        ("missing", "belongs to the constructor"),
+        ("nonsense", "unexpected keyword argument 'nonsense'. It has X, groups, random_effects"),
     ],
 )
 def test_arguments_by_other_names_are_told(frame, name, told):

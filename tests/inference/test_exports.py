@@ -261,3 +261,51 @@ def test_without_great_tables_the_error_says_what_to_install(pair, monkeypatch):
     for shown in (pair[0].summary(), model_table(*pair)):
         with pytest.raises(ImportError, match=r"pip install 'scikit-mixed\[tables\]'"):
             shown.to_gt()
+
+
+def test_tables_have_the_parameters_of_structures(sleep):
+    fits = {
+        "plain": MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(sleep),
+        "ar1": MixedLinearRegressor(
+            "Reaction ~ Days + (1 | Subject)", residual="ar1(Days | Subject)"
+        ).fit(sleep),
+        "cs": MixedLinearRegressor("Reaction ~ Days + cs(1 + Days | Subject)").fit(sleep),
+        "smooth": MixedLinearRegressor("Reaction ~ s(Days) + (1 | Subject)").fit(sleep),
+    }
+    table = model_table(fits)
+    found = table.to_frame().set_index(["model", "component", "group", "term"])["estimate"]
+    rho = fits["ar1"].residual_parameters_["rho"]
+    assert found["ar1", "residual", "ar1(Days | Subject)", "rho"] == pytest.approx(rho)
+    text, parameters = next(iter(fits["cs"].structure_.items()))
+    assert found["cs", "random", text, "rho"] == pytest.approx(parameters["rho"])
+    edf = fits["smooth"].smooths_["edf"].iloc[0]
+    assert found["smooth", "smooth", "", "edf s(Days)"] == pytest.approx(edf)
+    for name in ("residual rho | ar1(Days | Subject)", f"rho | {text}", "edf s(Days)"):
+        assert name in str(table) and name.split(" ")[0] in table.to_html()
+    assert fits["ar1"].summary().to_gt is not None
+
+
+def test_what_was_minimised_comes_first_and_sizes_last(sleep):
+    reml = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)").fit(sleep)
+    counts = MixedGLMRegressor("incidence ~ 1 + (1 | herd)", family="poisson")
+    counts = counts.fit(load_cbpp().frame)
+    names = [line.split("  ")[0] for line in str(model_table(reml, counts)).splitlines()]
+    assert names[names.index("Fit") + 1 :][:8] == [
+        "REML criterion", "deviance", "logLik", "AIC", "BIC", "rows", "levels of Subject",
+        "levels of herd",
+    ]  # fmt: skip
+
+
+def test_other_responses_are_told(pair, sleep):
+    logged = MixedLinearRegressor("np.log(Reaction) ~ Days + (1 | Subject)", reml=False).fit(sleep)
+    plain = MixedLinearRegressor("Reaction ~ Days + (1 | Subject)", reml=False).fit(sleep)
+    assert any("different responses" in note for note in model_table(plain, logged).notes)
+    assert not model_table(plain, plain).notes
+
+
+def test_cells_of_latex_are_no_arguments_of_commands():
+    table = TextTable(["", "n"], [["[3pt] long", "1"], ["* star", "2"]], 1)
+    rows = Report("t", sections=(Section("one", table), Section("two", table))).to_latex()
+    lines = rows.splitlines()
+    assert "{}[3pt] long & 1 \\\\" in lines and "{}* star & 2 \\\\" in lines
+    assert all(line.startswith("\\par") for line in lines if "medskip" in line)

@@ -152,7 +152,7 @@ def test_variance_components(reference):
     fit = reference.fit
     table = variance_components(fit)
     assert list(table.columns) == [
-        "group", "effect", "variance", "std_dev", "std_error", "lower", "upper"
+        "group", "effect", "variance", "std_error", "lower", "upper", "std_dev"
     ]  # fmt: skip
     variances = np.concatenate([np.diag(V) for V in fit.covariances] + [[fit.sigma**2]])
     np.testing.assert_allclose(table["variance"], variances, rtol=1e-4, atol=1e-9)
@@ -259,3 +259,20 @@ def test_order_of_rows_and_units():
     for method in ("wald", "profile"):
         found, expected = (confint(f, method=method).to_numpy() for f in (b, a))
         np.testing.assert_allclose(found * unit[:, None], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_profiles_of_reml_fits_say_whose_estimates_they_show(reference_of):
+    fit = reference_of("sleepstudy_corr_reml").fit
+    ml = fit.refit(reml=False)
+    profile = confint(fit, "sigma", method="profile")
+    assert "fitted by REML; estimates and limits of profiles" in " ".join(repr(profile).split())
+    assert profile.loc["sigma", "estimate"] == pytest.approx(ml.sigma)
+    assert not confint(ml, "sigma", method="profile").notes
+    assert not confint(fit, "sigma").notes
+    assert "fitted by REML" in repr(profile.round(2))
+
+
+def test_notes_of_limits_are_printed(reference_of):
+    table = confint(reference_of("dyestuff2_singular_reml").fit)
+    [(name, note)] = table.attrs["notes"].items()
+    assert " ".join(repr(table).split()).endswith(f"{name}: {note}.")

@@ -365,15 +365,29 @@ def test_all_columns_are_printed(sleep):
     )
     found = [float(word) for word in body.splitlines()[2].split()[-2:]]
     assert found == pytest.approx([7.07e-10, 3.96e-10], rel=0.01)
-    assert type(table.round(2)) is pd.DataFrame
-    assert type(table[["Df"]]) is pd.DataFrame
+
+
+def test_parts_print_numbers_in_the_place_of_formulas(sleep):
+    models = [_fit(f, sleep) for f in ("Days + (1 | Subject)", "Days + (Days | Subject)")]
+    table = likelihood_ratio_test(*models)
+    for part in (table.round(2), table[["Df", "AIC"]], table[["AIC"]].round(1)):
+        assert max(map(len, str(part).split("\n\n")[1].splitlines())) < 100
+        assert str(part).startswith("1: Reaction ~ Days + (1 | Subject)\n2: ")
+        assert part.index.tolist() == table.index.tolist()
+    assert str(table[["AIC"]]).splitlines()[-1].split() == ["2", "1763.94"]
+    for part in (table[table["Df"] > 1], table.iloc[1:], table * 2, table[[True, False]]):
+        assert type(part) is pd.DataFrame
+    assert table["Df"].iloc[1] == 2
 
 
 def test_the_table_in_a_notebook_is_the_one_that_is_printed(sleep):
     table = likelihood_ratio_test(
         _fit("Days + (1 | Subject)", sleep), _fit("Days + (Days | Subject)", sleep)
     )
-    cells = re.findall("<td>(.*)</td>", table._repr_html_())
+    html = table._repr_html_()
+    assert html.startswith("<ol><li><code>Reaction ~ Days + (1 | Subject)</code></li>")
+    assert re.findall("<th>([0-9])</th>", html) == ["1", "2"]
+    cells = re.findall("<td>(.*)</td>", html)
     assert cells[:9] == ["4", "1802.08", "1814.85", "-897.04", "1794.08", "", "", "", ""]
     assert cells[9:16] == ["6", "1763.94", "1783.10", "-875.97", "1751.94", "42.1393", "2"]
     assert "nan" not in table._repr_html_().lower()

@@ -17,7 +17,9 @@ def test_notes_are_printed_and_stay_with_copies_but_not_with_parts():
     loaded = pickle.loads(pickle.dumps(table))
     assert isinstance(loaded, NotedTable) and loaded.notes == table.notes
     pd.testing.assert_frame_equal(loaded, table)
-    for part in (table.round(1), table[["F"]], table.iloc[:1]):
+    rounded = table.round()
+    assert rounded.notes == table.notes and rounded["F"].tolist() == [2.0, 0.0]
+    for part in (table * 2, table[["F"]], table.iloc[:1]):
         assert type(part) is pd.DataFrame
     assert table["df"].dtype.kind == "i"
 

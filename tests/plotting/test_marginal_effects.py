@@ -1,10 +1,16 @@
 """Lines and bands of marginal effects are means of the model; data stand behind them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from skmixed import GeneralizedInverseRegressor, MixedLinearRegressor, MixedLogisticClassifier
+from skmixed import (
+    GeneralizedInverseRegressor,
+    MixedLinearRegressor,
+    MixedLogisticClassifier,
+    MixedNonlinearRegressor,
+)
 from skmixed.datasets import load_cake, load_sleepstudy, load_verbagg
 from skmixed.inference import emmeans
 from skmixed.plotting import MarginalEffectsDisplay
@@ -104,6 +110,16 @@ def test_least_squares_has_marginal_effects_too(cake):
 def test_unknown_and_repeated_names(crossing, x, by, message):
     with pytest.raises(ValueError, match=message):
         MarginalEffectsDisplay.from_estimator(crossing, x, by)
+
+
+def test_curves_have_no_marginal_effects():
+    rng, g, t = np.random.default_rng(0), np.repeat(np.arange(8), 6), np.tile(np.arange(1.0, 7), 8)
+    level = 10 + rng.normal(size=8)
+    y = level[g] / (1 + np.exp((3 - t) / 0.8)) + 0.1 * rng.normal(size=48)
+    data = pd.DataFrame({"y": y, "t": t, "g": g})
+    model = MixedNonlinearRegressor("y ~ SSlogis(t, Asym, xmid, scal) ~ Asym | g").fit(data)
+    with pytest.raises(ValueError, match="marginal means are for models whose mean is linear"):
+        MarginalEffectsDisplay.from_estimator(model, "t")
 
 
 def test_rows_in_the_place_of_the_variable(crossing, cake):

@@ -4,13 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
 from statsmodels.stats.proportion import proportion_confint
 
 from skmixed import MixedGLMRegressor, MixedLinearRegressor, MixedLogisticClassifier
 from skmixed.datasets import load_sleepstudy
-from skmixed.plotting import GroupCalibrationDisplay, GroupRocDisplay, PredictionIntervalDisplay
+from skmixed.plotting import (
+    GroupCalibrationDisplay,
+    GroupRocDisplay,
+    PredictionIntervalDisplay,
+    ShrinkageDisplay,
+    TrellisDisplay,
+)
 from skmixed.plotting._events import auc, roc_curve
 
 
@@ -25,6 +32,18 @@ def slopes(sleep):
 
 
 # Intervals
+
+
+def test_models_fitted_with_groups(sleep):
+    X, y, groups = sleep[["Days"]], sleep["Reaction"], sleep["Subject"]
+    model = MixedLinearRegressor().fit(X, y, groups=groups)
+    display = PredictionIntervalDisplay.from_estimator(model, X, y, groups=groups)
+    limits = model.predict_interval(X, groups=groups, kind="observation")
+    assert_allclose(display.frame[["lower", "upper"]], limits)
+    assert display.frame["level"].tolist() == groups.tolist()
+    for cls in (PredictionIntervalDisplay, TrellisDisplay, ShrinkageDisplay):
+        with pytest.raises(ValueError, match="fitted with groups=, and a display"):
+            cls.from_estimator(model, X, y)
 
 
 @pytest.mark.parametrize("kind", ["observation", "mean"])
@@ -180,3 +199,11 @@ def test_other_responses_are_refused(slopes, sleep):
         GroupRocDisplay.from_estimator(counts.fit(df), df)
     with pytest.raises(ValueError, match="no grouping factor 'h'"):
         GroupRocDisplay.from_estimator(counts, df, group="h")
+
+
+def test_other_estimators_are_told_apart_from_unfitted_ones(sleep):
+    other = LinearRegression().fit(sleep[["Days"]], sleep["Reaction"])
+    with pytest.raises(TypeError, match="for mixed models, got LinearRegression"):
+        TrellisDisplay.from_estimator(other, sleep, x="Days")
+    with pytest.raises(ValueError, match="is not fitted"):
+        TrellisDisplay.from_estimator(MixedLinearRegressor("Reaction ~ Days"), sleep)

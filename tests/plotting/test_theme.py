@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import cbook
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.text import Text
 from numpy.testing import assert_allclose
@@ -15,6 +16,7 @@ from skmixed.plotting import (
     CaterpillarDisplay,
     CoefficientsDisplay,
     MarginalEffectsDisplay,
+    MarginalMeansDisplay,
     NormalQuantileDisplay,
     PredictionIntervalDisplay,
     ProfileDisplay,
@@ -26,7 +28,7 @@ from skmixed.plotting import (
     VarianceSharesDisplay,
 )
 from skmixed.plotting._labels import name_points, spread
-from skmixed.plotting._style import background, ink
+from skmixed.plotting._style import background, ink, plain
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -244,3 +246,60 @@ def test_thousands_are_drawn_by_density(thousands):
     x, y = display.ax_.get_xlim(), display.ax_.get_ylim()
     inside = within["Intercept"].between(*x) & within["x"].between(*y)
     assert inside.mean() > 0.98
+
+
+HOSTILE = ["$x^2$", "cost $ per $", "$\\frac{", "_u", "L" * 200, "two\nlines", "a & b", "100 %"]
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(len(HOSTILE)), 12), rng.normal(size=96)
+    y = 2 * rng.normal(size=len(HOSTILE))[g] + x * (1 + rng.normal(size=len(HOSTILE))[g])
+    names = np.array(HOSTILE, dtype=object)
+    data = pd.DataFrame({"$y_": y + rng.normal(size=96), "_x $": x, "g $": names[g]})
+    data["f"] = names[rng.integers(2, 5, 96)]
+    formula = "`$y_` ~ `_x $` + f + (`_x $` | `g $`)"
+    return data, MixedLinearRegressor(formula).fit(data)
+
+
+def _hostile_displays(model, data):
+    for cls in (TrellisDisplay, PredictionIntervalDisplay, ShrinkageDisplay, NormalQuantileDisplay):
+        yield cls.from_estimator(model, data)
+    for cls in (CaterpillarDisplay, CoefficientsDisplay, RandomEffectsDisplay,
+                VarianceSharesDisplay, VarianceComponentsDisplay):  # fmt: skip
+        yield cls.from_estimator(model)
+    yield MarginalMeansDisplay.from_estimator(model, "f")
+    yield MarginalEffectsDisplay.from_estimator(model, "_x $", by="f")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_the_data_are_text(hostile):
+    """No name is read as mathematics, is dropped from a legend or runs over the figure."""
+    data, model = hostile
+    for display in _hostile_displays(model, data):
+        figure = display.figure_
+        figure.canvas.draw()
+        for text in figure.findobj(Text):
+            shown = text.get_text()
+            assert not cbook.is_math_text(shown), (type(display).__name__, shown)
+            assert max(map(len, shown.split("\n"))) <= 130
+        plt.close(figure)
+
+
+def test_underscores_stay_in_legends(hostile):
+    _, model = hostile
+    [legend] = CoefficientsDisplay.from_estimators({"_u": model, "v": model}).figure_.legends
+    assert " _u" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_long_names_lose_their_middle():
+    assert plain("abcdefghij", 5) == "ab…ij"
+    assert plain("a$b\n c") == r"a\$b c"
+    assert plain(plain("a$b")) == plain("a$b")
+
+
+def test_the_axis_has_the_name_of_the_column(hostile):
+    data, model = hostile
+    panel = TrellisDisplay.from_estimator(model, data).axes_[0]
+    assert panel.get_ylabel() == r"\$y_"
