@@ -242,7 +242,9 @@ def test_levels_that_are_integers_at_the_fit(kind):
 @pytest.mark.filterwarnings("ignore::skmixed.UnseenGroupsWarning")
 @pytest.mark.parametrize("none", [None, np.nan, pd.NA])
 def test_a_missing_level_is_no_level_called_so(none):
-    names = dict(zip([f"s{i}" for i in range(12)], ["None", "nan", "<NA>", *"abcdefghi"], strict=True))
+    names = dict(
+        zip([f"s{i}" for i in range(12)], ["None", "nan", "<NA>", *"abcdefghi"], strict=True)
+    )
     data = DATA.assign(g=DATA.g.map(names))
     model = MixedLinearRegressor("y ~ x + (1 | g)").fit(data)
     new = data.assign(g=data.g.astype(object).where(data.index % 2 == 0, none))
