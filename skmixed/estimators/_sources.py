@@ -183,9 +183,9 @@ class _Arrow(_InOrder):
             yield frame
 
     def _check_files(self, columns):
-        """Raise an error for a file without a column, where pyarrow reads nulls, or of another kind.
+        """Raise an error for a file without a column, or with text in the place of numbers.
 
-        Pyarrow reads text that looks like numbers as numbers.
+        Pyarrow reads nulls there, and text that looks like numbers as numbers.
         """
         fragments = list(self._dataset.get_fragments())
         schemas = [fragment.physical_schema for fragment in fragments]

@@ -22,8 +22,9 @@ results are divided, the others U_0, and the signs z_0 of that group along these
     (U_1 U_1' + U_0 U_0') sum (Z'V0^-1Z)_ll U_0 U_0'
         = E sum [U_1 V_1'x_0 / s_1 - U_0 U_0'C~ T x_0]_l z_0l' + U_0 U_0' sum C~_d U_0 U_0'
 
-with x_0 = S^-1 T'C~ z_0; among U_1 the formulas above hold. With unit vectors in the place of signs that is exact: a group of few effects takes no more
-solutions so than with signs, which tell least of it.
+with x_0 = S^-1 T'C~ z_0; among U_1 the formulas above hold. With unit vectors in the place of signs
+that is exact: a group of few effects takes no more solutions so than with signs, which tell least
+of it.
 """
 
 from __future__ import annotations

@@ -367,14 +367,14 @@ def test_sources_that_cannot_be_read_twice():
 def test_arguments_of_the_wrong_kind():
     table = _table(300)
     model = MixedLinearRegressor(SIMPLE)
-    with pytest.raises(TypeError, match="levels= must be a dict.*got list"):
+    with pytest.raises(TypeError, match=r"levels= must be a dict.*got list"):
         model.fit_batches(_batches(table), levels=["user"])
-    with pytest.raises(TypeError, match="the name of a column.*got ndarray"):
+    with pytest.raises(TypeError, match=r"the name of a column.*got ndarray"):
         model.fit_batches(_batches(table), sample_weight=np.ones(300))
     model.fit_batches(_batches(table))
-    with pytest.raises(TypeError, match="predict_batches reads batches; .* is for predict"):
+    with pytest.raises(TypeError, match=r"predict_batches reads batches; .* is for predict"):
         list(model.predict_batches(table))
-    with pytest.raises(TypeError, match="predict_batches reads batches: .*got list"):
+    with pytest.raises(TypeError, match=r"predict_batches reads batches: .*got list"):
         list(model.predict_batches([table]))
 
 

@@ -388,7 +388,7 @@ def test_only_large_cores_go_to_the_iterative_solver():
 
 
 def test_many_combinations_of_levels_are_told(monkeypatch):
-    monkeypatch.setattr("skmixed.linalg.iterative._MANY", 5)
+    monkeypatch.setattr("skmixed.linalg.iterative_variances._MANY", 5)
     case = Case(CROSSED)
     codes = [case.rng.integers(0, g.n_levels, 20) for g in case.groups]
     with pytest.warns(SlowPredictionWarning, match="distinct combinations of levels"):
