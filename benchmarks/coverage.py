@@ -19,7 +19,8 @@ from skmixed.inference.clusters import ClusterSums
 from skmixed.inference.fixed_effects import FixedEffects
 from skmixed.inference.profile import coefficient_limits
 from skmixed.inference.robust import RobustEffects
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import fit_lmm
 from skmixed.models.observed import ObservedRows
 
 HEADING = "| design | method | 95 %: factor | 95 %: covariate | 5 %: factor |"

@@ -82,6 +82,10 @@ class Storable:
         )
         warn(told, ModelVersionWarning)
 
+    def _attributes_of_fit(self):
+        """Parameters and what the fit found, without those who listened to it."""
+        return {name: own for name, own in vars(self).items() if name != "_skl_callbacks"}
+
     @staticmethod
     def _read_attributes(tree, reader):
         return {name: reader.read(own, name) for name, own in tree.items()}
@@ -125,7 +129,8 @@ class Storable:
                 "which the plain form never holds. Fit with trusted=False, or use pickle"
             )
         writer, params = Writer(strict=True), self.get_params(deep=False)  # type: ignore[attr-defined]
-        fitted = {name: own for name, own in vars(self).items() if name not in params}
+        attributes = self._attributes_of_fit()
+        fitted = {name: own for name, own in attributes.items() if name not in params}
         return {
             "format": _FORMAT,
             "schema": _SCHEMA,
@@ -167,8 +172,12 @@ class Storable:
             cls._check_head(d)
             reader = Reader(strict=True, limit=_leaves(d))
             params = cls._read_attributes(d["params"], reader)
-            fitted = cls._read_attributes(d["fitted"], reader)
-            model = cls._of_parts(params, fitted)
+            if params.get("trusted"):
+                raise Malformed(f"the model {_CODE}")
+            model = cls._of_parts(params, cls._read_attributes(d["fitted"], reader))
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                model._check_restored()
         except Malformed as error:
             raise ValueError(f"{who}: {error}. {_REMEDY}") from error
         except Exception as error:  # of whatever does not fit together
@@ -202,12 +211,10 @@ class Storable:
 
     @classmethod
     def _of_parts(cls, params, fitted):
-        """A model that has been tried, or an error."""
+        """A model with these parameters and attributes."""
         unknown = set(params) ^ set(cls._get_param_names())
         if unknown:
             raise Malformed(f"the params are not those of the class: {min(unknown)!r}")
-        if params.get("trusted"):
-            raise Malformed(f"the model {_CODE}")
         for name in fitted:
             # what fits set, and nothing that stands in the way of a method
             if name in params or not (name.endswith("_") or name.startswith("_")):
@@ -217,10 +224,14 @@ class Storable:
         model = cls(**params)
         model._validate_params()
         model.__dict__.update(fitted)
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            model._check_restored()
         return model
+
+    @classmethod
+    def _of_attributes(cls, values):
+        """A model within another one."""
+        names = cls._get_param_names()
+        params = {name: own for name, own in values.items() if name in names}
+        return cls._of_parts(params, {k: own for k, own in values.items() if k not in params})
 
     def _check_restored(self):
         """Raise an error where what was read is no fitted model; sub-classes look closer."""

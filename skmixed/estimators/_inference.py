@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skmixed.design.levels import find_levels
 from skmixed.estimators._attributes import FittedMixedModel
 from skmixed.inference.anova import anova_of_terms
 from skmixed.inference.bootstrap import bootstrap
@@ -20,6 +21,19 @@ from skmixed.inference.refits import with_fixed
 from skmixed.inference.shares import shares_of
 
 VCOV_KINDS = ("model", "kenward_roger")
+
+
+def _places(levels, wanted, group):
+    """Places of levels of a grouping factor, all of which it has."""
+    if isinstance(wanted, str) or not np.iterable(wanted):
+        raise ValueError(f"levels of {group!r} must be a list, got {wanted!r}: write [{wanted!r}]")
+    wanted = pd.Index(list(wanted))
+    places = find_levels(levels, wanted)
+    if (places < 0).any():
+        unknown = wanted[places < 0].tolist()
+        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(f"{group!r} had no level {shown} at the fit")
+    return places
 
 
 class AnswersQuestions(FittedMixedModel):
@@ -286,6 +300,41 @@ class AnswersQuestions(FittedMixedModel):
             )
             for group, table in self.random_effects_.items()
         }
+
+    def random_effects_std(self, levels) -> dict[str, pd.DataFrame]:
+        """Conditional standard deviations of some levels, exact with every solver.
+
+        Those of all levels are ``random_effects_std_``, which the iterative solver approximates.
+
+        Parameters
+        ----------
+        levels : dict of str to list
+            Levels of grouping factors, by the factor's name.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            As ``random_effects_std_``, with the rows that were asked for.
+
+        Raises
+        ------
+        ValueError
+            For factors and levels that the fit did not have.
+        """
+        check_is_fitted(self)
+        terms = [(t, term) for t, term in enumerate(self.labels_.terms) if not term.is_smooth]
+        found = {}
+        for group, wanted in levels.items():
+            own = [(t, term) for t, term in terms if term.group == group]
+            if not own:
+                known = ", ".join(dict.fromkeys(repr(term.group) for _, term in terms)) or "none"
+                raise ValueError(f"{group!r} is not a grouping factor of the model: it has {known}")
+            places = _places(self.labels_.levels[group], wanted, group)
+            index = self.labels_.levels[group][places].rename(group)
+            std = [self.result_.level_std(t, places) for t, _ in own]
+            names = [name for _, term in own for name in term.names]
+            found[group] = pd.DataFrame(np.hstack(std), index=index, columns=names)
+        return found
 
     def r2(self, X=None, y=None, *, groups=None) -> pd.Series:
         """Shares of variance explained by the fixed effects, and with the random effects.

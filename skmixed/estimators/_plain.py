@@ -70,7 +70,8 @@ class Writer:
         return [self.write(value, where) for value in values]
 
     def _state(self, value, where):
-        state = value.__getstate__() or {}
+        of_fit = getattr(value, "_attributes_of_fit", None)  # of an estimator within another
+        state = (value.__getstate__() or {}) if of_fit is None else of_fit()
         return {key: self.write(own, f"{where}.{key}") for key, own in state.items()}
 
     def _array(self, values, where):
@@ -224,7 +225,10 @@ class Reader:
                     raise Malformed(f"{where}.{key} is {own}, more than there are numbers")
         if values.get("trusted") is True and not self._trusted:
             raise Malformed(f"{where} asks for a formula to be run as Python code")
-        made = object.__new__(class_of(name))
+        cls = class_of(name)
+        if hasattr(cls, "_attributes_of_fit"):
+            return cls._of_attributes(values)
+        made = object.__new__(cls)
         setstate = getattr(made, "__setstate__", made.__dict__.update)
         setstate(values)
         return made

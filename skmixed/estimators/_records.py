@@ -33,6 +33,8 @@ _TABLE = {
     "design.terms": "FixedTerm",
     "estimators._attributes": "Labels TermLabels",
     "estimators._categories": "Categories CategoryRule",
+    "estimators._responses": "SeveralFits",
+    "estimators.mixed": "MixedLinearRegressor",
     "estimators.rank_transformer": "Numbers",
     "families": "Binomial Gamma Gaussian InverseGaussian NegativeBinomial Poisson",
     "linalg.cholesky": "BlockedFactor Eliminated",

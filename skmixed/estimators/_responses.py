@@ -157,11 +157,6 @@ class SeveralResponses(FittedMixedModel):
         answers = super() if models is None else models[0]
         return answers.predict_report(X, groups=groups, kind=kind)
 
-    def to_dict(self):
-        if "estimators_" in vars(self):
-            raise self.result_.refusal()
-        return super().to_dict()
-
 
 def is_several(y):
     """Whether y holds several responses."""

@@ -36,6 +36,9 @@ def check_mixed_model(model: Any) -> None:
     Malformed
         With the part that is wrong. Other errors come from what does not fit together.
     """
+    if "estimators_" in vars(model):
+        _check_several(model)
+        return
     fit, labels, spec = model.result_, model.labels_, model.design_spec_
     kinds = (fit, MixedFit), (labels, Labels), (spec, DesignSpec | NonlinearSpec)
     for value, kind in kinds:
@@ -55,6 +58,20 @@ def check_mixed_model(model: Any) -> None:
         model.simulate(X[:1], **{name: own[:1] for name, own in groups.items()})
     if made.shape[:1] != (len(rows),):
         raise Malformed(f"predictions of {len(rows)} rows have the shape {made.shape}")
+
+
+def _check_several(model):
+    """Models of several responses."""
+    fits = model.result_.fits
+    if not len(fits) == len(model.estimators_) == len(model.response_names_) > 0:
+        raise Malformed("fits, estimators and names are of different responses")
+    for own in model.estimators_:
+        if type(own) is not type(model) or "estimators_" in vars(own):
+            raise Malformed(f"a {type(own).__name__} stands in the place of one response's model")
+        check_mixed_model(own)
+    first, fits = model.estimators_[0], tuple(own.result_ for own in model.estimators_)
+    own = {"result_": type(model.result_)(fits)}  # which stand there twice
+    model.__dict__.update(own, design_spec_=first.design_spec_, labels_=first.labels_)
 
 
 def check_least_squares(model: Any) -> None:

@@ -107,7 +107,7 @@ def model_table(*models, names=None) -> ModelTable:
     Parameters
     ----------
     *models : fitted mixed models
-        Or one dict of them by name.
+        Or one list of them, or one dict by name.
     names : list of str, optional
         Headings of the models, by default (1), (2), ...
 
@@ -153,6 +153,8 @@ def model_table(*models, names=None) -> ModelTable:
         if names is not None:
             raise ValueError("names are the keys of the dict: pass either names or a dict")
         names, models = list(models[0]), tuple(models[0].values())
+    if len(models) == 1 and isinstance(models[0], list | tuple):
+        models = tuple(models[0])
     names = [f"({k})" for k in range(1, len(models) + 1)] if names is None else list(names)
     if not models or len(names) != len(models) or len(set(map(str, names))) < len(names):
         raise ValueError(

@@ -18,7 +18,8 @@ from skmixed.inference.posterior_draws import Posterior
 from skmixed.inference.priors import Prior, log_prior
 from skmixed.models.charts import Chart
 from skmixed.models.components import variance_parameters
-from skmixed.models.lmm import LMMFit, ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import LMMFit
 from skmixed.models.posterior import Flat, LogPosterior, Reciprocal
 
 # Rounds that refit the proposal, and the points of each: at least so many, more for more

@@ -7,7 +7,7 @@ the core. Vectors over a group are (s, l, k): effects, levels, columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 
 import numpy as np
@@ -337,15 +337,16 @@ def _tail(group, weighted, missing):
 
 
 def _table(group, other, weights, cells):
-    constant = group.is_intercept and other.is_intercept and weights is None
-
     def products(a, b):
-        if constant and group.z[0, 0] == 1.0 and other.z[0, 0] == 1.0:
-            return None
-        values = group.z[:, a] * other.z[:, b]
-        return values if weights is None else values * weights
+        columns = [g.z[:, at] for g, at in ((group, a), (other, b)) if not _is_one(g)]
+        columns += [] if weights is None else [weights]
+        return reduce(np.multiply, columns) if columns else None
 
     return cells.table(products, (group.n_columns, other.n_columns))
+
+
+def _is_one(group):
+    return group.is_intercept and group.z[0, 0] == 1.0
 
 
 def _own(group, weights):

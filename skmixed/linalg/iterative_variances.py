@@ -90,6 +90,7 @@ class Variances:
         """Variance (n,), in units of sigma^2, of x'(beta-hat - beta) + z'(b-hat - b).
 
         As the direct factor's; rows with the same levels and covariates are solved for once.
+        Without ``x`` that of z'(b-hat - b) where beta is known.
         """
         order = self.system.order
         keys = np.hstack([np.stack([codes[g] for g in order], axis=1), *(z[g] for g in order)])
@@ -107,6 +108,8 @@ class Variances:
             at = first[lo : lo + _BATCH]
             own = [codes[g][at] for g in order], [z[g][at] for g in order]
             random[lo : lo + _BATCH], cross[lo : lo + _BATCH] = self._cell_norms(*own)
+        if x is None:
+            return random[inverse]
         root = self.fixed_root if fixed_root is None else fixed_root
         half = solve_lower(root, (x - cross[inverse]).T)
         return random[inverse] + np.einsum("rn,rn->n", half, half)

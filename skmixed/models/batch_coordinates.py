@@ -9,8 +9,8 @@ import numpy as np
 from skmixed.linalg.groups import is_constant_view
 from skmixed.linalg.refine import Provisional
 from skmixed.linalg.system import Group, Sums
+from skmixed.models.deviance import THINNED_FROM
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.lmm import THINNED_FROM
 from skmixed.models.source import sample
 from skmixed.models.stochastic import thinned_levels
 from skmixed.models.structured import has_equal_variances

@@ -14,15 +14,9 @@ import numpy as np
 from skmixed.linalg.iterative import IterativeSystem
 from skmixed.linalg.system import Effects, Group, Sums, System
 from skmixed.models.batch_coordinates import refined_layout
-from skmixed.models.lmm import (
-    CHAIN_FROM,
-    ROUNDING,
-    ProfiledDeviance,
-    iterates,
-    row_weights,
-    sum_log,
-)
+from skmixed.models.deviance import CHAIN_FROM, ROUNDING, ProfiledDeviance, iterates
 from skmixed.models.moments import RowMoments
+from skmixed.models.response import row_weights, sum_log
 from skmixed.models.search import outside_by_moments
 from skmixed.models.source import Source, unordered_checksum
 from skmixed.models.stochastic import thinned_rows

@@ -21,8 +21,8 @@ import numpy as np
 from skmixed.linalg.system import Effects, NotPositiveDefinite, RelatedGroup, System
 from skmixed.linalg.threads import one_thread
 from skmixed.models.apart import Apart, Part
+from skmixed.models.deviance import CHAIN_FROM
 from skmixed.models.further_rows import DenseTold, FurtherRows, Levels, SummedTold, has_related
-from skmixed.models.lmm import CHAIN_FROM
 
 # Newton decrement, in units of the deviance, after which one more step is exact to rounding.
 _LAST_STEP = 1e-10

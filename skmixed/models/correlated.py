@@ -24,7 +24,8 @@ import numpy as np
 from skmixed.linalg.mixture import Mixture
 from skmixed.linalg.system import Effects, NotPositiveDefinite
 from skmixed.models.correlated_order import CorrelatedSecondOrder
-from skmixed.models.lmm import Evaluation, ProfiledDeviance, fit_lmm
+from skmixed.models.deviance import Evaluation, ProfiledDeviance
+from skmixed.models.lmm import fit_lmm
 from skmixed.models.optimize import Impossible
 from skmixed.models.residual import FittedResidual, Residual
 from skmixed.models.residual_rows import Coefficients
@@ -99,10 +100,10 @@ class CorrelatedDeviance(ProfiledDeviance):
         own = {f.name: getattr(self, f.name) for f in fields(ProfiledDeviance)}
         return ProfiledDeviance(**own)
 
-    def beginnings(self):
+    def beginnings(self, starts):
         """Variances and covariances of visits from the residuals of the independent model."""
         plain = self.independent
-        thetas, _ = plain.beginnings()
+        thetas = starts(plain)
         rho = self.residual.start()
         if not self.residual.starts_from_moments:
             return [np.append(theta, rho) for theta in thetas], 0

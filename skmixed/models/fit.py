@@ -92,6 +92,11 @@ class MixedFit(Questions):
     keep_factor: bool = field(default=False, kw_only=True)
 
     @property
+    def monte_carlo(self):
+        """How exact a fit by the iterative solver is, None for one by the direct solver."""
+        return None
+
+    @property
     def rank(self):
         return len(self.gamma)
 
@@ -283,6 +288,21 @@ class MixedFit(Questions):
         return tuple(
             self.sigma * np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)) for v in variances
         )
+
+    def level_std(self, t, places):
+        """Standard deviations (k, s) of effects of term t given theta and beta, of some levels.
+
+        Where :meth:`effects_std` approximates those of all levels, these are solved for.
+        """
+        if self.monte_carlo is None:
+            return self.effects_std()[t][places]
+        at, T = self.layout.terms[t], self.layout.factors(self.optimum.theta)
+        n = len(places) * at.size
+        codes, z = [np.full(n, -1) for _ in T], [np.zeros((n, len(own))) for own in T]
+        codes[at.group] = np.repeat(places, at.size)
+        z[at.group][:, at.columns] = np.tile(at.M, (len(places), 1))
+        variances = self._factor("standard deviations of levels").row_norms(codes, z, None)
+        return self.sigma * np.sqrt(variances).reshape(len(places), at.size)
 
     @cached_property
     def relative_prediction_variance(self):

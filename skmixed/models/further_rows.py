@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from skmixed.linalg.system import Effects, Group, Pattern, RelatedGroup, Sums, System
-from skmixed.models.lmm import CHAIN_FROM
+from skmixed.models.deviance import CHAIN_FROM
 
 
 @dataclass(frozen=True, eq=False)

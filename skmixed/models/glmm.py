@@ -11,10 +11,11 @@ from skmixed.linalg.iterative_pattern import IterativePattern
 from skmixed.linalg.rank import independent_columns
 from skmixed.linalg.system import Pattern
 from skmixed.linalg.threads import one_thread
+from skmixed.models.deviance import iterates
 from skmixed.models.fit import MixedFit
 from skmixed.models.laplace import LaplaceDeviance, Near, Start
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.lmm import iterates, not_solved
+from skmixed.models.lmm import not_solved
 from skmixed.models.moments import RowMoments
 from skmixed.models.optimize import NoStart, Optimum
 from skmixed.models.pirls import NoMode, Rows, find_mode, mode_at

@@ -36,16 +36,18 @@ class RowMoments:
         Without ``prior_weights`` the basis is orthonormal in these means.
         """
         total = float(len(Q) if frequencies is None else frequencies.sum())
-        counts = np.ones(len(Q)) if frequencies is None else frequencies
+        mean = (Q.sum(axis=0) if frequencies is None else frequencies @ Q) / total
         square = None
         if prior_weights is not None:
-            square = (Q * counts[:, None]).T @ Q / total
+            counted = Q if frequencies is None else Q * frequencies[:, None]
+            square = counted.T @ Q / total
         random = []
         for term in layout.terms:
             group = layout.groups[term.group]
-            z, own = group.z[:, term.columns], counts * term.variances_of(group.codes)
-            random.append((own[:, None] * z).T @ z / total)
-        return cls(counts @ Q / total, square, tuple(random))
+            z, own = group.z[:, term.columns], term.variances_of(group.codes)
+            own = own if frequencies is None else own * frequencies
+            random.append(np.array([(own * column) @ z for column in z.T]) / total)
+        return cls(mean, square, tuple(random))
 
     @property
     def squares(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 
 from skmixed.linalg.system import NotPositiveDefinite
 from skmixed.models.charts import Chart
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 
 # Steps of differences: of the chart and of priors, which are exact functions; of gradients.
 _FINE, _COARSE = 1e-5, 1e-3

@@ -9,8 +9,9 @@ import numpy as np
 
 from skmixed.design import check_identifiable
 from skmixed.models.correlated import deviance_of
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.glmm import GLMMFit, Problem, approximation, fit_glmm
-from skmixed.models.lmm import LMMFit, ProfiledDeviance, Responses, fit_lmm
+from skmixed.models.lmm import LMMFit, fit_lmm
 from skmixed.models.lockstep import Lockstep, unit_crosses
 from skmixed.models.prior import FixedPrior
 from skmixed.models.resampling import (
@@ -22,6 +23,7 @@ from skmixed.models.resampling import (
     each_row_once,
     taken,
 )
+from skmixed.models.response import Responses
 from skmixed.models.separation import SeparatedFit, Separation, separates_beside_prior
 from skmixed.models.source import Source
 

@@ -118,6 +118,11 @@ class MarginalEffectsDisplay:
         ValueError
             For names that are not in the fixed effects, and as ``emmeans``.
         """
+        if not isinstance(x, str):
+            raise ValueError(
+                f"x must be the name of a variable, got {type(x).__name__}: rows to draw behind "
+                "the lines are X="
+            )
         by = [by] if isinstance(by, str) else list(by or ())
         if len(by) > 2 or x in by:
             raise ValueError(f"by takes one or two names other than x, got {by}")

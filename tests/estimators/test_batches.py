@@ -536,7 +536,7 @@ def test_iterations_take_the_same_path_as_with_all_rows_in_memory(formula):
 
 @pytest.mark.parametrize("settings", [{"sample_weight": "f"}, {"prior_weights": "w"}])
 def test_iterations_start_from_the_same_rows_as_in_memory(settings, monkeypatch):
-    for module in ("lmm", "batch_coordinates"):
+    for module in ("deviance", "batch_coordinates"):
         monkeypatch.setattr(f"skmixed.models.{module}.THINNED_FROM", 1000)
     monkeypatch.setattr("skmixed.models.stochastic._THINNED", 10)
     table = _table()

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -172,6 +173,17 @@ def test_a_slope_without_variance_beside_a_large_intercept(formula, size):
     assert np.abs(found.theta_ - exact.theta_).max() < 0.05
 
 
+def test_a_response_that_is_explained_exactly_is_told(data):
+    rng = np.random.default_rng(0)
+    effects = rng.standard_normal(250)[data["user"]] + rng.standard_normal(120)[data["item"]]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = MixedLinearRegressor(FORMULA, solver="iterative")
+        model.fit(data.assign(y=data["x"] + effects))
+    assert any("explain the response exactly" in str(one.message) for one in told)
+    assert not model.converged_
+
+
 def test_large_variances_and_separate_parts():
     data = ratings(seed=2, sd=(16.0, 16.0, 0.0, 0.0))  # theta of 20
     check_agreement(*both(FORMULA, data), left=0.005)
@@ -307,7 +319,7 @@ def test_other_models_are_not_touched(data):
 
 
 def test_a_search_may_start_from_some_of_the_rows(data, monkeypatch):
-    monkeypatch.setattr("skmixed.models.lmm.THINNED_FROM", 1000)
+    monkeypatch.setattr("skmixed.models.deviance.THINNED_FROM", 1000)
     monkeypatch.setattr("skmixed.models.stochastic._THINNED", 40)
     formula = "y ~ x + (x | user) + (1 | item)"
     started = MixedLinearRegressor(formula, solver="iterative").fit(data, sample_weight=data["k"])
@@ -324,3 +336,33 @@ def test_residuals_and_influence_are_those_of_the_direct_solver(data):
         np.testing.assert_allclose(
             found.residuals(X, y, kind=kind), exact.residuals(X, y, kind=kind), atol=3e-3
         )
+
+
+@pytest.mark.parametrize("formula", [FORMULA, "y ~ x + (x | user) + (x | item)"])
+def test_standard_deviations_of_levels(data, formula):
+    found, exact = both(formula, data)
+    levels = {"item": list(exact.random_effects_["item"].index[[7, 2]]), "user": [3]}
+    own, expected = found.random_effects_std(levels), exact.random_effects_std(levels)
+    for group, table in own.items():
+        assert table.index.tolist() == levels[group]
+        pd.testing.assert_frame_equal(table, expected[group], rtol=2e-2)
+        whole = exact.random_effects_std_[group].loc[levels[group]]
+        pd.testing.assert_frame_equal(expected[group], whole)
+    # at one theta they are the same
+    T = exact.result_.layout.factors(exact.result_.optimum.theta)
+    factor = found.result_.objective.system.factor(T)
+    there = replace(found.result_, sigma=exact.sigma_, factor=factor)
+    for t in range(2):
+        places = np.array([5, 0])
+        expected = exact.result_.level_std(t, places)
+        np.testing.assert_allclose(there.level_std(t, places), expected, rtol=1e-5)
+
+
+def test_levels_that_are_not_there(data):
+    model = MixedLinearRegressor(FORMULA, solver="iterative", n_probes=8).fit(data)
+    with pytest.raises(ValueError, match=r"'users' is not a grouping factor .* 'user', 'item'"):
+        model.random_effects_std({"users": [1]})
+    with pytest.raises(ValueError, match="'user' had no level -7"):
+        model.random_effects_std({"user": [1, -7]})
+    with pytest.raises(ValueError, match="must be a list"):
+        model.random_effects_std({"user": "1"})

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import pickle
 import random
 import warnings
 
@@ -175,6 +176,28 @@ def test_arrays_and_groups():
     model = MixedLinearRegressor().fit(X, y, groups=DATA.g)
     after, before = (m.predict(X, groups=DATA.g) for m in (_again(model), model))
     np.testing.assert_allclose(after, before, rtol=1e-12)
+
+
+def test_several_responses():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MixedLinearRegressor("x + (1 | g)").fit(DATA, DATA[["y", "t"]])
+    again = _again(model)
+    np.testing.assert_allclose(again.predict(DATA), model.predict(DATA), rtol=1e-12)
+    pd.testing.assert_frame_equal(again.fixed_effects_, model.fixed_effects_)
+    d = model.to_dict()
+    del d["fitted"]["estimators_"][1]
+    with pytest.raises(ValueError, match="are of different responses"):
+        MixedLinearRegressor.from_dict(d)
+    pickled = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(pickled.predict(DATA), model.predict(DATA), rtol=1e-12)
+
+
+def test_callbacks_stay_behind():
+    model = _fit(MixedLinearRegressor, formula="y ~ x + (1 | g)")
+    model._skl_callbacks = [print]
+    assert "_skl_callbacks" not in vars(_again(model))
+    np.testing.assert_allclose(_again(model).predict(DATA), model.predict(DATA), rtol=1e-12)
 
 
 def test_least_squares_and_the_transformer():

@@ -20,7 +20,7 @@ from skmixed import (
     MixedNonlinearRegressor,
     SingularFitWarning,
 )
-from skmixed.models import lmm
+from skmixed.models import deviance
 
 FORMULA = "x + (x | g)"
 
@@ -105,13 +105,13 @@ def test_cross_products_are_made_once(data, monkeypatch):
     """The design is assembled for the first response; the others bring their own products."""
     X, Y = data
     made = []
-    real = lmm.ProfiledDeviance.from_design.__func__
+    real = deviance.ProfiledDeviance.from_design.__func__
 
     def from_design(cls, *args, **kwargs):
         made.append(1)
         return real(cls, *args, **kwargs)
 
-    monkeypatch.setattr(lmm.ProfiledDeviance, "from_design", classmethod(from_design))
+    monkeypatch.setattr(deviance.ProfiledDeviance, "from_design", classmethod(from_design))
     MixedLinearRegressor(FORMULA).fit(X, Y)
     assert len(made) == 1
 
@@ -173,7 +173,6 @@ def test_score_is_the_mean_over_the_responses(data):
         lambda model, X, Y: model.residuals(X, Y),
         lambda model, X, Y: model.anova(),
         lambda model, X, Y: model.confint(),
-        lambda model, X, Y: model.to_dict(),
     ],
 )
 def test_what_only_one_response_has_says_where_it_is(ask, data):

@@ -24,7 +24,12 @@ SAYS = {
     "plot_scotssec": [r"6 .* 0\.3154 +1\.0 +0\.2872", r"and the primary school: 0\.12"],
     "plot_cbpp": [r"period\[T\.2\] +0\.37", r"overdispersion .* ok", r"and rows .*AIC 186\.6"],
     "plot_verbagg": [r"both +0\.18[78] +0\.19[12]"],
-    "plot_school_growth": [r"ok +16", r"school:pupil\) +12 .* 0\.0\n", r"least squares .*0\.043"],
+    "plot_school_growth": [
+        r"ok +16",
+        r"school:pupil\) +12 .* 0\.0\n",
+        r"least squares .*0\.043",
+        r"by person: {'known': 0\.91, 'new': 0\.64}",
+    ],
     "plot_posterior": [r"308 +0\.[45]\d", r"gets faster .* 0\.0[5-8]", r"plugged in: 0\.0[34]"],
     "plot_split_plot": [r"recipe .* 42\.0 .*\ntemperature .* 210\.0", r"split plot +2\.456 +42\.0"],
     "plot_mmrm": [r"mixed model +-5\.9", r"those who came +-5\.0", r"carried forward +-4\.0"],

@@ -149,6 +149,10 @@ def test_a_table_of_models_has_the_numbers_of_each(pair):
     assert set(tested["AIC"].round(4)) == {round(model.aic_, 4) for model in pair}
 
 
+def test_a_list_of_models_is_taken_as_they_are(pair):
+    assert str(model_table(pair)) == str(model_table(*pair))
+
+
 def test_terms_that_a_model_lacks_are_empty(pair):
     text = str(model_table({"one": pair[0], "two": pair[1]}))
     row = next(line for line in text.splitlines() if line.startswith("sd Days | Subject"))

@@ -31,7 +31,7 @@ from skmixed.exceptions import (
 from skmixed.inference import Posterior, Prior, importance, posterior
 from skmixed.inference.posterior_draws import highest_density
 from skmixed.linalg import stacked
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 
 STAN = Path(__file__).parents[1] / "data" / "posterior"
 SLOPES = "Reaction ~ Days + (Days | Subject)"

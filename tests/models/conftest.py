@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from skmixed.design import Design, build_design
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.layout import CovarianceLayout
-from skmixed.models.lmm import ProfiledDeviance
 
 N_ROWS = 72
 FORMULAS = {

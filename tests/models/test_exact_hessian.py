@@ -5,7 +5,7 @@ import pytest
 
 from skmixed.datasets import load_machines, load_penicillin, load_scotssec, load_sleepstudy
 from skmixed.design import build_design
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 
 MODELS = [
     (load_sleepstudy, "Reaction ~ Days + (Days | Subject)"),

@@ -8,7 +8,8 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.models import fit as module
-from skmixed.models.lmm import LMMFit, ProfiledDeviance, fit_lmm
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import LMMFit, fit_lmm
 
 NEW = slice(5, 40)
 

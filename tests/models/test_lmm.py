@@ -9,7 +9,9 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.linalg.system import Effects
-from skmixed.models.lmm import ProfiledDeviance, Response, fit_lmm
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import fit_lmm
+from skmixed.models.response import Response
 
 
 def _criterion(marginal, theta):

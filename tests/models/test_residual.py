@@ -6,7 +6,8 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.models.correlated import CorrelatedDeviance, deviance_of
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import fit_lmm
 
 TIMES = np.array([0, 1, 2, 4, 5])
 # Residual structures, each beside a formula.
@@ -227,7 +228,7 @@ def test_cells_that_do_not_fit_in_memory_are_assembled_anew(name, monkeypatch):
 def test_order_of_elimination_does_not_matter(name, chain_from, monkeypatch):
     _, design = design_of(name, "weighted")
     expected = CorrelatedDeviance.from_design(design)
-    monkeypatch.setattr("skmixed.models.lmm.CHAIN_FROM", chain_from)
+    monkeypatch.setattr("skmixed.models.deviance.CHAIN_FROM", chain_from)
     found = CorrelatedDeviance.from_design(design)
     x = some_point(expected)
     a, b = expected.evaluate(x), found.evaluate(x)

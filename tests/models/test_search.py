@@ -6,8 +6,9 @@ import pytest
 
 from skmixed.design import build_design
 from skmixed.families import make_family
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.glmm import approximation, fit_glmm, starting_values
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.lmm import fit_lmm
 
 
 def _objective(formula, data, *, reml=True):

@@ -10,9 +10,10 @@ import pytest
 from skmixed import MixedLinearRegressor
 from skmixed.inference.degrees_of_freedom import joint_test, row_tests, satterthwaite_df
 from skmixed.linalg import marginal as marginal_inverse
-from skmixed.models import lmm
+from skmixed.models import deviance
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.linear_parameters import linear_parameters
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.lmm import fit_lmm
 from skmixed.models.second_order import SecondOrder, scaled_inverse
 from skmixed.models.structures import Structure
 
@@ -23,7 +24,7 @@ SIGMA = 1.7
 def objective(request, marginal):
     """The model's objective with its largest factors eliminated, or in one dense matrix."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lmm, "CHAIN_FROM", request.param)
+        patch.setattr(deviance, "CHAIN_FROM", request.param)
         yield ProfiledDeviance.from_design(marginal.design, reml=marginal.objective.reml)
 
 

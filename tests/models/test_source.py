@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.source import _mixed
 
 

@@ -11,7 +11,8 @@ import pytest
 from skmixed.design import build_design
 from skmixed.linalg.groups import Group
 from skmixed.linalg.iterative import IterativeSystem
-from skmixed.models.lmm import ProfiledDeviance, fit_lmm
+from skmixed.models.deviance import ProfiledDeviance
+from skmixed.models.lmm import fit_lmm
 from skmixed.models.optimize import Impossible
 from skmixed.models.stochastic import EstimatedScore, Scores, positive_solve, thinned
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skmixed.design import build_design
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 from skmixed.models.structures import Restricted, Structure, Unstructured, canonical_factor
 
 

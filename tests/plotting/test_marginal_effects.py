@@ -104,3 +104,8 @@ def test_least_squares_has_marginal_effects_too(cake):
 def test_unknown_and_repeated_names(crossing, x, by, message):
     with pytest.raises(ValueError, match=message):
         MarginalEffectsDisplay.from_estimator(crossing, x, by)
+
+
+def test_rows_in_the_place_of_the_variable(crossing, cake):
+    with pytest.raises(ValueError, match=r"name of a variable, got DataFrame: rows .* are X="):
+        MarginalEffectsDisplay.from_estimator(crossing, cake)

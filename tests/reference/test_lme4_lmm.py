@@ -22,7 +22,7 @@ from skmixed import MixedLinearRegressor, SingularFitWarning, datasets
 from skmixed.design.design import build_design
 from skmixed.design.formula import parse_formula
 from skmixed.inference import likelihood_ratio_test
-from skmixed.models.lmm import ProfiledDeviance
+from skmixed.models.deviance import ProfiledDeviance
 
 FOLDER = Path(__file__).parents[1] / "data" / "lme4"
 TABLES = {"levels", "likelihood_ratio", "trace"}
