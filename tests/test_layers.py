@@ -55,8 +55,8 @@ CLOSED = {
     f"skmixed.linalg.{name}"
     for name in (
         "cholesky core crossproducts effects iterative_blocks iterative_cg iterative_core "
-        "iterative_leverages iterative_logdet iterative_precondition iterative_traces leverages "
-        "marginal pattern row_norms selected sums traces"
+        "iterative_leverages iterative_logdet iterative_precondition iterative_traces "
+        "iterative_variances leverages marginal pattern row_norms selected sums traces"
     ).split()
 }
 # How the penalised system is eliminated and stored: names that no other package may say.

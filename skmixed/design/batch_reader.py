@@ -65,10 +65,21 @@ class Reader:
 
         Raises
         ------
+        TypeError
+            For levels or frequencies of the wrong kind.
         ValueError
             For columns that are not there, and formulas that need all rows at once.
         """
         check_missing(missing)
+        if frequencies is not None and not isinstance(frequencies, str):
+            raise TypeError(
+                "in batches, sample_weight= is the name of a column that tells how often each row "
+                f"counts; got {type(frequencies).__name__}"
+            )
+        if levels is not None and not isinstance(levels, Mapping):
+            raise TypeError(
+                "levels= must be a dict, such as {'user': index}; got " + type(levels).__name__
+            )
         if frequencies is not None and frequencies not in names:
             message = f"the column of sample weights {frequencies!r} is not in the data"
             raise unknown_name(frequencies, names, message)
@@ -88,7 +99,7 @@ class Reader:
     def frame(self, frame: Any) -> tuple[pd.DataFrame, np.ndarray | None]:
         """The columns that are used of the rows that count, and how often they do."""
         if not isinstance(frame, pd.DataFrame):
-            raise TypeError(f"a batch must be a pandas DataFrame, got {type(frame).__name__}")
+            raise no_frame(frame)
         lacking = [name for name in self.names if name not in frame.columns]
         if lacking:
             raise ValueError(
@@ -196,6 +207,13 @@ def stateful_calls(plan: Plan) -> dict[str, ast.Call]:
     """The calls of functions that learn from the rows, by their text."""
     nodes = (node for tree in expressions_of(plan) for node in ast.walk(tree))
     return {ast.unparse(node): node for node in nodes if is_stateful(node)}  # type: ignore[misc]
+
+
+def no_frame(batch: Any) -> TypeError:
+    """The error for a batch that is no pandas DataFrame."""
+    kind = f"{type(batch).__module__.partition('.')[0]}.{type(batch).__name__}"
+    hint = ": convert it by to_pandas()" if hasattr(batch, "to_pandas") else ""
+    return TypeError(f"a batch must be a pandas DataFrame, got {kind}{hint}")
 
 
 def _declared(name: str, levels: Any) -> pd.Index:

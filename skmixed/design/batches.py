@@ -20,7 +20,7 @@ from skmixed.design.grouping import GroupSpec, group_factor
 from skmixed.design.missing import undefined_rows
 from skmixed.design.names import split_group
 from skmixed.design.response import read_prior_weights
-from skmixed.design.scan import Scan, concat_rows, response_sum
+from skmixed.design.scan import Scan, checked_columns, column_sums, concat_rows
 from skmixed.design.spec import Design, DesignSpec
 
 
@@ -73,8 +73,8 @@ def _in_order(values: pd.Index, categories: pd.Index | None) -> tuple[np.ndarray
     return levels.get_indexer(values), levels
 
 
-def batch_design(frame: Any, reader: Reader, spec: DesignSpec) -> tuple[Design | None, float]:
-    """The design of one batch, None without rows, and the sum that :class:`Scan` checks."""
+def batch_design(frame: Any, reader: Reader, spec: DesignSpec) -> tuple[Design | None, Any]:
+    """The design of one batch, None without rows, and the sums that :class:`Scan` checks."""
     frame, counts = reader.frame(frame)
     if not len(frame):
         return None, 0.0
@@ -106,18 +106,21 @@ def batch_design(frame: Any, reader: Reader, spec: DesignSpec) -> tuple[Design |
         rows=rows,
     )
     table.keep(rows)
-    return made, response_sum(frame, reader.plan, table)
+    return made, column_sums(reader.plan, table)
 
 
 _OTHER_DATA = "the source gave other rows when it was read again"
 
 
-def check_same_rows(scan: Scan, n_rows: int, check: float) -> None:
+def check_same_rows(scan: Scan, reader: Reader, n_rows: int, check: Any) -> None:
     """Raise an error for a second pass that has seen other rows than the first."""
-    gap = abs(check - scan.check)
-    if n_rows != sum(scan.n_rows) or gap > 1e-6 * max(abs(check), abs(scan.check)):
+    names = checked_columns(reader.plan)
+    first, second = (np.broadcast_to(sums, len(names)) for sums in (scan.check, check))
+    other = np.abs(second - first) > 1e-6 * np.maximum(first, second)
+    if n_rows != sum(scan.n_rows) or other.any():
+        at = int(np.argmax(other))
         raise ValueError(
-            f"{_OTHER_DATA}: {sum(scan.n_rows):,} rows with a response that sums to "
-            f"{scan.check:.9g} at first, then {n_rows:,} with {check:.9g}. A callable has to start "
-            "anew every time, with the same rows"
+            f"{_OTHER_DATA}: {sum(scan.n_rows):,} rows whose sizes in {names[at]!r} sum to "
+            f"{first[at]:.9g} at first, then {n_rows:,} with {second[at]:.9g}. A callable has to "
+            "start anew every time, with the same rows"
         )

@@ -46,8 +46,8 @@ class Scan:
     n_rows : tuple of int
         Rows that are left, by batch.
     n_obs : float
-    check : float
-        Sum of the response's column, by which the second pass is known again.
+    check : ndarray or 0.0
+        Of :func:`column_sums`, by which the second pass is known again.
     kinds : dict of str
         The kind of every covariate.
     reference : ReferenceValues or None
@@ -65,7 +65,7 @@ class Scan:
     n_input: int
     n_rows: tuple[int, ...]
     n_obs: float = 0.0
-    check: float = 0.0
+    check: np.ndarray | float = 0.0
     kinds: dict[str, str] = field(default_factory=dict)
     reference: ReferenceValues | None = None
     measures: dict[str, Measure] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Scan:
             n_input,
             (table.n_rows,),
             float(weights.sum()),
-            response_sum(frame, plan, table),
+            column_sums(plan, table),
             {name: column.kind for name, column in cleaned.items()},
             ReferenceValues.of(
                 {name: columns[name] for name in plan.fixed_columns},
@@ -328,8 +328,16 @@ def concat_rows(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([a, b], ignore_index=True)
 
 
-def response_sum(frame: pd.DataFrame, plan: Plan, table: Table) -> float:
-    """Sum of the response's columns, sizes only: it cannot cancel."""
-    columns = [clean(name, table.column(name)) for name in plan.response_columns]
-    numbers = [c.values for c in columns if c.kind != "category"]
-    return float(sum(np.abs(table.rows_of(np.asarray(v, float))).sum() for v in numbers))
+def checked_columns(plan: Plan) -> tuple[str, ...]:
+    """The response's columns and the covariates."""
+    return tuple(dict.fromkeys([*plan.response_columns, *plan.covariates]))
+
+
+def column_sums(plan: Plan, table: Table) -> np.ndarray:
+    """Sums of the checked columns, sizes only: they cannot cancel; zero for categories."""
+    columns = [clean(name, table.column(name)) for name in checked_columns(plan)]
+    return np.array([0.0 if c.kind == "category" else _size(table, c.values) for c in columns])
+
+
+def _size(table: Table, values: Any) -> float:
+    return float(np.abs(table.rows_of(np.asarray(values, float))).sum())

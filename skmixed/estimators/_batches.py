@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -112,7 +113,7 @@ class FitsBatches(KnowsOtherNames):
             progress=Progress("cross-products", self.verbose, scan.n_input),
         )
         found = _Found(None, 0, 0, 0.0) if found is None else found
-        check_same_rows(scan, found.n_rows, found.check)
+        check_same_rows(scan, reader, found.n_rows, found.check)
         design, found = _with_rows(design, found.sums)
         stand_in = _stand_in(design, found)
         check_counts(stand_in, type(self).__name__)
@@ -184,7 +185,10 @@ class FitsBatches(KnowsOtherNames):
         ndarray of shape (rows of the batch,)
         """
         check_is_fitted(self)
-        frames = source if hasattr(source, "__next__") else open_source(source).frames()
+        if hasattr(source, "__next__"):
+            frames = source
+        else:
+            frames = open_source(source, "predict_batches").frames()
         for frame in frames:
             if len(frame):
                 yield self.predict(frame, random_effects=random_effects)
@@ -209,7 +213,7 @@ class _Found:
     sums: object
     n_input: int
     n_rows: int
-    check: float
+    check: Any
 
 
 def _scan_of(reader, number, frame):

@@ -53,7 +53,7 @@ class ChoosesSolver:
 
     @property
     def n_cg_iterations_(self) -> int:
-        """Iterations of the slowest linear system of the last evaluation, 0 if direct."""
+        """Iterations of the slowest linear system of the fit, 0 if direct."""
         return self._monte_carlo("n_iterations", 0)
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 
 from skmixed._deadline import check_time
 from skmixed._log import tell
+from skmixed.design.batch_reader import no_frame
 
 # Rows of a batch that is read from Arrow.
 _BATCH = 1 << 19
@@ -23,8 +24,8 @@ _BATCH = 1 << 19
 _SECONDS = 5.0
 
 
-def open_source(source):
-    """The source of batches that a user names.
+def open_source(source, who="fit_batches"):
+    """The source of batches that a user names; ``who`` reads it.
 
     Raises
     ------
@@ -34,7 +35,8 @@ def open_source(source):
         Where the package that reads it is not installed.
     """
     if isinstance(source, pd.DataFrame):
-        raise TypeError("fit_batches reads batches; a DataFrame in memory is for fit")
+        other = who.partition("_")[0]
+        raise TypeError(f"{who} reads batches; a DataFrame in memory is for {other}")
     package = type(source).__module__.partition(".")[0]
     if package in ("dask", "dask_expr"):
         return _Dask(source)
@@ -49,9 +51,10 @@ def open_source(source):
         return _Started(source)
     what = "an iterator" if isinstance(source, Iterator) else type(source).__name__
     why = ", which can be read only once" if isinstance(source, Iterator) else ""
+    how = "its source twice" if who == "fit_batches" else "batches"
     raise TypeError(
-        f"fit_batches reads its source twice: give a path of Parquet files, a pyarrow Dataset, a "
-        f"Dask DataFrame, or a function that starts a new iterator of DataFrames; got {what}{why}"
+        f"{who} reads {how}: give a path of Parquet files, a pyarrow Dataset, a Dask DataFrame, or "
+        f"a function that starts a new iterator of DataFrames; got {what}{why}"
     )
 
 
@@ -111,13 +114,9 @@ class _Started(_InOrder):
 
     def frames(self, columns=None):
         for frame in self._begin():
-            _check_frame(frame)
+            if not isinstance(frame, pd.DataFrame):
+                raise no_frame(frame)
             yield frame
-
-
-def _check_frame(frame):
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"a batch must be a pandas DataFrame, got {type(frame).__name__}")
 
 
 class _Arrow(_InOrder):
@@ -184,17 +183,28 @@ class _Arrow(_InOrder):
             yield frame
 
     def _check_files(self, columns):
-        """Raise an error for a file without one of the columns, where pyarrow reads nulls."""
-        of_folders = getattr(self._dataset.partitioning, "schema", None)
-        known = set() if of_folders is None else set(of_folders.names)
-        for fragment in self._dataset.get_fragments():
-            lacking = [name for name in columns if name not in fragment.physical_schema.names]
-            lacking = [name for name in lacking if name not in known]
+        """Raise an error for a file without a column, or with text in the place of numbers.
+
+        Pyarrow reads nulls there, and text that looks like numbers as numbers.
+        """
+        fragments = list(self._dataset.get_fragments())
+        schemas = [fragment.physical_schema for fragment in fragments]
+        inside = set().union(*(schema.names for schema in schemas))  # others: names of folders
+        names = [name for name in columns if name in inside]
+        for fragment, schema in zip(fragments, schemas, strict=True):
+            lacking = [name for name in names if name not in schema.names]
             if lacking:
                 raise ValueError(
                     f"the file {fragment.path!r} has no column {lacking[0]!r}, which the first one "
                     "has"
                 )
+            for name in names:
+                own, first = schema.field(name).type, self._dataset.schema.field(name).type
+                if _is_text(own) and _is_number(first):
+                    raise ValueError(
+                        f"column {name!r} is of type {first} in the first file and {own} in "
+                        f"{fragment.path!r}: convert it"
+                    )
 
 
 def _parquet(paths, text=()):
@@ -204,7 +214,22 @@ def _parquet(paths, text=()):
         raise _not_installed("Parquet files", "pyarrow", "arrow") from error
     options = ds.ParquetReadOptions(dictionary_columns=set(text))
     format_ = ds.ParquetFileFormat(read_options=options)
-    return ds.dataset(paths[0] if len(paths) == 1 else paths, format=format_)
+    # hive: folders such as year=2024 tell the values of a column
+    where = paths[0] if len(paths) == 1 else paths
+    return ds.dataset(where, format=format_, partitioning="hive")
+
+
+def _is_text(type_):
+    import pyarrow as pa
+
+    own = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_string(own) or pa.types.is_large_string(own)
+
+
+def _is_number(type_):
+    import pyarrow as pa
+
+    return pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
 
 
 def _not_installed(what, package, extra):

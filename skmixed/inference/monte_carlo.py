@@ -10,6 +10,8 @@ from scipy.stats import t as student
 # Change of a p-value, as a share of itself, that may change its reading, and p-values that are read
 # alike.
 _CHANGE, _TINY = 0.1, 1e-4
+# Errors up to which a statistic is exact but for rounding: zero where a variance is zero.
+_ROUNDING = 1e-6
 
 
 def difference_error(first, other) -> float:
@@ -39,7 +41,7 @@ def sure_p_value(p_value, statistic, error):
         Standard deviation of its Monte-Carlo error.
     """
     p = p_value(statistic)
-    if not error or not np.isfinite(p):
+    if error <= _ROUNDING or not np.isfinite(p):
         return p, ""
     low, high = p_value(statistic + 2 * error), p_value(max(statistic - 2 * error, 0.0))
     if high <= _TINY or max(high - p, p - low) <= _CHANGE * p:

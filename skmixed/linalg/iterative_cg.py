@@ -75,14 +75,12 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos, from_start=Fals
     q, k = F.shape
     if not q or not k:
         return Solved(np.zeros((q, k)), 0, True, [([], [])] * k)
-    x = np.zeros((q, k)) if start is None else start.copy()
-    z = precondition(F)
-    target = np.square(tolerance) * _dots(F, z)
-    r = F.copy()
+    x, r, z = np.zeros((q, k)), F.copy(), precondition(F)
+    rho = _dots(F, z)
+    target = np.square(tolerance) * rho
     if start is not None:
-        r -= times(x)
-        z = precondition(r)
-    p, rho = z.copy(), _dots(r, z)
+        x, r, z, rho = _started(times, precondition, F, start, z, rho, from_start)
+    p = z.copy()
     if from_start:
         target = np.maximum(np.square(tolerance) * rho, _ROUNDING * target / np.square(tolerance))
     alphas, betas = [[] for _ in range(k)], [[] for _ in range(k)]
@@ -117,6 +115,20 @@ def _lockstep(times, precondition, F, tolerance, start, lanczos, from_start=Fals
                 betas[j].append(b)
     tridiagonals = [_tridiagonal(a, b) for a, b in zip(alphas, betas, strict=True)]
     return Solved(x, n_iter, not len(active), tridiagonals if lanczos else [])
+
+
+def _started(times, precondition, F, start, z, rho, always):
+    """x, residual r, M^-1 r and r'M^-1 r at the start, or at zero for columns nearer to that.
+
+    Of a column F that has vanished a start would have to be worn off to below its own rounding.
+    """
+    x, r = start.copy(), F - times(start)
+    z_start = precondition(r)
+    rho_start = _dots(r, z_start)
+    if not always and (worse := ~(rho_start <= rho)).any():
+        x[:, worse], r[:, worse], z_start[:, worse] = 0.0, F[:, worse], z[:, worse]
+        rho_start[worse] = rho[worse]
+    return x, r, z_start, rho_start
 
 
 def _dots(a, b):

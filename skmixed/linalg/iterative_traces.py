@@ -16,12 +16,15 @@ Of the levels that are eliminated
     sum (Z'V0^-1Z)_ll = sum J (D - K J') - E sum (J B T (x - d))_l (J B T z)_l'
 
 with K_l = sum_m B_lm (T Delta^-1 T')_m B_lm', which is exact too. Where T is nearly singular no
-division by it is possible, and with z_t the signs of that group alone
+division by it is possible. With T = U s V', the directions U_1 with singular values s_1 by which
+results are divided, the others U_0, and the signs z_0 of that group along these alone,
 
-    sum (Z'V0^-1Z)_ll = sum C~_d - E sum [C~ T S^-1 T'C~ z_t]_l z_l'.
+    (U_1 U_1' + U_0 U_0') sum (Z'V0^-1Z)_ll U_0 U_0'
+        = E sum [U_1 V_1'x_0 / s_1 - U_0 U_0'C~ T x_0]_l z_0l' + U_0 U_0' sum C~_d U_0 U_0'
 
-With unit vectors in the place of signs that is exact: a group of few effects takes no more
-solutions so than with signs, which tell least of it.
+with x_0 = S^-1 T'C~ z_0; among U_1 the formulas above hold. With unit vectors in the place of signs
+that is exact: a group of few effects takes no more solutions so than with signs, which tell least
+of it.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from skmixed.linalg.iterative_core import shrinkage, times_blocks
 _DIVIDE = 0.03
 # Effects of a group up to which its sum is exact, and the tolerance of its solutions, whose error
 # enters squared.
-_FEW, _UNITS = 32, 1e-4
+_FEW, _UNITS = 32, 1e-6
 
 
 def information_samples(core, M, z, x, W_x, solve, tolerance):
@@ -63,13 +66,25 @@ def information_samples(core, M, z, x, W_x, solve, tolerance):
         T = core.T[j + 1]
         if own[..., 0].size <= _FEW:
             samples.append(np.repeat(_by_units(core, j, solve)[None], signs.shape[1], axis=0))
-        elif np.linalg.svd(T, compute_uv=False)[-1] < _DIVIDE:
-            samples.append(_undivided(core, j, signs, solve, tolerance))
-        elif M.is_coupled:
-            samples.append(_divided(core, j, own, change[j], outer, excess=M.excess[j]))
-        else:
-            samples.append(_divided(core, j, own, change[j], outer, first_order=first_order[j]))
+            continue
+        inverse, onto = _divisible(T)
+        own_way = {"excess": M.excess[j]} if M.is_coupled else {"first_order": first_order[j]}
+        found = _divided(core, j, own, change[j], outer, inverse, onto, **own_way)
+        rest = np.eye(len(T)) - onto
+        if np.trace(rest) > 0.5:
+            found += _undivided(core, j, signs, solve, tolerance, inverse, rest)
+        samples.append(found)
     return samples
+
+
+def _divisible(T):
+    """T^-1 in the directions in which T is not nearly singular, and the projection (s, s) on them.
+
+    The other directions leave those by which results can be divided as exact as they are.
+    """
+    U, sizes, Vt = np.linalg.svd(T)
+    kept = sizes >= _DIVIDE
+    return (Vt[kept].T / sizes[kept]) @ U[:, kept].T, U[:, kept] @ U[:, kept].T
 
 
 @dataclass(frozen=True)
@@ -116,28 +131,32 @@ def _eliminated(core, z, x, below, outer):
     return _symmetric(exact - outer(Jx, Jz))
 
 
-def _divided(core, j, z, change, outer, *, first_order=None, excess=None):
-    """The samples of core group j with one of the two control variates."""
+def _divided(core, j, z, change, outer, inverse, onto, *, first_order=None, excess=None):
+    """The samples of core group j along ``onto``, with one of the two control variates."""
     T, C = core.T[j + 1], core.own[j]
-    s, inverse = len(T), np.linalg.inv(T)
+    s = len(T)
     J_c = diagonal_add(-product(C, shrinkage(C, T)[0]), 1.0)
     moved = (inverse.T @ change.reshape(s, -1)).reshape(change.shape)
-    exact = _sum(product(J_c, C))
+    exact = onto @ _sum(product(J_c, C)) @ onto
     if excess is None:
-        moved -= times_blocks(J_c, first_order)
+        other = times_blocks(J_c, first_order)
+        moved -= (onto @ other.reshape(s, -1)).reshape(other.shape)
     else:
         exact = exact - inverse.T @ _sum(excess) @ inverse
     return _symmetric(exact + outer(moved, z) @ inverse)
 
 
-def _undivided(core, j, z, solve, tolerance):
-    """The samples of core group j where T is nearly singular."""
+def _undivided(core, j, z, solve, tolerance, inverse, rest):
+    """What the directions ``rest`` add to the samples of core group j, where T is nearly zero."""
+    s, n = core.sizes[j]
     alone = np.zeros_like(z)
-    alone[core.slices[j]] = z[core.slices[j]]
+    alone[core.slices[j]] = (rest @ z[core.slices[j]].reshape(s, -1)).reshape(s * n, -1)
     F = core.scaled(core.reduced(alone), transposed=True)
     x = solve(("alone", j), F, tolerance).x
-    taken = core.views(core.reduced(core.scaled(x)))[j]
-    return _symmetric(_sum(core.own[j]) - _outer(taken, core.views(z)[j]))
+    own, taken = (core.views(v)[j] for v in (alone, core.reduced(core.scaled(x))))
+    within = rest @ _sum(core.own[j]) @ rest - rest @ _outer(taken, own)
+    beside = inverse.T @ _outer(core.views(x)[j], own)
+    return _symmetric(within) + beside + beside.transpose(0, 2, 1)
 
 
 def _by_units(core, j, solve):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from skmixed.linalg.iterative import IterativeFactor
+from skmixed.linalg.iterative_factor import IterativeFactor
 from skmixed.linalg.rank import ColumnBasis
 from skmixed.linalg.system import Effects, Factor
 from skmixed.linalg.threads import one_thread

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from skmixed.linalg.iterative import MAX_ITERATIONS
+from skmixed.linalg.system import NotPositiveDefinite
 from skmixed.models.deviance import CANCELLATION, NO_VALUES, Evaluation, ProfiledDeviance
 from skmixed.models.fit import MixedFit
 from skmixed.models.linear_parameters import has_many_parameters
@@ -261,10 +262,25 @@ def _fit_by_iterations(objective, start, max_iter, tol, callback):
             stuck = not_solved(objective.source, *factor.strongest_coupling())
             optimum = replace(optimum, converged=False, **stuck)
         fit = replace(LMMFit.at(objective, optimum), monte_carlo=record)
-    if fit.sigma / fit.unit > _NO_RESIDUAL:
+    if fit.sigma / fit.unit > _NO_RESIDUAL and not _falls_on(fit):
         return fit
     optimum = replace(fit.optimum, converged=False, message=_NO_MINIMUM)
     return replace(fit, optimum=optimum)
+
+
+def _falls_on(fit):
+    """Whether the criterion falls far at larger variances, where a search got stuck there."""
+    if fit.optimum.converged or fit.sigma / fit.unit > _SMALL_RESIDUAL:
+        return False
+    objective, floor = fit.objective, fit.deviance - 1.0 - 10.0 * fit.monte_carlo.deviance_std
+    for factor in (2.0, 10.0, 1e2):
+        try:
+            further = objective.at(objective.enlarged(fit.optimum.theta, factor), fit.factor)
+        except NotPositiveDefinite:
+            continue
+        if objective.value(further.factor) < floor:
+            return True
+    return False
 
 
 def not_solved(source, first, second):

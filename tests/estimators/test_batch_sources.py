@@ -109,13 +109,25 @@ def test_columns_that_folders_tell(table, expected, tmp_path):
         folder = tmp_path / f"kind={kind}"
         folder.mkdir()
         rows.drop(columns="kind").to_parquet(folder / "rows.parquet")
-    model = MixedLinearRegressor(FORMULA).fit_batches(ds.dataset(tmp_path, partitioning="hive"))
-    np.testing.assert_allclose(model.theta_, expected.theta_, rtol=1e-9)
+    for source in (ds.dataset(tmp_path, partitioning="hive"), tmp_path, str(tmp_path)):
+        model = MixedLinearRegressor(FORMULA).fit_batches(source)
+        np.testing.assert_allclose(model.theta_, expected.theta_, rtol=1e-9)
+    found = np.concatenate(list(model.predict_batches(tmp_path)))
+    np.testing.assert_allclose(found, expected.predict(table.sort_values("kind", kind="stable")))
+    table.drop(columns=["kind", "x"]).to_parquet(tmp_path / "kind=c" / "rows.parquet")
+    with pytest.raises(ValueError, match="has no column 'x'"):
+        MixedLinearRegressor(FORMULA, missing="drop").fit_batches(tmp_path)
 
 
 def test_files_whose_columns_are_of_other_types(files, table):
     table[:1500].assign(item=table["item"].astype(str)).to_parquet(files[0])
     with pytest.raises(ValueError, match="must be of one type everywhere"):
+        MixedLinearRegressor(FORMULA).fit_batches(files)
+
+
+def test_text_that_looks_like_numbers_is_no_number(files, table):
+    table[3000:].assign(item=table["item"].astype(str)).to_parquet(files[-1])
+    with pytest.raises(ValueError, match=r"'item' is of type int64 in the first file and .*string"):
         MixedLinearRegressor(FORMULA).fit_batches(files)
 
 

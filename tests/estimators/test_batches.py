@@ -358,10 +358,24 @@ def test_sources_that_cannot_be_read_twice():
     _message(lambda: generator, "returned the same iterator again")
     _message(table, "DataFrame in memory is for fit", TypeError)
     _message(3, "got int", TypeError)
-    _message(lambda: [table.to_numpy()], "must be a pandas DataFrame, got ndarray", TypeError)
+    _message(lambda: [table.to_numpy()], r"pandas DataFrame, got numpy\.ndarray", TypeError)
     _message(lambda: table, "must return an iterator", TypeError)
     _message(lambda: iter([]), "no rows")
     _message(lambda: [table[:0]], "the source has no row")
+
+
+def test_arguments_of_the_wrong_kind():
+    table = _table(300)
+    model = MixedLinearRegressor(SIMPLE)
+    with pytest.raises(TypeError, match=r"levels= must be a dict.*got list"):
+        model.fit_batches(_batches(table), levels=["user"])
+    with pytest.raises(TypeError, match=r"the name of a column.*got ndarray"):
+        model.fit_batches(_batches(table), sample_weight=np.ones(300))
+    model.fit_batches(_batches(table))
+    with pytest.raises(TypeError, match=r"predict_batches reads batches; .* is for predict"):
+        list(model.predict_batches(table))
+    with pytest.raises(TypeError, match=r"predict_batches reads batches: .*got list"):
+        list(model.predict_batches([table]))
 
 
 def test_sources_that_change():
@@ -371,21 +385,28 @@ def test_sources_that_change():
         calls.append(1)
         return iter([table if len(calls) < 3 else table[:900]])
 
-    _message(fewer, "1,500 rows with .* then 900")
+    _message(fewer, "1,500 rows .* then 900")
     calls.clear()
 
     def nothing():
         calls.append(1)
         return iter([table] if len(calls) < 3 else [])
 
-    _message(nothing, "1,500 rows with .* then 0")
+    _message(nothing, "1,500 rows .* then 0")
     calls.clear()
 
     def other():
         calls.append(1)
         return iter([table if len(calls) < 3 else table.assign(y=2 * table["y"])])
 
-    _message(other, "the source gave other rows")
+    _message(other, "the source gave other rows .* in 'y'")
+    calls.clear()
+
+    def other_covariate():
+        calls.append(1)
+        return iter([table if len(calls) < 3 else table.assign(x=table["x"][::-1].to_numpy() * 2)])
+
+    _message(other_covariate, "the source gave other rows .* in 'x'")
     calls.clear()
 
     def new_level():

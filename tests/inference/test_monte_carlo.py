@@ -39,3 +39,11 @@ def test_no_p_value_that_the_error_could_change(statistic, error, sure):
     assert bool(problem) != sure
     if not sure:
         assert "raise n_probes" in problem
+
+
+def test_a_statistic_of_zero_is_no_less_sure_for_rounding():
+    def at_boundary(x):
+        return 0.5 * chi2.sf(x, 1) if x > 0 else 1.0
+
+    assert sure_p_value(at_boundary, 0.0, 5e-8) == (1.0, "")
+    assert np.isnan(sure_p_value(at_boundary, 0.0, 0.1)[0])

@@ -202,6 +202,17 @@ def test_traces_with_all_unit_vectors_are_exact(case, at):
             np.testing.assert_allclose(own.mean(axis=0) - k, G, atol=(1e-5 if few else 1e-6) * size)
 
 
+def test_a_direction_without_variance_leaves_the_others_exact():
+    case = Case([(90, 1), (45, 2)])
+    T = [np.array([[1.0]]), np.array([[5.0, 0.0], [0.02, 0.0]])]
+    wanted = case.direct.factor(T).information(fixed=0.0, response=0.0)[1]
+    samples = case.system.factor(T).information_samples(n_probes=64, tolerance=1e-8)[1]
+    spread, size = samples.std(axis=0), np.sqrt(np.outer(*[wanted.diagonal()] * 2))
+    assert spread[0, 0] < 0.05 * size[0, 0]
+    assert (spread[0, 1], spread[1, 0]) < (0.5 * size[0, 1],) * 2
+    assert (np.abs(samples.mean(axis=0) - wanted) <= 4 * spread / 8 + 1e-6 * size).all()
+
+
 def test_traces_are_unbiased_and_nested_groups_tell_much(case):
     found, exact = case.system.factor(case.T), case.direct.factor(case.T)
     wanted = exact.information(fixed=0.0, response=0.0)
@@ -321,6 +332,19 @@ def test_columns_leave_at_their_own_tolerance_and_start_where_told():
     np.testing.assert_allclose(again.x, found.x, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-250, 1e-12])
+def test_columns_that_have_vanished_take_no_iterations(size):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((80, 80))
+    A = A @ A.T + 5 * np.eye(80)
+    F = np.column_stack([rng.standard_normal(80), np.full(80, size)])
+    start = np.ones((80, 2))
+    found, alone = (solve(lambda v: A @ v, lambda r: r, F, 1e-3, own) for own in (start, None))
+    assert found.converged
+    assert found.n_iter <= alone.n_iter + 5
+    np.testing.assert_allclose(found.x[:, 1], alone.x[:, 1], rtol=1e-6)
+
+
 def test_tolerances_may_be_relative_to_a_start():
     rng = np.random.default_rng(0)
     S = np.diag(np.linspace(1.0, 50.0, 40))
@@ -364,7 +388,7 @@ def test_only_large_cores_go_to_the_iterative_solver():
 
 
 def test_many_combinations_of_levels_are_told(monkeypatch):
-    monkeypatch.setattr("skmixed.linalg.iterative._MANY", 5)
+    monkeypatch.setattr("skmixed.linalg.iterative_variances._MANY", 5)
     case = Case(CROSSED)
     codes = [case.rng.integers(0, g.n_levels, 20) for g in case.groups]
     with pytest.warns(SlowPredictionWarning, match="distinct combinations of levels"):

@@ -53,7 +53,7 @@ def pair(request):
 def test_score_and_hessian_with_all_unit_vectors_are_exact(pair, reml, monkeypatch):
     monkeypatch.setattr("skmixed.models.stochastic._TOLERANCES", [(-np.inf, 1e-10)])
     monkeypatch.setattr("skmixed.linalg.iterative_traces._UNITS", 1e-7)
-    monkeypatch.setattr("skmixed.linalg.iterative._FORMS", 1e-7)
+    monkeypatch.setattr("skmixed.linalg.iterative_factor._FORMS", 1e-7)
     objective, exact = (one.with_reml(reml) for one in pair)
     theta = 0.7 * exact.layout.initial() + 0.05
     wanted = exact.evaluate(theta)

@@ -62,7 +62,7 @@ def _with_unit_vectors(objective, monkeypatch):
     """The objective with all unit vectors in the place of signs: nothing is random then."""
     monkeypatch.setattr("skmixed.models.stochastic_laplace._TOLERANCE", 1e-10)
     monkeypatch.setattr("skmixed.linalg.iterative_traces._UNITS", 1e-7)
-    monkeypatch.setattr("skmixed.linalg.iterative._FORMS", 1e-7)
+    monkeypatch.setattr("skmixed.linalg.iterative_factor._FORMS", 1e-7)
     sizes = [g.size for g in objective.rows.groups]
     q = sum(sizes) - max(sizes)
     monkeypatch.setattr(
