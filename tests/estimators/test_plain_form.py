@@ -150,7 +150,9 @@ def test_classifiers_keep_their_classes():
     model = _fit(MixedLogisticClassifier, formula="z ~ x + f + (1 | g)")
     again = _check_same(model, DATA)
     assert list(again.classes_) == ["no", "yes"]
-    np.testing.assert_allclose(again.predict_proba(DATA), model.predict_proba(DATA), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        again.predict_proba(DATA), model.predict_proba(DATA), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_separated_fits_keep_what_is_infinite():
@@ -158,7 +160,9 @@ def test_separated_fits_keep_what_is_infinite():
     model = _fit(MixedLogisticClassifier, data, formula="z ~ q + x + (1 | g)")
     again = _again(model)
     assert np.isinf(again.standard_errors_["q"])
-    np.testing.assert_allclose(again.predict_proba(data), model.predict_proba(data), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        again.predict_proba(data), model.predict_proba(data), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_nonlinear_models_predict_the_same():
@@ -198,7 +202,9 @@ def test_callbacks_stay_behind():
     model = _fit(MixedLinearRegressor, formula="y ~ x + (1 | g)")
     model._skl_callbacks = [print]
     assert "_skl_callbacks" not in vars(_again(model))
-    np.testing.assert_allclose(_again(model).predict(DATA), model.predict(DATA), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        _again(model).predict(DATA), model.predict(DATA), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_least_squares_and_the_transformer():
