@@ -129,7 +129,7 @@ def _structured_rows(term, parameters):
 
 def _structures(model):
     """(component, text, parameters) of covariance structures; not the sd that the table has."""
-    if getattr(model.result_, "residual", None) is not None:
+    if model.result_.residual is not None:
         parameters = model.residual_parameters_
         yield "residual", str(parameters.name), parameters
     for text, parameters in model.structure_.items():
@@ -146,7 +146,7 @@ def _structure_notes(model):
 
 def _counts(model):
     counts = {group: len(levels) for group, levels in model.labels_.levels.items()}
-    if getattr(model.result_, "residual", None) is not None:
+    if model.result_.residual is not None:
         counts = model.result_.residual.structure.groups | counts
     groups = "; ".join(f"{group}, {n}" for group, n in counts.items())
     return f"Number of obs: {count(model.n_obs_)}" + (f", groups: {groups}" if groups else "")

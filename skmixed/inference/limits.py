@@ -246,7 +246,7 @@ def _key(component):
 
 def _check_unstructured(fit):
     """Profiles move along faces of the unstructured covariances, which others do not have."""
-    if getattr(fit, "residual", None) is not None:
+    if fit.residual is not None:
         raise ValueError(
             "profiles are for models with independent residuals of one variance: use method='wald'"
         )

@@ -37,12 +37,12 @@ def check_conditions(fit):
     """Raise Unconditioned for a fit of a kind that takes in no further rows."""
     if not fit.layout.terms:
         raise Unconditioned("the model has no random effects, which further rows could tell")
-    if getattr(fit, "residual", None) is not None:
+    if fit.residual is not None:
         raise Unconditioned(
             "the residuals have a structure, and how those of further rows go with those of the "
             "fit is not known without its rows: fit the model to both"
         )
-    if getattr(fit, "monte_carlo", None) is not None:
+    if fit.monte_carlo is not None:
         raise Unconditioned(
             "the iterative solver keeps no factor that rows could be added to: fit with "
             "solver='direct'"

@@ -97,6 +97,16 @@ class MixedFit(Questions):
         return None
 
     @property
+    def solver(self):
+        """How the mixed-model equations were solved."""
+        return "direct" if self.monte_carlo is None else "iterative"
+
+    @property
+    def residual(self):
+        """FittedResidual of residuals with a structure, None where they are independent."""
+        return None
+
+    @property
     def rank(self):
         return len(self.gamma)
 

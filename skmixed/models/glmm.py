@@ -221,11 +221,6 @@ class GLMMFit(MixedFit):
         )
 
     @property
-    def solver(self):
-        """How the penalised systems were solved."""
-        return "direct" if self.monte_carlo is None else "iterative"
-
-    @property
     def dispersion(self):
         """phi, or theta of the negative binomial; 1 for families without."""
         return float(np.exp(self.log_dispersion))

@@ -195,11 +195,6 @@ class LMMFit(MixedFit):
         other = self.objective.with_reml(not self.reml)
         return other.value_at(self.factor, self.optimum.theta)
 
-    @property
-    def solver(self):
-        """How the mixed-model equations were solved."""
-        return "direct" if self.monte_carlo is None else "iterative"
-
     def __getstate__(self):
         return super().__getstate__() | {"objective": None}
 

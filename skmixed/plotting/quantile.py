@@ -194,7 +194,7 @@ def _residuals(estimator, X, y):
             f"residuals of {type(estimator).__name__} are not normal: quantile plots are for those "
             "of linear and nonlinear models, and for conditional modes (leave X out)"
         )
-    if getattr(estimator.result_, "residual", None) is not None:
+    if estimator.result_.residual is not None:
         residuals = estimator.residuals(X, y, kind="normalized")
     else:
         residuals = response_of(estimator, X, y) - estimator.predict(X)
